@@ -1,0 +1,169 @@
+"""Stage `fetch`: the publisher's four files, each verified by SHA-256, into `data/raw`.
+
+Each file comes from the first place that has it: `data/raw` itself, the folders in `params.yaml`, the folder named by the
+environment variable FASHION_MNIST_DIR, then the mirrors, in turn. A file with a wrong digest is named and passed over,
+whatever its source. For `dataset: drawn` (see `make demo`) the files are drawn instead.
+"""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import requests
+import urllib3
+from tqdm import tqdm
+
+from stages import drawn
+from stages.dataset import PUBLISHED, RAW, refuse_unless_published
+from stages.errors import InputError, front_door
+from stages.files import read_json, written_whole
+from stages.parameters import Fetch, read_parameters
+
+REPORTS = Path("reports")
+
+
+def fetch(parameters: Fetch, raw: Path, environment_folder: str | None) -> None:
+    """Bring the four files into `raw`.
+
+    Args:
+        parameters: Folders, mirrors, seconds to wait for a silent server, attempts a mirror.
+        raw: The folder to fill. Files there that are right stay as they are.
+        environment_folder: The value of FASHION_MNIST_DIR, if set.
+
+    Raises:
+        InputError: No place has a right copy of some file; the text lists every place and what was wrong there.
+    """
+    folders = [*parameters.folders, *([environment_folder] if environment_folder else [])]
+    for name in PUBLISHED:
+        refusals: list[str] = []
+        if in_place(raw / name, name, refusals):
+            print(f"{raw / name}: already there, verified")
+        elif source := copied(name, folders, raw / name, refusals) or downloaded(
+            name, parameters, raw / name, refusals
+        ):
+            print(f"{raw / name}: from {source}, verified")
+        else:
+            places = "\n".join(f"  - {refusal}" for refusal in refusals)
+            raise InputError(
+                f"no right copy of {name} was found. Tried:\n{places}\n"
+                "Put the publisher's four files into a folder and name it: `FASHION_MNIST_DIR=FOLDER dvc repro`, or add "
+                "it to fetch.folders in params.yaml. Without the data, `make demo` shows the whole pipeline on pictures "
+                "that it draws itself."
+            )
+
+
+def in_place(path: Path, name: str, refusals: list[str]) -> bool:
+    """Whether the right file lies at `path`; says why not in `refusals`, unless there is none."""
+    if not path.is_file():
+        return False
+    try:
+        refuse_unless_published(path, name)
+    except InputError as refusal:
+        refusals.append(str(refusal))
+        print(f"refused: {refusal}")
+        return False
+    return True
+
+
+def copied(name: str, folders: list[str], to: Path, refusals: list[str]) -> Path | None:
+    """Copy the file from the first folder that has it right. Returns where it was."""
+    for folder in folders:
+        source = Path(os.path.expanduser(folder)) / name
+        try:
+            if in_place(source, name, refusals):
+                with written_whole(to) as beside:
+                    shutil.copyfile(source, beside)
+                return source
+            if not source.is_file():
+                refusals.append(f"{source}: no such file")
+        except PermissionError as error:
+            if str(to.parent) in str(error.filename):
+                raise
+            refusals.append(f"{source}: {error.strerror}")
+    return None
+
+
+def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> str | None:
+    """Download the file from the first mirror that serves it right. Returns its address.
+
+    A wait that doubles from half a second to half a minute lies between the attempts at one mirror. Answers that will
+    not change (404, a bad certificate, a whole file with a wrong digest) are not asked for again.
+    """
+    for mirror in parameters.mirrors:
+        address = mirror.rstrip("/") + "/" + name
+        reason = ""
+        for attempt in range(parameters.attempts):
+            if attempt:
+                time.sleep(min(0.5 * 2 ** (attempt - 1), 30))
+                print(f"{address}: {reason}; attempt {attempt + 1} of {parameters.attempts}")
+            try:
+                with written_whole(to) as beside:
+                    download(address, beside, parameters.timeout_seconds)
+                    refuse_unless_published(beside, name, address)
+                return address
+            except requests.HTTPError as error:
+                reason = f"the server answered {error.response.status_code} {error.response.reason}"
+                if error.response.status_code < 500 and error.response.status_code != 429:
+                    break
+            except (requests.exceptions.SSLError, requests.TooManyRedirects, ValueError) as error:  # also bad addresses
+                reason = f"no connection is possible ({error})"
+                break
+            except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
+                reason = f"the server was silent for {parameters.timeout_seconds:g} seconds"
+            except requests.ConnectionError:
+                reason = "no connection"
+            except (requests.RequestException, urllib3.exceptions.HTTPError):
+                reason = "the connection broke before the file was complete"
+            except InputError as refusal:
+                reason = str(refusal)
+                break
+        refusal = reason if reason.startswith(address) else f"{address}: {reason}"
+        refusals.append(refusal)
+        print(f"refused: {refusal}")
+    return None
+
+
+def download(address: str, to: Path, timeout: float) -> None:
+    """One attempt: stream `address` into the file `to` byte for byte, with a progress bar.
+
+    Raises `requests.RequestException` or `urllib3.exceptions.HTTPError`.
+    """
+    with requests.get(address, stream=True, timeout=timeout) as response:
+        response.raise_for_status()
+        size = response.headers.get("Content-Length", "")
+        with (
+            to.open("wb") as file,
+            tqdm(
+                total=int(size) if size.isdigit() else None, unit="B", unit_scale=True, desc=Path(address).name
+            ) as bar,
+        ):
+            for block in response.raw.stream(1 << 16, decode_content=False):  # `requests` would unpack what it can
+                file.write(block)
+                bar.update(len(block))
+
+
+def refuse_to_mix(dataset: str) -> None:
+    """Raise `InputError` where results on drawn pictures would replace results on Fashion-MNIST."""
+    if dataset == "fashion-mnist":
+        return
+    if any(read_json(path)["dataset"] == "fashion-mnist" for path in REPORTS.glob("**/*.json")):
+        raise InputError(
+            f"params.yaml has `dataset: {dataset}`, but reports/ holds results on Fashion-MNIST, which it would replace. "
+            "Type `make demo`, which works on a copy, or set `dataset: fashion-mnist`."
+        )
+
+
+@front_door
+def main() -> None:
+    dataset, parameters = read_parameters("dataset", "fetch")
+    refuse_to_mix(dataset)
+    if dataset == "drawn":
+        drawn.write_files(RAW)
+        print(f"{RAW}: pictures drawn by the project, not Fashion-MNIST")
+    else:
+        fetch(parameters, RAW, os.environ.get("FASHION_MNIST_DIR"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Finding, verifying and downloading the four files, against a local server with every fault that servers have."""
+
+import hashlib
+import http.server
+import threading
+from pathlib import Path
+
+import pytest
+
+from stages import dataset, fetch
+from stages.errors import InputError
+from stages.parameters import Fetch
+
+CONTENTS = {name: name.encode() * 5000 for name in dataset.PUBLISHED}
+
+
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch):
+    """Small stand-ins for the publisher's files, pinned by their own digests, and no waiting between attempts."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
+    for module in (dataset, fetch):
+        monkeypatch.setattr(module, "PUBLISHED", digests)
+    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves CONTENTS below /good; other folders have a fault each. Counts the requests a path."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: dict[str, int] = {}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def address(self, folder: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{folder}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests[self.path] = count = self.server.requests.get(self.path, 0) + 1
+        _, folder, name = self.path.split("/")
+        content = CONTENTS[name]
+        if folder == "redirect":
+            self.send_response(302)
+            self.send_header("Location", f"/good/{name}")
+            self.end_headers()
+        elif folder == "missing":
+            self.send_error(404)
+        elif folder == "down" or (folder == "recovers" and count < 3):
+            self.send_error(500)
+        elif folder == "wrong":
+            self.reply(b"something else", 14)
+        elif folder == "truncated":
+            self.reply(content[:1000], len(content))
+        elif folder == "stalls":
+            self.reply(content[:1000], len(content))
+            self.wfile.flush()
+            threading.Event().wait(3)
+        else:
+            self.reply(content, len(content))
+
+    def reply(self, content: bytes, promised: int) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(promised))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def parameters(*mirrors: str, folders: tuple[str, ...] = ()) -> Fetch:
+    return Fetch(folders=list(folders), mirrors=list(mirrors), timeout_seconds=0.3, attempts=3)
+
+
+def assert_complete(raw: Path) -> None:
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == CONTENTS
+
+
+def fill(folder: Path, **changed: bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (CONTENTS | changed).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize("fault", ["good", "redirect", "recovers"])
+def test_a_download_that_works_in_the_end(server, tmp_path, fault):
+    fetch.fetch(parameters(server.address(fault)), tmp_path / "raw", None)
+    assert_complete(tmp_path / "raw")
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence", "attempts"),
+    [
+        ("missing", "the server answered 404", 1),
+        ("down", "the server answered 500", 3),
+        ("wrong", "its SHA-256 is [0-9a-f]{64}, but must be [0-9a-f]{64}", 1),
+        ("truncated", "the connection broke before the file was complete", 3),
+        ("stalls", "the server was silent for 0.3 seconds", 3),
+    ],
+)
+def test_a_download_that_fails_leaves_nothing_and_says_why(server, tmp_path, fault, sentence, attempts):
+    with pytest.raises(InputError, match=sentence) as error:
+        fetch.fetch(parameters(server.address(fault)), tmp_path / "raw", None)
+    assert not list((tmp_path / "raw").iterdir())
+    assert list(server.requests.values()) == [attempts]
+    for hint in (server.address(fault), "FASHION_MNIST_DIR=", "make demo"):
+        assert hint in str(error.value)
+
+
+def test_the_next_mirror_is_asked_when_one_fails(server, tmp_path):
+    mirrors = [server.address(fault) for fault in ("missing", "wrong", "truncated", "good")]
+    fetch.fetch(parameters(*mirrors), tmp_path / "raw", None)
+    assert_complete(tmp_path / "raw")
+
+
+def test_nobody_listens(tmp_path):
+    with pytest.raises(InputError, match=r"http://127.0.0.1:9/.*: no connection"):
+        fetch.fetch(parameters("http://127.0.0.1:9"), tmp_path / "raw", None)
+
+
+def test_the_first_folder_with_a_right_copy_is_taken(server, tmp_path):
+    name = "t10k-labels-idx1-ubyte.gz"
+    wrong = fill(tmp_path / "wrong", **{name: b"bad"})
+    right = fill(tmp_path / "right")
+    absent = tmp_path / "absent"
+    with_folders = parameters(server.address("down"), folders=(str(absent), str(wrong), str(right)))
+    fetch.fetch(with_folders, tmp_path / "raw", None)
+    assert_complete(tmp_path / "raw")
+    assert not server.requests
+
+
+def test_the_environment_names_a_folder(tmp_path):
+    fetch.fetch(parameters(), tmp_path / "raw", str(fill(tmp_path / "mine")))
+    assert_complete(tmp_path / "raw")
+
+
+def test_a_wrong_copy_is_named_with_both_digests_and_refused(tmp_path, capsys):
+    name = "train-images-idx3-ubyte.gz"
+    folder = fill(tmp_path / "mine", **{name: CONTENTS["t10k-images-idx3-ubyte.gz"]})
+    with pytest.raises(InputError, match=r"It is t10k-images-idx3-ubyte\.gz under another name") as error:
+        fetch.fetch(parameters(folders=(str(folder),)), tmp_path / "raw", None)
+    assert dataset.PUBLISHED[name] in str(error.value)
+    assert dataset.PUBLISHED["t10k-images-idx3-ubyte.gz"] in str(error.value)
+    assert not (tmp_path / "raw" / name).exists()
+
+
+def test_what_is_there_and_right_is_kept_and_what_is_wrong_replaced(server, tmp_path):
+    raw = fill(tmp_path / "raw", **{"train-labels-idx1-ubyte.gz": b"bad"})
+    kept = (raw / "train-images-idx3-ubyte.gz").stat().st_mtime_ns
+    fetch.fetch(parameters(server.address("good")), raw, None)
+    assert_complete(raw)
+    assert list(server.requests) == ["/good/train-labels-idx1-ubyte.gz"]
+    assert (raw / "train-images-idx3-ubyte.gz").stat().st_mtime_ns == kept
+
+
+def test_drawn_pictures_never_replace_results_on_fashion_mnist(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "REPORTS", tmp_path)
+    fetch.refuse_to_mix("drawn")  # no results yet
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "cnn-0.json").write_text('{"dataset": "fashion-mnist"}')
+    fetch.refuse_to_mix("fashion-mnist")
+    with pytest.raises(InputError, match="reports/ holds results on Fashion-MNIST"):
+        fetch.refuse_to_mix("drawn")

@@ -1,0 +1,58 @@
+"""The split is stratified, seeded and complete; what cannot be split is refused."""
+
+import numpy as np
+import pytest
+
+from stages.errors import InputError
+from stages.parameters import Prepare
+from stages.prepare import prepare, split
+
+LABELS = np.random.default_rng(0).permutation(np.arange(600) % 10).astype(np.uint8)
+
+
+def test_every_class_gives_as_many_to_validation():
+    _, val = split(LABELS, 7, seed=0)
+    assert np.bincount(LABELS[val]).tolist() == [7] * 10
+
+
+def test_nothing_is_lost_and_nothing_is_in_both():
+    train, val = split(LABELS, 7, seed=0)
+    assert np.array_equal(np.sort(np.concatenate([train, val])), np.arange(600))
+
+
+def test_the_seed_decides_the_split():
+    assert np.array_equal(split(LABELS, 7, seed=1)[1], split(LABELS, 7, seed=1)[1])
+    assert not np.array_equal(split(LABELS, 7, seed=1)[1], split(LABELS, 7, seed=2)[1])
+
+
+@pytest.mark.parametrize("size", [0, 60, 60000])
+def test_a_validation_set_of_nothing_or_everything_is_refused(size):
+    with pytest.raises(InputError, match=rf"val_per_class is {size}, but class 0 .* has 60 .* from 1 to 59"):
+        split(LABELS, size, seed=0)
+
+
+def test_parts_and_summary_agree(drawn_pictures):
+    images, labels = drawn_pictures
+    parts, summary = prepare(images, labels, images[:50], labels[:50], Prepare(val_per_class=5, seed=0))
+    assert summary["counts"] == {"train": 950, "val": 50, "test": 50}
+    assert summary["train_pixel_mean"] == pytest.approx(parts["train"][0].mean(), abs=1e-6)
+    assert summary["train_pixel_deviation"] == pytest.approx(parts["train"][0].std(), abs=1e-6)
+    assert all(pictures.dtype == np.uint8 for pictures, _ in parts.values())
+    for pictures, names in parts.values():  # every picture kept its label
+        for picture, label in zip(pictures[:20], names[:20], strict=True):
+            assert label == labels[(images == picture).all(axis=(1, 2))][0]
+
+
+def test_the_digest_tells_splits_apart(drawn_pictures):
+    images, labels = drawn_pictures
+    digests = [
+        prepare(images, labels, images, labels, Prepare(val_per_class=5, seed=seed))[1]["split_sha256"]
+        for seed in (0, 0, 1)
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_images_without_labels_are_refused(drawn_pictures):
+    images, labels = drawn_pictures
+    with pytest.raises(InputError, match="1000 test images, but 999 test labels"):
+        prepare(images, labels, images, labels[:-1], Prepare(val_per_class=5, seed=0))
