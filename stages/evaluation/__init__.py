@@ -1,0 +1,1 @@
+"""From a model to logits, from logits to numbers."""

@@ -1,0 +1,44 @@
+"""Runs: one model trained with one seed. Where their files lie."""
+
+import argparse
+from pathlib import Path
+
+from stages import models
+from stages.errors import InputError
+from stages.files import read_json
+from stages.parameters import unknown
+
+METRICS = Path("reports/metrics")  # val/RUN.json and test/RUN.json, the same keys in both
+HISTORY = Path("reports/history")  # RUN.csv
+TIMING = Path("reports/timing")  # train/RUN.csv and evaluate/RUN.csv: wall times, kept apart, since they never repeat
+PER_CLASS = Path("reports/per_class")  # RUN.csv
+CONFUSION = Path("reports/confusion")  # RUN.csv
+MODELS = Path("data/models")  # RUN.keras, and RUN.txt, its layers
+PREDICTIONS = Path("data/predictions")  # RUN.npz
+SELECTION = Path("reports/selection.json")  # the chosen model, its best run, and why
+
+
+def run_name(model: str, seed: int) -> str:
+    """The name of a run, as in DVC's stage names: `cnn-0`."""
+    return f"{model}-{seed}"
+
+
+def read_metrics(split: str, model: str, seed: int) -> dict:
+    """A run's metrics on `"val"` or `"test"`. Raises `InputError` where there are none yet."""
+    path = METRICS / split / f"{run_name(model, seed)}.json"
+    if not path.exists():
+        raise InputError(f"{path} is missing. Type `dvc repro`, which trains and evaluates what is not there.")
+    return read_json(path)
+
+
+def arguments(description: str) -> tuple[str, int]:
+    """The model and the seed from the command line. Raises `InputError` where there is no such model."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("model", help=f"one of {', '.join(models.names())}")
+    parser.add_argument("--seed", type=int, default=0, help="0 or above; 0 unless given")
+    given = parser.parse_args()
+    if given.model not in models.names():
+        raise InputError(f"there is no model {given.model}; {unknown(given.model, models.names(), 'models')}")
+    if not 0 <= given.seed < 2**32:
+        raise InputError(f"--seed is {given.seed}, but must be a whole number from 0 to {2**32 - 1}.")
+    return given.model, given.seed

@@ -1,0 +1,35 @@
+"""What trains a model: layers, augmentation, optimizer and schedule, the fit, the saved file.
+
+Importing this package loads Keras and its backend, and throws away what TensorFlow writes at its start: notes on
+processor instructions and absent GPU drivers, which no log level silences. Where loading fails, they are shown.
+"""
+
+import os
+import sys
+import tempfile
+
+
+def load_quietly() -> None:
+    """Import Keras and wake its backend with the process's stderr set aside; a user's `~/.keras/keras.json` has no say."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # failures still come as exceptions
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            import keras
+
+            keras.config.set_floatx("float32")
+            keras.config.set_image_data_format("channels_last")
+            keras.ops.zeros(1)
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+load_quietly()

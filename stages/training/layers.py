@@ -1,0 +1,81 @@
+"""Layers and initial values that Keras lacks, or has only in a slower form."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("fashion_mnist")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras's batch normalisation, by TensorFlow's fused operation where TensorFlow is the backend.
+
+    Same weights, same numbers, same arguments. Keras 3 computes the moments and the normalisation as separate
+    operations in float32; the fused one reads its input once, in float32 or bfloat16. Pictures only: (B, H, W, C).
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if keras.backend.backend() != "tensorflow" or len(inputs.shape) != 4:
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        channels = inputs.shape[-1]
+        training = bool(training) and self.trainable
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.convert_to_tensor(self.gamma) if self.scale else tf.ones(channels),
+            offset=tf.convert_to_tensor(self.beta) if self.center else tf.zeros(channels),
+            mean=tf.zeros(0) if training else tf.convert_to_tensor(self.moving_mean),
+            variance=tf.zeros(0) if training else tf.convert_to_tensor(self.moving_variance),
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        if training:
+            count = tf.cast(tf.size(inputs) / channels, tf.float32)
+            variance *= (count - 1) / count  # the operation returns the unbiased estimate, Keras keeps the biased one
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + batch * (1 - self.momentum))
+        return outputs
+
+
+@keras.saving.register_keras_serializable("fashion_mnist")
+class Dirac(keras.initializers.Initializer):
+    """Identity convolution: output channel i starts as input channel i, for as many channels as both have.
+
+    The remaining output channels are drawn by He's uniform rule. Kernels are (height, width, in, out), height and width
+    odd. Source: Zagoruyko and Komodakis, "DiracNets" (2017); partial form as in Jordan, "94 % on CIFAR-10 in 3.29
+    seconds" (2024).
+    """
+
+    def __init__(self, seed=None):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None):
+        height, width, channels_in, channels_out = shape
+        kernel = np.array(keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=self.seed)(shape))
+        square = min(channels_in, channels_out)
+        kernel[:, :, :, :square] = 0
+        kernel[height // 2, width // 2, range(square), range(square)] = 1
+        return ops.convert_to_tensor(kernel, dtype=dtype)
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+def whitening_kernel(images: np.ndarray, size: int = 2, epsilon: float = 5e-4) -> np.ndarray:
+    """A kernel whose outputs are uncorrelated with variance near 1: the scaled eigenvectors of the patches' covariance.
+
+    Args:
+        images: Pictures scaled to mean 0 and deviation 1, float32, (N, H, W, 1).
+        size: Height and width of a patch, pixels.
+        epsilon: Added to the eigenvalues, so that faint directions are not blown up.
+
+    Returns:
+        float32 of shape (size, size, 1, 2 * size * size): the eigenvectors, then their negatives (a ReLU behind the
+        convolution then loses nothing). Source: Page, "How to train your ResNet" (2019); Jordan (2024), as above.
+    """
+    patches = np.lib.stride_tricks.sliding_window_view(images[..., 0], (size, size), axis=(1, 2))  # (N, H', W', s, s)
+    patches = patches.reshape(-1, size * size)
+    eigenvalues, eigenvectors = np.linalg.eigh(patches.T @ patches / len(patches))
+    kernels = (eigenvectors / np.sqrt(eigenvalues + epsilon)).T.reshape(-1, size, size)  # (s*s, s, s)
+    kernels = np.concatenate([kernels, -kernels])
+    return kernels.transpose(1, 2, 0)[:, :, None, :].astype(np.float32)

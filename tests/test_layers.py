@@ -1,0 +1,65 @@
+"""The project's own layers compute what they claim."""
+
+import keras
+import numpy as np
+import pytest
+
+from stages.training.layers import BatchNormalization, Dirac, whitening_kernel
+
+INPUTS = np.random.default_rng(0).normal(2, 3, size=(8, 5, 6, 4)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def float32():
+    """Other tests train in bfloat16."""
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_fused_batch_normalization_has_the_numbers_of_kerass(scale):
+    ours = BatchNormalization(momentum=0.6, scale=scale)
+    theirs = keras.layers.BatchNormalization(momentum=0.6, scale=scale)
+    for _ in range(3):
+        np.testing.assert_allclose(ours(INPUTS, training=True), theirs(INPUTS, training=True), atol=1e-5)
+    for mine, reference in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours(INPUTS, training=False), theirs(INPUTS, training=False), atol=1e-5)
+
+
+def test_fused_batch_normalization_has_the_gradient_of_kerass():
+    import tensorflow as tf
+
+    gradients = []
+    for layer in (BatchNormalization(), keras.layers.BatchNormalization()):
+        inputs = tf.constant(INPUTS)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            loss = tf.reduce_sum(layer(inputs, training=True) ** 3)
+        gradients.append(tape.gradient(loss, inputs))
+    np.testing.assert_allclose(*gradients, atol=1e-3)
+
+
+def test_batch_normalization_computes_in_bfloat16_and_keeps_float32_statistics():
+    layer = BatchNormalization(dtype="mixed_bfloat16")
+    outputs = layer(INPUTS, training=True)
+    assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
+    assert {keras.backend.standardize_dtype(weight.dtype) for weight in layer.weights} == {"float32"}
+    assert abs(float(keras.ops.mean(keras.ops.cast(outputs, "float32")))) < 0.02
+
+
+def test_a_dirac_convolution_passes_its_channels_on():
+    layer = keras.layers.Conv2D(7, 3, padding="same", use_bias=False, kernel_initializer=Dirac(seed=0))
+    outputs = np.array(layer(INPUTS))
+    np.testing.assert_allclose(outputs[..., :4], INPUTS, atol=1e-5)
+    assert np.abs(outputs[..., 4:]).mean() > 0.1  # the others are random, not zero
+
+
+def test_whitened_patches_are_uncorrelated_with_variance_one():
+    rng = np.random.default_rng(0)
+    smooth = rng.normal(size=(200, 28, 28, 1)).cumsum(axis=1).cumsum(axis=2).astype(np.float32)
+    smooth /= smooth.std()
+    kernel = whitening_kernel(smooth, epsilon=0)
+    assert kernel.shape == (2, 2, 1, 8)
+    outputs = np.array(keras.ops.conv(smooth, kernel)).reshape(-1, 8)[:, :4]
+    np.testing.assert_allclose(outputs.T @ outputs / len(outputs), np.eye(4), atol=0.02)
+    np.testing.assert_array_equal(kernel[..., :4], -kernel[..., 4:])
