@@ -1,0 +1,51 @@
+"""Stage `evaluate@MODEL-SEED`: the test pictures through one trained model, once; nothing here chooses or fits anything.
+
+Writes the probabilities, from which every later number and picture derives, the test metrics, the metrics of each class,
+the confusion counts and the wall time of the prediction.
+"""
+
+import numpy as np
+import pandas as pd
+
+from stages.dataset import load_split, load_summary, notice
+from stages.errors import InputError, front_door
+from stages.evaluation.classes import confusion, per_class
+from stages.evaluation.scores import scores
+from stages.files import write_csv, write_json, written_whole
+from stages.parameters import read_parameters
+from stages.runs import CONFUSION, METRICS, MODELS, PER_CLASS, PREDICTIONS, TIMING, arguments, read_metrics, run_name
+
+
+@front_door
+def main() -> None:
+    model_name, seed = arguments("Evaluate one trained model on the test pictures.")
+    run = run_name(model_name, seed)
+    views = read_parameters(f"models.{model_name}.views")
+    dataset = load_summary()["dataset"]
+    images, labels = load_split("test")
+    validation = read_metrics("val", model_name, seed)
+    path = MODELS / f"{run}.keras"
+    if not path.exists():
+        raise InputError(f"{path} is missing. Type `dvc repro train@{run}`.")
+
+    from stages.evaluation.inference import predict  # after the checks: it loads TensorFlow, which takes seconds
+    from stages.training.saving import load_model
+
+    probabilities, seconds = predict(load_model(path), images, views)
+    metrics = {"dataset": dataset, **scores(probabilities, labels)}
+    metrics |= {name: validation[name] for name in ("epochs", "parameters", "multiply_adds")}
+
+    with written_whole(PREDICTIONS / f"{run}.npz") as beside:
+        np.savez(beside, probabilities=probabilities, labels=labels)
+    write_csv(PER_CLASS / f"{run}.csv", per_class(probabilities, labels))
+    write_csv(CONFUSION / f"{run}.csv", confusion(probabilities, labels))
+    write_csv(
+        TIMING / "evaluate" / f"{run}.csv",
+        pd.DataFrame({"view": range(1, len(seconds) + 1), "pictures": len(images), "seconds": seconds}),
+    )
+    write_json(METRICS / "test" / f"{run}.json", metrics)
+    print(f"{run}: test accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f}. {notice(dataset)}")
+
+
+if __name__ == "__main__":
+    main()
