@@ -1,0 +1,128 @@
+"""The pictures of stage `report`: learning curves, comparison, confusion, predictions."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stages.dataset import CLASS_NAMES
+from stages.figures.style import COLOURS, NEUTRAL, RIGHT, WRONG
+
+
+def learning_curves(curves: pd.DataFrame) -> Figure:
+    """Accuracy and loss by epoch for every model, training dashed, validation solid.
+
+    Args:
+        curves: Columns model, seed, epoch, accuracy, loss, val_accuracy, val_loss; a line a seed.
+    """
+    figure, grid = plt.subplots(1, 2, figsize=(11, 4.4))
+    for axes, name, unit in zip(grid, ("accuracy", "loss"), ("%", "nats"), strict=True):
+        scale = 100 if name == "accuracy" else 1
+        for index, (model, runs) in enumerate(curves.groupby("model", sort=False)):
+            colour = COLOURS[(0, 6, 3, 4, 8, 1, 7, 9, 2, 5)[index % 10]]
+            for count, (_, rows) in enumerate(runs.groupby("seed")):
+                label = None if count else model
+                axes.plot(rows["epoch"], scale * rows[f"val_{name}"], "-o", ms=3, color=colour, label=label)
+                axes.plot(rows["epoch"], scale * rows[name], "--", lw=1, color=colour)
+        axes.set(title=f"{name.capitalize()} by epoch", xlabel="epoch", ylabel=unit)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    floor = 100 * curves["val_accuracy"].quantile(0.1)
+    grid[0].set_ylim(max(0, floor - 4), None)
+    grid[1].set_ylim(0, 1.15 * curves["val_loss"].quantile(0.95))
+    grid[0].plot([], [], "-o", ms=3, color="black", label="validation")
+    grid[0].plot([], [], "--", lw=1, color="black", label="training, as shown to it")
+    figure.legend(*grid[0].get_legend_handles_labels(), fontsize=9, loc="outside right upper")
+    return figure
+
+
+def model_curves(history: pd.DataFrame, model: str) -> Figure:
+    """One model's accuracy and loss by epoch; columns epoch, accuracy, loss, val_accuracy, val_loss."""
+    figure, grid = plt.subplots(1, 2, figsize=(9, 3.4))
+    for axes, name, unit in zip(grid, ("accuracy", "loss"), ("%", "nats"), strict=True):
+        scale = 100 if name == "accuracy" else 1
+        axes.plot(history["epoch"], scale * history[f"val_{name}"], "-o", ms=3, color=WRONG, label="validation")
+        axes.plot(history["epoch"], scale * history[name], "--o", ms=3, color=RIGHT, label="training, as shown to it")
+        axes.set(title=f"{model}: {name}", xlabel="epoch", ylabel=unit)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    grid[1].legend(fontsize=9)
+    return figure
+
+
+def comparison(table: pd.DataFrame, selected: str) -> Figure:
+    """Test accuracy against multiply-adds a picture, a point a model; columns as in `reports/comparison.csv`."""
+    figure, axes = plt.subplots(figsize=(7.5, 4.2))
+    for row in table.itertuples():
+        colour = WRONG if row.model == selected else RIGHT
+        axes.plot(row.multiply_adds, 100 * row.test_accuracy, "o", ms=9, color=colour)
+        label = f"{row.model} {100 * row.test_accuracy:.2f} %" + (" (selected)" if row.model == selected else "")
+        axes.annotate(
+            label, (row.multiply_adds, 100 * row.test_accuracy), xytext=(0, 9), textcoords="offset points", ha="center"
+        )
+    axes.set(
+        xscale="log",
+        title="Test accuracy against the work a picture costs",
+        xlabel="multiply-adds a picture",
+        ylabel="test accuracy, %",
+    )
+    axes.margins(x=0.2, y=0.15)
+    return figure
+
+
+def confusion(table: pd.DataFrame, model: str) -> Figure:
+    """Confusion matrix; columns actual, predicted, pictures. Colour shows the mistakes alone, the diagonal is grey."""
+    counts = table["pictures"].to_numpy().reshape(10, 10)
+    mistakes = np.ma.masked_array(counts, np.eye(10, dtype=bool))
+    figure, axes = plt.subplots(figsize=(7.2, 6.2))
+    cmap = plt.get_cmap("YlOrBr").with_extremes(bad="#EFEFEF")
+    image = axes.imshow(mistakes, cmap=cmap, vmin=0, vmax=max(1, mistakes.max()))
+    axes.set_xticks(range(10), CLASS_NAMES, rotation=40, ha="right")
+    axes.set_yticks(range(10), CLASS_NAMES)
+    axes.grid(False)
+    for row, column in np.ndindex(10, 10):
+        if counts[row, column]:
+            dark = row != column and counts[row, column] > 0.6 * mistakes.max()
+            axes.text(
+                column,
+                row,
+                counts[row, column],
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if dark else "black",
+            )
+    axes.set(
+        title=f"{model}: what the test pictures were taken for ({counts.trace():,} of {counts.sum():,} right)",
+        xlabel="predicted class",
+        ylabel="actual class",
+    )
+    figure.colorbar(image, shrink=0.8, label="mistakes")
+    return figure
+
+
+def predictions(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, title: str) -> Figure:
+    """Pictures, each with its three likeliest classes as bars: blue the actual class, vermilion a wrong first choice.
+
+    Args:
+        images: (N, 28, 28, 1); labels (N,); probabilities (N, 10).
+        title: What these pictures are.
+    """
+    columns, width, height = 4, 84, 34  # a cell: the picture's 28 pixels, then 50 for the bars
+    rows = max(1, -(-len(images) // columns))
+    figure, axes = plt.subplots(figsize=(12, 12 * rows * height / (columns * width) + 0.4))
+    for index, (picture, label, chances) in enumerate(zip(images, labels, probabilities, strict=True)):
+        top, left = (index // columns) * height, (index % columns) * width
+        extent = (left, left + 28, top + 28, top)
+        axes.imshow(picture[..., 0], cmap="gray_r", vmin=0, vmax=255, interpolation="nearest", extent=extent)
+        likeliest = np.argsort(-chances, kind="stable")[:3]
+        shown = likeliest if label in likeliest else [*likeliest[:2], label]
+        for place, guess in enumerate(shown):
+            colour = RIGHT if guess == label else WRONG if guess == likeliest[0] else NEUTRAL
+            y = top + 1 + 9.5 * place
+            axes.barh(y + 6, 48 * chances[guess], left=left + 32, height=3.4, color=colour)
+            weight = "bold" if guess == label else "normal"
+            text = f"{CLASS_NAMES[guess]}  {100 * chances[guess]:.0f} %"
+            axes.text(left + 32, y + 3.6, text, fontsize=8.5, va="bottom", weight=weight)
+    axes.set(xlim=(0, columns * width), ylim=(rows * height, -1), aspect="equal")
+    axes.set_axis_off()
+    axes.set_title(f"{title}. Bold and blue: the actual class" if len(images) else f"{title}: none")
+    return figure

@@ -1,0 +1,106 @@
+"""Metrics on cases small enough to count by hand, and the choice of the best model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.compare import combine
+from stages.dataset import CLASS_NAMES
+from stages.errors import InputError
+from stages.evaluation.classes import confusion, per_class
+from stages.evaluation.scores import scores
+from stages.parameters import Report
+from stages.report import galleries
+from stages.selection import rank, reason
+from stages.table import BEGIN, END, aligned, rows, with_table
+
+LABELS = np.array([0, 0, 1, 2])
+PROBABILITIES = np.full((4, 10), 0.02)
+for place, (guess, chance) in enumerate([(0, 0.82), (1, 0.82), (1, 0.82), (2, 0.82)]):
+    PROBABILITIES[place, guess] = chance
+
+
+def test_scores_of_four_pictures_one_of_them_wrong():
+    result = scores(PROBABILITIES, LABELS)
+    assert result["accuracy"] == 0.75
+    assert result["loss"] == pytest.approx(-(3 * np.log(0.82) + np.log(0.02)) / 4, abs=1e-6)
+    assert result["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 10, abs=1e-6)
+
+
+def test_precision_and_recall_of_each_class():
+    table = per_class(PROBABILITIES, LABELS).set_index("class")
+    assert table.loc["T-shirt/top", ["precision", "recall", "pictures"]].tolist() == [1, 0.5, 2]
+    assert table.loc["Trouser", ["precision", "recall", "pictures"]].tolist() == [0.5, 1, 1]
+    assert table.loc["Bag", ["precision", "recall", "f1", "pictures"]].tolist() == [0, 0, 0, 0]
+
+
+def test_confusion_counts_actual_against_predicted():
+    table = confusion(PROBABILITIES, LABELS)
+    assert len(table) == 100
+    assert table["pictures"].sum() == 4
+    cell = table[(table["actual"] == CLASS_NAMES[0]) & (table["predicted"] == CLASS_NAMES[1])].iloc[0]
+    assert (cell["pictures"], cell["share"]) == (1, 0.5)
+
+
+def run(accuracy: float, loss: float = 0.3, epochs: int = 5) -> dict:
+    numbers = {"accuracy": accuracy, "loss": loss, "macro_f1": accuracy}
+    return numbers | {"epochs": epochs, "parameters": 10, "multiply_adds": 20}
+
+
+def test_the_highest_validation_accuracy_wins_and_ties_go_to_the_lower_loss():
+    ranking = rank({"a": [run(0.9, 0.2)], "b": [run(0.92, 0.5)], "c": [run(0.92, 0.4)]})
+    assert [entry["model"] for entry in ranking] == ["c", "b", "a"]
+    assert reason(ranking) == (
+        "c and b have the same validation accuracy, 92.00 %; c has the lower loss, 0.4000 against 0.5000."
+    )
+
+
+def test_several_seeds_are_compared_by_their_mean():
+    ranking = rank({"steady": [run(0.91), run(0.91)], "lucky": [run(0.93), run(0.88)]})
+    assert ranking[0]["model"] == "steady"
+    assert reason(ranking) == "steady has the highest validation accuracy, 91.00 %; lucky is next with 90.50 %."
+
+
+def test_seeds_combine_to_mean_and_sample_deviation():
+    row = combine([run(0.9, epochs=5), run(0.92, epochs=6)], [run(0.88), run(0.9)])
+    assert row["val_accuracy"] == 0.91
+    assert row["test_accuracy"] == 0.89
+    assert row["test_accuracy_deviation"] == pytest.approx(np.std([0.88, 0.9], ddof=1), abs=1e-6)
+    assert (row["epochs"], row["runs"]) == (5.5, 2)
+    alone = combine([run(0.9)], [run(0.88)])
+    assert alone["test_accuracy_deviation"] is None
+    assert alone["epochs"] == 5
+
+
+def table_of(**models: dict) -> list[list[str]]:
+    timing = pd.DataFrame({"model": list(models), "training_seconds": 61.2, "milliseconds_a_picture": 0.123})
+    return rows({"selected": "b", "models": models}, timing)
+
+
+def test_the_table_marks_the_selected_model_and_shows_deviations():
+    one = combine([run(0.9)], [run(0.88)])
+    two = combine([run(0.95), run(0.97)], [run(0.9), run(0.92)])
+    cells = table_of(a=one, b=two)
+    assert cells[0][:3] == ["b (selected)", "96.00 ± 1.41 %", "91.00 ± 1.41 %"]
+    assert cells[1] == ["a", "90.00 %", "88.00 %", "0.300", "10", "20", "5", "61", "0.12"]
+    assert len({len(line) for line in aligned(cells).splitlines()}) == 1
+
+
+def test_the_readme_keeps_everything_outside_the_marks():
+    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert with_table(text, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    with pytest.raises(InputError, match="has lost the marks"):
+        with_table("no marks here", "new")
+
+
+def test_galleries_show_what_their_titles_say():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(10), size=200)
+    labels = np.where(rng.random(200) < 0.5, probabilities.argmax(axis=1), 0)
+    shown = galleries(probabilities, labels, Report(seed=0, samples=6))
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    assert {len(chosen) for _, chosen in shown.values()} == {6}
+    assert (predicted[shown["right"][1]] == labels[shown["right"][1]]).all()
+    mistakes = shown["mistakes"][1]
+    assert (predicted[mistakes] != labels[mistakes]).all()
+    assert confidence[mistakes[0]] == confidence[predicted != labels].max()
