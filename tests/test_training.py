@@ -1,0 +1,137 @@
+"""Training learns, stops when it should, and saves what it trained."""
+
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from stages import models
+from stages.errors import InputError
+from stages.evaluation.inference import predict, views_of
+from stages.parameters import read_parameters
+from stages.training.fit import train
+from stages.training.optimizers import SGD, WarmupThenDecay
+from stages.training.saving import load_model, multiply_adds, save_model
+from tests.conftest import ROOT
+
+
+def block(name: str, **changes: object):
+    """A model's parameters as committed, but for one epoch of small batches, and `changes`."""
+    parameters = read_parameters(f"models.{name}", path=ROOT / "params.yaml")
+    return parameters.model_copy(update={"epochs": 1, "batch_size": 50} | changes)
+
+
+def fit(name: str, pictures: tuple[np.ndarray, np.ndarray], seed: int = 0, **changes: object):
+    images, labels = pictures[0][..., None], pictures[1]
+    return train(
+        models.load(name), block(name, **changes), seed, images[200:], labels[200:], images[:200], labels[:200]
+    )
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_model_learns_and_gives_logits_of_ten_classes(name, drawn_pictures):
+    trained = fit(name, drawn_pictures, epochs=4, patience=None)
+    assert trained.model.output_shape == (None, 10)
+    losses = trained.history["loss"]
+    assert losses.iloc[-1] < losses.iloc[0]
+    assert list(trained.history.columns) == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
+    assert len(trained.history) == len(trained.seconds) == 4
+
+
+def test_another_seed_gives_other_weights(drawn_pictures):
+    first, second = (fit("logistic", drawn_pictures, seed=seed).model.get_weights()[0] for seed in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_early_stopping_goes_back_to_the_best_epoch(drawn_pictures):
+    changes = {"patience": 1, "learning_rate": 0.02, "label_smoothing": 0.3, "precision": "float32"}
+    trained = fit("cnn", drawn_pictures, epochs=30, **changes)
+    best = trained.history["val_loss"].idxmin()
+    assert len(trained.history) == best + 2  # one epoch more, and then the end
+    labels = drawn_pictures[1][:200]
+    probabilities, _ = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain")
+    assert (probabilities.argmax(axis=1) == labels).mean() == pytest.approx(
+        trained.history["val_accuracy"][best], abs=1e-6
+    )
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(drawn_pictures):
+    with pytest.raises(
+        InputError, match=r"the training loss became (nan|inf) in epoch [123], step \d+; no model was kept"
+    ):
+        fit("logistic", drawn_pictures, optimizer="sgd", learning_rate=1e38, epochs=3)
+
+
+def test_a_last_step_that_ruins_the_model_ends_the_run_too(drawn_pictures):
+    changes = {"optimizer": "sgd", "learning_rate": 1e38, "batch_size": 800, "momentum": 0.0}
+    with pytest.raises(InputError, match="the validation loss became nan after epoch 1; no model was kept"):
+        fit("logistic", drawn_pictures, **changes)
+
+
+def test_a_batch_larger_than_the_training_set_is_refused(drawn_pictures):
+    with pytest.raises(InputError, match="batch_size is 5000, but there are only 800 training images"):
+        fit("logistic", drawn_pictures, batch_size=5000)
+
+
+def test_a_saved_model_predicts_the_same_and_says_where_it_comes_from(drawn_pictures, tmp_path):
+    model = fit("sprint", drawn_pictures).model
+    save_model(model, tmp_path / "model.keras", {"model": "sprint", "seed": 0})
+    images = drawn_pictures[0][:20, ..., None]
+    np.testing.assert_array_equal(load_model(tmp_path / "model.keras").predict(images), model.predict(images))
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        assert b'"model": "sprint"' in archive.read("origin.json")
+        assert b"tensorflow" in archive.read("origin.json")
+
+
+def test_multiply_adds_are_those_of_convolutions_and_dense_layers():
+    inputs = keras.Input((28, 28, 1))
+    x = keras.layers.Conv2D(8, 3, padding="same")(inputs)  # 28*28 places x 3*3*1*8
+    x = keras.layers.Conv2D(4, 2, strides=2)(x)  # 14*14 x 2*2*8*4
+    x = keras.layers.Dense(10)(keras.layers.Flatten()(x))  # 784 x 10
+    assert multiply_adds(keras.Model(inputs, x)) == 784 * 72 + 196 * 128 + 7840
+
+
+@pytest.mark.parametrize("shape", ["triangular", "cosine"])
+def test_the_learning_rate_climbs_to_its_peak_and_falls_to_nearly_nothing(shape):
+    schedule = WarmupThenDecay(peak=0.5, steps=99, warmup=0.2, shape=shape)
+    rates = np.array([float(schedule(step)) for step in range(99)])
+    assert rates.argmax() == 19
+    assert rates.max() == pytest.approx(0.5)
+    assert (np.diff(rates[:20]) > 0).all()
+    assert (np.diff(rates[19:]) < 0).all()
+    assert 0 < rates[-1] < 0.01
+    if shape == "triangular":
+        np.testing.assert_allclose(np.diff(rates[20:], n=2), 0, atol=1e-6)
+    else:
+        assert rates[59] == pytest.approx(0.25)
+
+
+def test_biases_learn_so_many_times_faster():
+    def step(factor: float) -> list[np.ndarray]:
+        layer = keras.layers.Dense(1, kernel_initializer="ones")
+        model = keras.Sequential([keras.Input((1,)), layer])
+        model.compile(SGD(0.1, bias_factor=factor), loss="mse", jit_compile=False)
+        model.fit(np.ones((4, 1)), np.zeros((4, 1)), verbose=0)
+        return [1 - layer.kernel.numpy().item(), -layer.bias.numpy().item()]
+
+    (kernel, bias), (same_kernel, faster_bias) = step(1), step(16)
+    assert same_kernel == pytest.approx(kernel)
+    assert faster_bias == pytest.approx(16 * bias)
+
+
+@pytest.mark.parametrize(("views", "count"), [("plain", 1), ("flips", 2), ("flips_and_shifts", 6)])
+def test_views_are_different_pictures_with_weights_that_sum_to_one(views, count, drawn_pictures):
+    weighted = views_of(drawn_pictures[0][:3, ..., None], views)
+    assert sum(weight for weight, _ in weighted) == pytest.approx(1)
+    assert len({pictures.tobytes() for _, pictures in weighted}) == len(weighted) == count
+
+
+def test_probabilities_are_those_of_the_mean_logits(drawn_pictures):
+    model = fit("logistic", drawn_pictures).model
+    images = drawn_pictures[0][:50, ..., None]
+    probabilities, seconds = predict(model, images, "flips")
+    logits = (model.predict(images) + model.predict(images[:, :, ::-1])) / 2
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
+    assert len(seconds) == 2
