@@ -1,0 +1,44 @@
+"""Where the publisher's files lie on this machine: they are as pinned, and `prepare` makes of them what was committed."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from stages.dataset import PUBLISHED, refuse_unless_published
+from stages.idx import read_images, read_labels
+from stages.parameters import read_parameters
+from stages.prepare import prepare
+from tests.conftest import ROOT
+
+FETCH, PREPARE = read_parameters("fetch", "prepare", path=ROOT / "params.yaml")
+FOLDERS = [ROOT / Path(folder).expanduser() for folder in [*FETCH.folders, "data/raw"]]
+FOLDER = next((folder for folder in FOLDERS if all((folder / name).exists() for name in PUBLISHED)), None)
+pytestmark = pytest.mark.skipif(FOLDER is None, reason="the publisher's files are not on this machine")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_files_are_the_publishers(name):
+    refuse_unless_published(FOLDER / name, name)
+
+
+def test_prepare_makes_the_committed_parts(tmp_path):
+    train_images, train_labels, test_images, test_labels = (FOLDER / name for name in PUBLISHED)
+    parts, summary = prepare(
+        read_images(train_images),
+        read_labels(train_labels),
+        read_images(test_images),
+        read_labels(test_labels),
+        PREPARE,
+    )
+    val = 10 * PREPARE.val_per_class
+    assert summary["counts"] == {"train": 60000 - val, "val": val, "test": 10000}
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["prepare"]
+    digests = {out["path"]: out["md5"] for out in lock["outs"]}
+    for name, (images, labels) in parts.items():
+        assert (np.bincount(labels) == len(labels) // 10).all()
+        np.savez(tmp_path / name, images=images, labels=labels)
+        digest = hashlib.md5((tmp_path / f"{name}.npz").read_bytes()).hexdigest()
+        assert digest == digests[f"data/prepared/{name}.npz"]
