@@ -9,6 +9,7 @@ import pytest
 from stages import models
 from stages.errors import InputError
 from stages.evaluation.inference import predict, views_of
+from stages.evaluation.scores import scores
 from stages.parameters import read_parameters
 from stages.training.fit import train
 from stages.training.optimizers import SGD, WarmupThenDecay
@@ -53,6 +54,15 @@ def test_early_stopping_goes_back_to_the_best_epoch(drawn_pictures):
     probabilities, _ = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain")
     assert (probabilities.argmax(axis=1) == labels).mean() == pytest.approx(
         trained.history["val_accuracy"][best], abs=1e-6
+    )
+
+
+def test_the_best_epoch_is_that_of_the_plain_loss_not_of_the_smoothed_one(drawn_pictures):
+    changes = {"label_smoothing": 0.6, "dropout": 0.0, "learning_rate": 0.005, "patience": 25, "precision": "float32"}
+    trained = fit("cnn", drawn_pictures, epochs=25, **changes)
+    probabilities, _ = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain")
+    assert scores(probabilities, drawn_pictures[1][:200])["loss"] == pytest.approx(
+        trained.history["val_loss"].min(), abs=1e-3
     )
 
 
