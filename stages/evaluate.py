@@ -4,16 +4,25 @@ Writes the probabilities, from which every later number and picture derives, the
 the confusion counts and the wall time of the prediction.
 """
 
-import numpy as np
 import pandas as pd
 
 from stages.dataset import load_split, load_summary, notice
 from stages.errors import InputError, front_door
 from stages.evaluation.classes import confusion, per_class
-from stages.evaluation.scores import scores
-from stages.files import write_csv, write_json, written_whole
+from stages.evaluation.scores import accuracy, scores
+from stages.files import write_csv, write_json
 from stages.parameters import read_parameters
-from stages.runs import CONFUSION, METRICS, MODELS, PER_CLASS, PREDICTIONS, TIMING, arguments, read_metrics, run_name
+from stages.runs import (
+    CONFUSION,
+    METRICS,
+    MODELS,
+    PER_CLASS,
+    TIMING,
+    arguments,
+    read_metrics,
+    run_name,
+    save_predictions,
+)
 
 
 @front_door
@@ -31,12 +40,16 @@ def main() -> None:
     from stages.evaluation.inference import predict  # after the checks: it loads TensorFlow, which takes seconds
     from stages.training.saving import load_model
 
-    probabilities, seconds = predict(load_model(path), images, views)
-    metrics = {"dataset": dataset, **scores(probabilities, labels)}
+    predicted = predict(load_model(path), images, views)
+    probabilities, seconds = predicted.probabilities, predicted.seconds
+    metrics = {
+        "dataset": dataset,
+        **scores(probabilities, labels),
+        "accuracy_plain": accuracy(predicted.plain, labels),
+    }
     metrics |= {name: validation[name] for name in ("epochs", "parameters", "multiply_adds")}
 
-    with written_whole(PREDICTIONS / f"{run}.npz") as beside:
-        np.savez(beside, probabilities=probabilities, labels=labels)
+    save_predictions("test", run, probabilities, labels)
     write_csv(PER_CLASS / f"{run}.csv", per_class(probabilities, labels))
     write_csv(CONFUSION / f"{run}.csv", confusion(probabilities, labels))
     write_csv(

@@ -70,7 +70,7 @@ class ModelParameters(Section):
         int | None, Field(ge=1, description="a whole number of epochs of at least 1, or null to never stop early")
     ]
     batch_size: number(int, "a whole number of images from 1 to 16384", ge=1, le=16384)
-    optimizer: Annotated[Literal["adam", "sgd"], Field(description="adam or sgd")]
+    optimizer: Annotated[Literal["adam", "sgd", "muon"], Field(description="adam, sgd or muon")]
     learning_rate: number(float, "a number above 0, at most 100", gt=0, le=100)
     schedule: Annotated[
         Literal["constant", "triangular", "cosine"], Field(description="constant, triangular or cosine")
@@ -80,8 +80,12 @@ class ModelParameters(Section):
     bias_factor: number(float, "a number from 1 to 1000", ge=1, le=1000)
     weight_decay: number(float, "a number from 0 to 1", ge=0, le=1)
     label_smoothing: Fraction
+    ema: Fraction
+    epoch_size: number(float, "a number above 0, at most 1", gt=0, le=1)
+    hardest: number(float, "a number from 0 to 1", ge=0, le=1)
     shift: number(int, "a whole number of pixels from 0 to 8", ge=0, le=8)
     flip: Annotated[bool, Field(description="true or false")]
+    erase: number(float, "a number from 0 to 1", ge=0, le=1)
     views: Annotated[
         Literal["plain", "flips", "flips_and_shifts"], Field(description="plain, flips or flips_and_shifts")
     ]
@@ -100,6 +104,7 @@ class Parameters(Section):
         Field(min_length=1, description="a list of one or more whole numbers, none twice"),
         AfterValidator(none_twice),
     ]
+    devices: number(int, "a whole number from 1 to 64", ge=1, le=64)
     models: Annotated[dict[str, Any], Field(min_length=1, description="a mapping with one block a model")]
     report: Report
 
@@ -230,4 +235,4 @@ def unknown(name: str, valid: list[str], kind: str) -> str:
     """The end of a sentence on an unknown name: the nearest valid one, and all of them."""
     near = difflib.get_close_matches(name, valid, n=1)
     suggestion = f"did you mean {near[0]}? " if near else ""
-    return f"{suggestion}The {kind} are {', '.join(valid)}."
+    return f"{suggestion}{'The' if near else 'the'} {kind} are {', '.join(valid)}."

@@ -17,7 +17,7 @@ from stages.figures import results as draw
 from stages.figures.style import save
 from stages.files import read_json, write_text
 from stages.parameters import Report, read_parameters
-from stages.runs import CONFUSION, HISTORY, MODELS, PER_CLASS, PREDICTIONS, SELECTION, run_name
+from stages.runs import CONFUSION, HISTORY, MODELS, PER_CLASS, SELECTION, load_predictions, run_name
 from stages.table import HEADER, REPORT, SUMMARY, TIMING, rows
 
 FIGURES = Path("reports/figures")
@@ -52,8 +52,7 @@ def draw_model(model: str, run: str, images: np.ndarray, dataset: str, parameter
     """All pictures of one model, into `reports/figures/MODEL_*.png`."""
     save(draw.model_curves(pd.read_csv(HISTORY / f"{run}.csv"), model), FIGURES / f"{model}_curves.png", dataset)
     save(draw.confusion(pd.read_csv(CONFUSION / f"{run}.csv"), model), FIGURES / f"{model}_confusion.png", dataset)
-    with np.load(PREDICTIONS / f"{run}.npz") as arrays:
-        probabilities, labels = arrays["probabilities"], arrays["labels"]
+    probabilities, labels = load_predictions("test", run)
     for name, (title, chosen) in galleries(probabilities, labels, parameters).items():
         figure = draw.predictions(images[chosen], labels[chosen], probabilities[chosen], f"{model}: {title}")
         save(figure, FIGURES / f"{model}_{name}.png", dataset)

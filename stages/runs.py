@@ -3,9 +3,11 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 from stages import models
 from stages.errors import InputError
-from stages.files import read_json
+from stages.files import read_json, written_whole
 from stages.parameters import unknown
 
 METRICS = Path("reports/metrics")  # val/RUN.json and test/RUN.json, the same keys in both
@@ -14,7 +16,7 @@ TIMING = Path("reports/timing")  # train/RUN.csv and evaluate/RUN.csv: wall time
 PER_CLASS = Path("reports/per_class")  # RUN.csv
 CONFUSION = Path("reports/confusion")  # RUN.csv
 MODELS = Path("data/models")  # RUN.keras, and RUN.txt, its layers
-PREDICTIONS = Path("data/predictions")  # RUN.npz
+PREDICTIONS = Path("data/predictions")  # val/RUN.npz and test/RUN.npz: probabilities (N, 10) and labels (N,)
 SELECTION = Path("reports/selection.json")  # the chosen model, its best run, and why
 
 
@@ -29,6 +31,18 @@ def read_metrics(split: str, model: str, seed: int) -> dict:
     if not path.exists():
         raise InputError(f"{path} is missing. Type `dvc repro`, which trains and evaluates what is not there.")
     return read_json(path)
+
+
+def save_predictions(split: str, run: str, probabilities: np.ndarray, labels: np.ndarray) -> None:
+    """Keep a run's probabilities (N, 10) of `"val"` or `"test"`, from which every later number and picture derives."""
+    with written_whole(PREDICTIONS / split / f"{run}.npz") as beside:
+        np.savez(beside, probabilities=probabilities, labels=labels)
+
+
+def load_predictions(split: str, run: str) -> tuple[np.ndarray, np.ndarray]:
+    """A run's probabilities (N, 10) and the labels (N,) of `"val"` or `"test"`."""
+    with np.load(PREDICTIONS / split / f"{run}.npz") as arrays:
+        return arrays["probabilities"], arrays["labels"]
 
 
 def arguments(description: str) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 """Stage `train@MODEL-SEED`: train one model with one seed on train, with validation for early stopping.
 
 Reads the model's block of `params.yaml`, `data/prepared/train.npz` and `val.npz`. Writes the model, a text of its layers,
-the history, the epochs' wall times and the validation metrics.
+the history, the epochs' wall times, the validation metrics and the probabilities behind them.
 """
 
 from stages import models
@@ -9,29 +9,30 @@ from stages.dataset import load_split, load_summary, notice
 from stages.errors import front_door
 from stages.files import write_csv, write_json, write_text
 from stages.parameters import read_parameters
-from stages.runs import HISTORY, METRICS, MODELS, TIMING, arguments, run_name
+from stages.runs import HISTORY, METRICS, MODELS, TIMING, arguments, run_name, save_predictions
 
 
 @front_door
 def main() -> None:
     model_name, seed = arguments("Train one model with one seed.")
-    parameters = read_parameters(f"models.{model_name}")
+    parameters, devices = read_parameters(f"models.{model_name}", "devices")
     summary = load_summary()
     train_part, val_part = load_split("train"), load_split("val")
 
     # After the checks above: these import TensorFlow, which takes seconds.
     from stages.evaluation.inference import predict
-    from stages.evaluation.scores import scores
+    from stages.evaluation.scores import accuracy, scores
     from stages.training.fit import train
     from stages.training.saving import describe, multiply_adds, save_model
 
     run = run_name(model_name, seed)
     print(f"training {run} on {len(train_part[0]):,} pictures. {notice(summary['dataset'])}", flush=True)
-    trained = train(models.load(model_name), parameters, seed, *train_part, *val_part)
-    probabilities, _ = predict(trained.model, val_part[0], parameters.views)
+    trained = train(models.load(model_name), parameters, seed, *train_part, *val_part, devices=devices)
+    predicted = predict(trained.model, val_part[0], parameters.views)
     metrics = {
         "dataset": summary["dataset"],
-        **scores(probabilities, val_part[1]),
+        **scores(predicted.probabilities, val_part[1]),
+        "accuracy_plain": accuracy(predicted.plain, val_part[1]),
         "epochs": len(trained.history),
         "parameters": trained.model.count_params(),
         "multiply_adds": multiply_adds(trained.model),
@@ -43,6 +44,7 @@ def main() -> None:
         "seed": seed,
         "parameters": parameters.model_dump(),
     }
+    save_predictions("val", run, predicted.probabilities, val_part[1])
     save_model(trained.model, MODELS / f"{run}.keras", origin)
     write_text(MODELS / f"{run}.txt", describe(trained.model))
     write_csv(HISTORY / f"{run}.csv", trained.history)

@@ -1,14 +1,11 @@
-"""Properties of the random changes, and of the order in which an epoch shows its pictures."""
-
-import itertools
+"""Properties of the random changes."""
 
 import numpy as np
 import pytest
 
-from stages.training.augmentation import batches, epoch_of, flip, shift
+from stages.training.augmentation import augmented, erase, flip, shift
 
 IMAGES = np.random.default_rng(0).integers(1, 256, size=(40, 28, 28, 1), dtype=np.uint8)
-LABELS = (np.arange(40) % 10).astype(np.uint8)
 
 
 def test_a_flip_flipped_is_the_original():
@@ -39,31 +36,38 @@ def test_a_shift_of_a_picture_with_an_empty_border_keeps_its_mass():
     assert np.array_equal(shift(framed, offsets).sum(axis=(1, 2, 3)), framed.sum(axis=(1, 2, 3)))
 
 
-def test_an_epoch_is_a_function_of_seed_and_epoch():
-    for a, b in zip(epoch_of(IMAGES, 1, 3, 2, True), epoch_of(IMAGES, 1, 3, 2, True), strict=True):
-        assert np.array_equal(a, b)
+def test_erasing_covers_one_rectangle_of_each_chosen_picture():
+    many = np.zeros((2000, 28, 28, 1), np.uint8)
+    chosen = np.arange(2000) % 2 == 0
+    erased = erase(many, chosen, np.random.default_rng(0))[..., 0] > 0  # noise is 0 once in 256 pixels
+    assert not erased[~chosen].any()
+    areas = []
+    for changed in erased[chosen]:
+        rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+        box = changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert box.mean() > 0.85
+        areas.append(box.size / 784)
+    assert 0.01 < min(areas) < 0.03
+    assert 0.35 < max(areas) < 0.42
+    assert 0.18 < np.mean(areas) < 0.24
+    assert erased[chosen].any(axis=0).all()  # every pixel is in reach
+
+
+def test_changes_are_a_function_of_seed_and_epoch():
+    every = {"max_shift": 2, "flips": True, "erased": 0.5}
+    order = np.arange(40)
+    assert np.array_equal(augmented(IMAGES, order, 1, 3, **every), augmented(IMAGES, order, 1, 3, **every))
     for seed, epoch in ((1, 4), (2, 3)):
-        assert not np.array_equal(epoch_of(IMAGES, 1, 3, 0, False)[1], epoch_of(IMAGES, seed, epoch, 0, False)[1])
+        assert not np.array_equal(
+            augmented(IMAGES, order, 1, 3, **every), augmented(IMAGES, order, seed, epoch, **every)
+        )
 
 
-def test_two_epochs_show_every_picture_both_ways():
+def test_two_epochs_show_every_picture_both_ways_in_whatever_order():
     shown = {True: set(), False: set()}
     for epoch in (0, 1):
-        images, order = epoch_of(IMAGES, 7, epoch, 0, True)
+        order = np.random.default_rng(epoch).permutation(40)
+        images = augmented(IMAGES, order, 7, epoch, max_shift=0, flips=True, erased=0)
         for picture, index in zip(images, order, strict=True):
             shown[np.array_equal(picture, IMAGES[index])].add(index)
     assert shown[True] == shown[False] == set(range(40))
-
-
-def test_batches_pair_pictures_with_their_labels_epoch_after_epoch():
-    stream = batches(IMAGES, LABELS, seed=0, batch_size=16, max_shift=0, flips=False)
-    first, second = (list(itertools.islice(stream, 2)) for _ in range(2))  # 40 pictures: two whole batches an epoch
-    for pictures, one_hot in first + second:
-        assert pictures.shape == (16, 28, 28, 1)
-        assert pictures.dtype == np.uint8
-        for picture, label in zip(pictures, one_hot.argmax(axis=1), strict=True):
-            assert label == LABELS[(picture == IMAGES).all(axis=(1, 2, 3))][0]
-        assert np.array_equal(one_hot.sum(axis=1), np.ones(16))
-    seen = np.concatenate([pictures for pictures, _ in first])
-    assert len(np.unique(seen, axis=0)) == 32
-    assert not np.array_equal(seen, np.concatenate([pictures for pictures, _ in second]))

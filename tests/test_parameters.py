@@ -50,7 +50,7 @@ def test_the_committed_file_is_valid():
             0,
             "models.cnn.patience is 0, but must be a whole number of epochs of at least 1, or null",
         ),
-        ("models.cnn.optimizer", "adamw", "models.cnn.optimizer is 'adamw', but must be adam or sgd"),
+        ("models.cnn.optimizer", "adamw", "models.cnn.optimizer is 'adamw', but must be adam, sgd or muon"),
         ("models.cnn.filters", [32, 0], "models.cnn.filters.1 is 0, but must be a whole number from 1 to 4096"),
         ("models.cnn.float", 1, "models.cnn.float is unknown"),
         ("models", 3, "models is 3, but must be a mapping with one block a model"),

@@ -11,8 +11,8 @@ from stages.errors import InputError
 from stages.evaluation.inference import predict, views_of
 from stages.evaluation.scores import scores
 from stages.parameters import read_parameters
-from stages.training.fit import train
-from stages.training.optimizers import SGD, WarmupThenDecay
+from stages.training.fit import SeedDropout, train
+from stages.training.optimizers import SGD, Muon, WarmupThenDecay, orthogonalised
 from stages.training.saving import load_model, multiply_adds, save_model
 from tests.conftest import ROOT
 
@@ -51,7 +51,7 @@ def test_early_stopping_goes_back_to_the_best_epoch(drawn_pictures):
     best = trained.history["val_loss"].idxmin()
     assert len(trained.history) == best + 2  # one epoch more, and then the end
     labels = drawn_pictures[1][:200]
-    probabilities, _ = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain")
+    probabilities = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain").probabilities
     assert (probabilities.argmax(axis=1) == labels).mean() == pytest.approx(
         trained.history["val_accuracy"][best], abs=1e-6
     )
@@ -60,7 +60,7 @@ def test_early_stopping_goes_back_to_the_best_epoch(drawn_pictures):
 def test_the_best_epoch_is_that_of_the_plain_loss_not_of_the_smoothed_one(drawn_pictures):
     changes = {"label_smoothing": 0.6, "dropout": 0.0, "learning_rate": 0.005, "patience": 25, "precision": "float32"}
     trained = fit("cnn", drawn_pictures, epochs=25, **changes)
-    probabilities, _ = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain")
+    probabilities = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain").probabilities
     assert scores(probabilities, drawn_pictures[1][:200])["loss"] == pytest.approx(
         trained.history["val_loss"].min(), abs=1e-3
     )
@@ -80,7 +80,7 @@ def test_a_last_step_that_ruins_the_model_ends_the_run_too(drawn_pictures):
 
 
 def test_a_batch_larger_than_the_training_set_is_refused(drawn_pictures):
-    with pytest.raises(InputError, match="batch_size is 5000, but there are only 800 training images"):
+    with pytest.raises(InputError, match="batch_size is 5000, but an epoch shows only 800 training images"):
         fit("logistic", drawn_pictures, batch_size=5000)
 
 
@@ -130,6 +130,59 @@ def test_biases_learn_so_many_times_faster():
     assert faster_bias == pytest.approx(16 * bias)
 
 
+def test_muon_turns_a_gradient_into_a_step_of_the_same_size_in_every_direction():
+    gradient = np.random.default_rng(0).normal(size=(18, 8)) * np.logspace(0, -1, 8)
+    u, _, v = np.linalg.svd(gradient, full_matrices=False)
+    singular = np.diag(u.T @ np.array(orthogonalised(gradient.astype(np.float32))) @ v.T)
+    assert 0.6 < singular.min() < singular.max() < 1.3
+    np.testing.assert_allclose(orthogonalised(gradient.T), np.array(orthogonalised(gradient)).T, atol=1e-5)
+
+
+def test_muon_scales_convolutions_and_steps_biases_like_sgd():
+    keras.config.set_dtype_policy("float32")
+    layer = keras.layers.Conv2D(4, 3, kernel_initializer="he_normal")
+    model = keras.Sequential([keras.Input((5, 5, 2)), layer, keras.layers.GlobalAveragePooling2D()])
+    before = layer.get_weights()
+    model.compile(Muon(0.1, momentum=0.5, nesterov=True, bias_factor=3, weight_decay=0.1), "mse", jit_compile=False)
+    images = np.random.default_rng(0).normal(size=(8, 5, 5, 2))
+    error = 2 * model.predict(images, verbose=0) / 32  # the gradient at the outputs, aim 0
+    model.fit(images, np.zeros((8, 4)), batch_size=8, verbose=0)
+    kernel, bias = layer.get_weights()
+    step = before[0] * 2 / np.linalg.norm(before[0]) - kernel
+    singular = np.linalg.svd(step.reshape(18, 4), compute_uv=False)
+    assert 0.06 < singular.min() < singular.max() < 0.13
+    np.testing.assert_allclose(bias, -0.1 * 3 * 1.5 * error.sum(axis=0), rtol=1e-3)
+
+
+def test_the_average_of_the_weights_is_what_is_validated_stopped_on_and_kept(drawn_pictures):
+    for patience in (None, 1):
+        changes = {"ema": 0.9, "patience": patience, "precision": "float32"}
+        trained = fit("cnn", drawn_pictures, epochs=30 if patience else 4, **changes)
+        best = trained.history["val_loss"].idxmin() if patience else 3
+        assert len(trained.history) == (best + 2 if patience else 4)
+        predicted = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain").probabilities
+        loss = scores(predicted, drawn_pictures[1][:200])["loss"]
+        assert loss == pytest.approx(trained.history["val_loss"][best], abs=1e-4)
+    last = fit("cnn", drawn_pictures, epochs=4, ema=0.0, patience=None, precision="float32")
+    assert not np.allclose(last.history["val_loss"], trained.history["val_loss"][:4])
+
+
+def test_dropout_is_a_function_of_seed_and_epoch():
+    def outputs(seed: int, first_epoch: int) -> np.ndarray:
+        keras.utils.set_random_seed(seed)
+        model = keras.Sequential([keras.Input((50,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        seen = []
+        see = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs["loss"]))
+        ones = np.ones((8, 50)), np.zeros((8, 1))
+        model.fit(*ones, 4, 3, 0, initial_epoch=first_epoch, callbacks=[SeedDropout(2), see], shuffle=False)
+        return np.array(seen)
+
+    np.testing.assert_array_equal(outputs(0, 0)[1:], outputs(0, 1))
+    assert len(set(outputs(0, 0))) == 3
+    assert not np.array_equal(outputs(0, 0), outputs(1, 0))
+
+
 @pytest.mark.parametrize(("views", "count"), [("plain", 1), ("flips", 2), ("flips_and_shifts", 6)])
 def test_views_are_different_pictures_with_weights_that_sum_to_one(views, count, drawn_pictures):
     weighted = views_of(drawn_pictures[0][:3, ..., None], views)
@@ -140,8 +193,10 @@ def test_views_are_different_pictures_with_weights_that_sum_to_one(views, count,
 def test_probabilities_are_those_of_the_mean_logits(drawn_pictures):
     model = fit("logistic", drawn_pictures).model
     images = drawn_pictures[0][:50, ..., None]
-    probabilities, seconds = predict(model, images, "flips")
+    predicted = predict(model, images, "flips")
     logits = (model.predict(images) + model.predict(images[:, :, ::-1])) / 2
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
-    assert len(seconds) == 2
+    np.testing.assert_allclose(predicted.probabilities, expected, rtol=1e-4)
+    plain = np.exp(model.predict(images))
+    np.testing.assert_allclose(predicted.plain, plain / plain.sum(axis=1, keepdims=True), rtol=1e-4)
+    assert len(predicted.seconds) == 2

@@ -1,6 +1,7 @@
 """From pictures to logits and probabilities, over one or several views of each picture."""
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,16 +33,29 @@ def views_of(images: np.ndarray, views: str) -> list[tuple[float, np.ndarray]]:
     return [(weight, side) for weight, pictures in weighted for side in (pictures, pictures[:, :, ::-1])]
 
 
-def predict(model: "keras.Model", images: np.ndarray, views: str) -> tuple[np.ndarray, list[float]]:
-    """Class probabilities from the weighted mean of the views' logits.
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of N pictures.
 
-    Returns:
-        Probabilities, float64 (N, 10), rows sum to 1; and the seconds that each view took.
+    Attributes:
+        probabilities: From the weighted mean of the views' logits, float64 (N, 10); rows sum to 1.
+        plain: From the pictures as they are, without other views; likewise.
+        seconds: What each view took.
     """
+
+    probabilities: np.ndarray
+    plain: np.ndarray
+    seconds: list[float]
+
+
+def predict(model: "keras.Model", images: np.ndarray, views: str) -> Predictions:
+    """Class probabilities of uint8 pictures (N, 28, 28, 1), over `views` and plain."""
     model.predict(images[:BATCH_SIZE], batch_size=BATCH_SIZE, verbose=0)  # traces the graph, outside the clock
-    logits, seconds = np.zeros((len(images), 10)), []
+    weights, logits, seconds = [], [], []
     for weight, pictures in views_of(images, views):
         started = time.perf_counter()
-        logits += weight * model.predict(pictures, batch_size=BATCH_SIZE, verbose=0)
+        logits.append(model.predict(pictures, batch_size=BATCH_SIZE, verbose=0).astype(np.float64))
         seconds.append(time.perf_counter() - started)
-    return softmax(logits, axis=1), seconds
+        weights.append(weight)
+    mean = np.average(logits, axis=0, weights=weights)
+    return Predictions(softmax(mean, axis=1), softmax(logits[0], axis=1), seconds)

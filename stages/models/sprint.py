@@ -23,14 +23,10 @@ def build(parameters: Parameters, images: np.ndarray):
     import keras
     from keras import layers
 
-    from stages.training.layers import BatchNormalization, Dirac, whitening_kernel
+    from stages.training.layers import BatchNormalization, Dirac, whitened
 
-    mean, deviation = images.mean(), images.std()
     inputs = keras.Input((28, 28, 1), name="pixels")
-    x = layers.Rescaling(1 / deviation, -mean / deviation)(inputs)
-    whiten = layers.Conv2D(8, 2, use_bias=False, trainable=False, name="whiten")
-    x = layers.ReLU()(whiten(x))  # (B, 27, 27, 8)
-    whiten.set_weights([whitening_kernel((images[:5000] - mean) / deviation)])
+    x = whitened(inputs, images)  # (B, 27, 27, 8)
 
     def normalise(x):
         x = BatchNormalization(momentum=parameters.statistics_momentum, scale=False)(x)

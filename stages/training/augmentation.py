@@ -1,10 +1,8 @@
 """Random changes of training pictures, a whole epoch at a time, in NumPy.
 
-Working on the uint8 epoch costs well under a second; the same inside the graph, picture by picture, costs more than the
-network. Pictures are uint8 (N, H, W, C).
+A whole epoch of uint8 at once is cheap; the same inside the graph, picture by picture, can cost more than the network.
+Pictures are uint8 (N, H, W, C).
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -36,40 +34,51 @@ def flip(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return np.where(chosen[:, None, None, None], images[:, :, ::-1], images)
 
 
-def epoch_of(images: np.ndarray, seed: int, epoch: int, max_shift: int, flips: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures of one epoch, changed and in a new order: a function of `seed` and `epoch` alone.
+def erase(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A rectangle of each chosen picture, at a random place, replaced by random grey; the other pictures as they are.
+
+    The rectangle covers 2 to 40 % of the picture (what lies outside is cut off), its height is 0.3 to 3.3 times its width.
+    Source: Zhong et al., "Random Erasing Data Augmentation" (2017), whose defaults these are.
+
+    Args:
+        images: (N, H, W, C).
+        chosen: (N,) bool.
+    """
+    count, height, width = images.shape[:3]
+    area = rng.uniform(0.02, 0.4, count) * height * width
+    aspect = np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3), count))
+    inside = chosen[:, None, None]  # (N, 1, 1), then (N, H, 1), then (N, H, W)
+    for axis, size, side in ((1, height, np.sqrt(area * aspect)), (2, width, np.sqrt(area / aspect))):
+        side = np.clip(np.rint(side).astype(int), 1, size)
+        start = rng.integers(0, size - side + 1)
+        position = np.arange(size)
+        line = (position >= start[:, None]) & (position < (start + side)[:, None])  # (N, size)
+        inside = inside & np.expand_dims(line, 3 - axis)
+    return np.where(inside[..., None], rng.integers(0, 256, images.shape, dtype=images.dtype), images)
+
+
+def augmented(
+    images: np.ndarray, order: np.ndarray, seed: int, epoch: int, *, max_shift: int, flips: bool, erased: float
+) -> np.ndarray:
+    """Pictures `order` of `images`, changed: a function of `seed` and `epoch` alone.
 
     Flips alternate: a random half is mirrored in the even epochs, the other half in the odd ones, so that each pair of
     epochs shows every picture both ways. Source: Jordan, "94 % on CIFAR-10 in 3.29 seconds" (2024).
 
-    Returns:
-        The pictures, and the order: `order[i]` is the index that picture i had.
+    Args:
+        images: uint8 (N, H, W, C).
+        order: Indices, (M,).
+        max_shift: Pictures move by up to so many pixels, along both axes.
+        flips: Whether to mirror.
+        erased: The share of the pictures of which a rectangle is erased.
     """
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(images))
+    rng = np.random.default_rng([seed, epoch, 1])
+    half = np.random.default_rng(seed).random(len(images)) < 0.5
     images = images[order]
     if flips:
-        half = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).random(len(images)) < 0.5
         images = flip(images, (half ^ (epoch % 2 == 1))[order])
     if max_shift:
         images = shift(images, rng.integers(-max_shift, max_shift + 1, size=(len(images), 2)))
-    return images, order
-
-
-def batches(
-    images: np.ndarray, labels: np.ndarray, *, seed: int, batch_size: int, max_shift: int, flips: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches for ever, epoch after epoch, for `model.fit(..., steps_per_epoch=len(images) // batch_size)`.
-
-    Yields:
-        Pictures, uint8 (batch_size, H, W, C), and labels one-hot, float32 (batch_size, 10). The last, incomplete batch
-        of an epoch is left out: a different few pictures every time.
-    """
-    one_hot = np.eye(10, dtype=np.float32)[labels]
-    epoch = 0
-    while True:
-        epoch_images, order = epoch_of(images, seed, epoch, max_shift, flips)
-        epoch_labels = one_hot[order]
-        for start in range(0, len(images) - batch_size + 1, batch_size):
-            yield epoch_images[start : start + batch_size], epoch_labels[start : start + batch_size]
-        epoch += 1
+    if erased:
+        images = erase(images, rng.random(len(images)) < erased, rng)
+    return images

@@ -3,7 +3,6 @@
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 
 import keras
@@ -12,7 +11,8 @@ import pandas as pd
 
 from stages.errors import InputError
 from stages.parameters import ModelParameters
-from stages.training.augmentation import batches
+from stages.training.devices import several_devices, use_bfloat16
+from stages.training.epochs import Epochs, NextEpoch, RemembersLosses
 from stages.training.optimizers import optimizer
 
 
@@ -25,11 +25,15 @@ class Trained:
         history: A row an epoch: epoch (from 1), accuracy and loss on the training pictures as they were shown (changed,
             under dropout), val_accuracy and val_loss. Losses are the mean negative log-likelihood, nats.
         seconds: A row an epoch: epoch, seconds that it took, validation included.
+        training_seconds: The seconds of each epoch without validation.
+        ends: When each epoch ended, seconds since 1970.
     """
 
     model: keras.Model
     history: pd.DataFrame
     seconds: pd.DataFrame
+    training_seconds: list[float]
+    ends: list[float]
 
 
 def train(
@@ -40,6 +44,7 @@ def train(
     train_labels: np.ndarray,
     val_images: np.ndarray,
     val_labels: np.ndarray,
+    devices: int = 1,
 ) -> Trained:
     """Build and fit one model. The same arguments on the same machine give the same weights, to the byte.
 
@@ -48,56 +53,60 @@ def train(
         parameters: Its block of `params.yaml`.
         seed: Of the initial weights, the order, the augmentation and the dropout.
         train_images: uint8 (N, 28, 28, 1); `train_labels` uint8 (N,), 0-9. Likewise `val_images`, `val_labels`.
+        devices: How many GPUs share each batch.
 
     Raises:
-        InputError: A batch is larger than the training set, or the loss is no longer a finite number.
+        InputError: A batch is larger than an epoch, there are fewer devices, devices and epoch_size do not go together, or
+            the loss is no longer a finite number.
     """
-    if parameters.batch_size > len(train_images):
+    if devices > 1 and parameters.epoch_size < 1 and keras.backend.backend() == "tensorflow":
         raise InputError(
-            f"batch_size is {parameters.batch_size}, but there are only {len(train_images)} training images: "
-            "set a smaller batch_size in params.yaml."
+            f"epoch_size is {parameters.epoch_size} and devices is {devices}: TensorFlow trains on several devices only "
+            "with whole epochs. Set `epoch_size: 1` for this model, or `devices: 1`, or KERAS_BACKEND=jax."
         )
     make_deterministic(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
-    model = architecture.build(parameters, train_images)
-    steps = len(train_images) // parameters.batch_size
-    cross_entropy = keras.losses.CategoricalCrossentropy
-    model.compile(
-        optimizer=optimizer(parameters, steps * parameters.epochs),
-        loss=cross_entropy(from_logits=True, label_smoothing=parameters.label_smoothing),
-        metrics=["accuracy", keras.metrics.CategoricalCrossentropy(name="nll", from_logits=True)],
-    )
+    data = Epochs(train_images, train_labels, parameters, seed)
     clock = EpochClock()
-    callbacks = [StopIfNotFinite(), clock]
+    callbacks = [clock, StopIfNotFinite(), NextEpoch(data), SeedDropout(len(data))]
+    if parameters.ema:
+        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     if parameters.patience is not None:
         callbacks.append(
             keras.callbacks.EarlyStopping(
                 "val_nll", mode="min", patience=parameters.patience, restore_best_weights=True
             )
         )
-    history = model.fit(
-        batches(
-            train_images,
-            train_labels,
-            seed=seed,
-            batch_size=parameters.batch_size,
-            max_shift=parameters.shift,
-            flips=parameters.flip,
-        ),
-        steps_per_epoch=steps,
-        epochs=parameters.epochs,
-        validation_data=(val_images, np.eye(10, dtype=np.float32)[val_labels]),
-        validation_batch_size=1000,
-        callbacks=callbacks,
-        shuffle=False,  # the generator does it
-        verbose=1 if sys.stdout.isatty() else 2,
-    ).history
+    cross_entropy = keras.losses.CategoricalCrossentropy
+    with several_devices(devices):
+        model = architecture.build(parameters, train_images)
+        trainer = model if parameters.epoch_size == 1 else RemembersLosses(model, data)
+        trainer.compile(
+            optimizer=optimizer(parameters, len(data) * parameters.epochs),
+            loss=cross_entropy(from_logits=True, label_smoothing=parameters.label_smoothing),
+            metrics=["accuracy", keras.metrics.CategoricalCrossentropy(name="nll", from_logits=True)],
+        )
+        history = trainer.fit(
+            data,
+            epochs=parameters.epochs,
+            validation_data=(val_images, np.eye(10, dtype=np.float32)[val_labels]),
+            validation_batch_size=1000,
+            callbacks=callbacks,
+            shuffle=False,  # the epochs are shuffled already
+            verbose=1 if sys.stdout.isatty() else 2,
+        ).history
+    if devices > 1:  # the same model on one device
+        weights = model.get_weights()
+        model = architecture.build(parameters, train_images)
+        model.set_weights(weights)
     epochs = range(1, len(history["loss"]) + 1)
     columns = {"accuracy": "accuracy", "loss": "nll", "val_accuracy": "val_accuracy", "val_loss": "val_nll"}
     return Trained(
         model,
         pd.DataFrame({"epoch": epochs} | {column: history[key] for column, key in columns.items()}),
         pd.DataFrame({"epoch": epochs, "seconds": clock.seconds}),
+        clock.training_seconds,
+        clock.ends,
     )
 
 
@@ -110,28 +119,41 @@ def make_deterministic(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def use_bfloat16(precision: str) -> bool:
-    """Whether to compute in bfloat16: as asked or, for `"auto"`, where the processor has instructions for it."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return False
+class SeedDropout(keras.callbacks.Callback):
+    """Makes each epoch's dropout a function of the seed and the epoch, as the batches are: a run may begin at any epoch.
+
+    Keras counts the draws of a layer in its seed generator; here the count starts at epoch x `steps`.
+    """
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for variable in self.model.non_trainable_variables:
+            if variable.path.endswith("seed_generator_state"):
+                layer_seed = keras.ops.convert_to_numpy(variable)[0]
+                variable.assign([layer_seed, epoch * self.steps])
 
 
 class EpochClock(keras.callbacks.Callback):
-    """Takes the wall time of every epoch."""
+    """Takes the wall time of every epoch, with and without its validation."""
 
     def __init__(self):
         super().__init__()
         self.seconds: list[float] = []
+        self.training_seconds: list[float] = []
+        self.ends: list[float] = []
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
 
+    def on_test_begin(self, logs=None):
+        self.training_seconds.append(time.perf_counter() - self.started)
+
     def on_epoch_end(self, epoch, logs=None):
         self.seconds.append(round(time.perf_counter() - self.started, 3))
+        self.ends.append(time.time())
 
 
 class StopIfNotFinite(keras.callbacks.Callback):

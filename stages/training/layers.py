@@ -32,6 +32,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if training:
             count = tf.cast(tf.size(inputs) / channels, tf.float32)
             variance *= (count - 1) / count  # the operation returns the unbiased estimate, Keras keeps the biased one
+            replica = tf.distribute.get_replica_context()
+            if replica.num_replicas_in_sync > 1:
+                mean, variance = replica.all_reduce(tf.distribute.ReduceOp.MEAN, [mean, variance])
             for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 moving.assign(moving * self.momentum + batch * (1 - self.momentum))
         return outputs
@@ -59,6 +62,24 @@ class Dirac(keras.initializers.Initializer):
 
     def get_config(self):
         return {"seed": self.seed}
+
+
+def whitened(inputs, images: np.ndarray):
+    """The first layers of a network: pixels scaled by the statistics of `images`, fixed whitening of 2x2 patches, ReLU.
+
+    Args:
+        inputs: Symbolic pixels 0-255, (B, H, W, 1).
+        images: Training pictures, uint8 (N, H, W, 1); patches are those of the first 5,000.
+
+    Returns:
+        (B, H - 1, W - 1, 8).
+    """
+    mean, deviation = images.mean(), images.std()
+    x = keras.layers.Rescaling(1 / deviation, -mean / deviation)(inputs)
+    whiten = keras.layers.Conv2D(8, 2, use_bias=False, trainable=False, name="whiten")
+    x = keras.layers.ReLU()(whiten(x))
+    whiten.set_weights([whitening_kernel((images[:5000] - mean) / deviation)])
+    return x
 
 
 def whitening_kernel(images: np.ndarray, size: int = 2, epsilon: float = 5e-4) -> np.ndarray:

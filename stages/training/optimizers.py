@@ -42,8 +42,12 @@ class SGD(keras.optimizers.SGD):
         super().__init__(*args, **kwargs)
         self.bias_factor = bias_factor
 
+    def build(self, variables):
+        self.biases = {index for index, variable in enumerate(variables) if variable.name in {"bias", "beta"}}
+        super().build(variables)
+
     def update_step(self, gradient, variable, learning_rate):
-        if variable.name.split("/")[-1].split(":")[0] in {"bias", "beta"}:  # TensorFlow says LAYER/bias:0, others bias
+        if self._get_variable_index(variable) in self.biases:
             learning_rate = learning_rate * self.bias_factor
         super().update_step(gradient, variable, learning_rate)
 
@@ -51,18 +55,65 @@ class SGD(keras.optimizers.SGD):
         return super().get_config() | {"bias_factor": self.bias_factor}
 
 
+@keras.saving.register_keras_serializable("fashion_mnist")
+class Muon(SGD):
+    """Momentum, orthogonalised, for matrices and convolutions; plain SGD, `bias_factor` times faster, for biases.
+
+    The averaged gradient of a kernel, seen as a matrix (height x width x in, out), is replaced by the nearest matrix
+    with singular values near 1, so that every direction learns at the same pace. A convolution's kernel is first scaled
+    to the norm sqrt(out): a normalisation behind it makes its scale meaningless but for the pace. Weight decay leaves
+    kernels of convolutions alone for the same reason. Keras's own Muon takes only matrices.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); Jordan, "94 % on CIFAR-10 in
+    2.59 seconds" (2024).
+    """
+
+    def build(self, variables):
+        self.exclude_from_weight_decay([variable for variable in variables if len(variable.shape) == 4])
+        super().build(variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        if len(variable.shape) < 2:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        learning_rate = ops.cast(learning_rate, variable.dtype)
+        momentum = self.momentums[self._get_variable_index(variable)]
+        gradient = ops.cast(gradient, variable.dtype)
+        averaged = self.momentum * momentum + gradient
+        self.assign(momentum, averaged)
+        if self.nesterov:
+            averaged = self.momentum * averaged + gradient
+        outputs = variable.shape[-1]
+        update = ops.reshape(orthogonalised(ops.reshape(averaged, (-1, outputs))), variable.shape)
+        kernel = ops.convert_to_tensor(variable)
+        if len(variable.shape) == 4:
+            kernel = kernel * (outputs**0.5 / (ops.sqrt(ops.sum(ops.square(kernel))) + 1e-7))
+        self.assign(variable, kernel - learning_rate * update)
+
+
+def orthogonalised(matrix):
+    """A matrix with the singular vectors of `matrix` (M, N) and singular values between about 0.7 and 1.2.
+
+    Five Newton-Schulz steps with the quintic's coefficients of Jordan et al. (2024).
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = ops.transpose(matrix) if tall else matrix
+    x = x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-7)
+    for _ in range(5):
+        square = ops.matmul(x, ops.transpose(x))
+        x = 3.4445 * x + ops.matmul(-4.7750 * square + 2.0315 * ops.matmul(square, square), x)
+    return ops.transpose(x) if tall else x
+
+
 def optimizer(parameters: ModelParameters, steps: int) -> keras.optimizers.Optimizer:
     """The optimizer that `parameters` asks for, with its schedule over `steps` updates."""
     rate = parameters.learning_rate
     if parameters.schedule != "constant":
         rate = WarmupThenDecay(rate, steps, parameters.warmup, parameters.schedule)
-    decay = parameters.weight_decay or None
+    common: dict = {"weight_decay": parameters.weight_decay or None}
+    if parameters.ema:
+        common |= {"use_ema": True, "ema_momentum": parameters.ema}
     if parameters.optimizer == "adam":
-        return keras.optimizers.Adam(rate, beta_1=parameters.momentum, weight_decay=decay)
-    return SGD(
-        rate,
-        momentum=parameters.momentum,
-        nesterov=True,
-        weight_decay=decay,
-        bias_factor=parameters.bias_factor,
-    )
+        return keras.optimizers.Adam(rate, beta_1=parameters.momentum, **common)
+    kind = Muon if parameters.optimizer == "muon" else SGD
+    return kind(rate, momentum=parameters.momentum, nesterov=True, bias_factor=parameters.bias_factor, **common)

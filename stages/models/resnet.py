@@ -1,0 +1,49 @@
+"""The accurate one: a small residual network, for a longer run.
+
+The stem and the groups of `sprint`, narrower at the end and deeper: behind the pooling of each group stand residual units,
+x + ReLU(normalise(convolve(x))), which begin as twice the identity. Residual units: He et al., "Deep Residual Learning for
+Image Recognition" (2015), with one convolution a unit instead of two; the rest as in `sprint.py`.
+"""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from stages.parameters import Fraction, ModelParameters, Width
+
+Depth = Annotated[int, Field(ge=0, le=20)]
+
+
+class Parameters(ModelParameters):
+    widths: Annotated[list[Width], Field(min_length=1, max_length=4, description="a list of 1 to 4 filter counts")]
+    depths: Annotated[
+        list[Depth], Field(min_length=1, max_length=4, description="a list of 1 to 4 whole numbers from 0 to 20")
+    ]
+    statistics_momentum: Fraction
+
+
+def build(parameters: Parameters, images: np.ndarray):
+    """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10)."""
+    import keras
+    from keras import layers
+
+    from stages.training.layers import BatchNormalization, Dirac, whitened
+
+    inputs = keras.Input((28, 28, 1), name="pixels")
+    x = whitened(inputs, images)  # (B, 27, 27, 8)
+
+    def convolve(x, width, pool=False):
+        x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
+        x = layers.MaxPooling2D()(x) if pool else x
+        x = BatchNormalization(momentum=parameters.statistics_momentum, scale=False)(x)
+        return layers.ReLU()(x)
+
+    for width, depth in zip(parameters.widths, parameters.depths, strict=True):
+        x = convolve(x, width, pool=True)  # (B, 27, 27, 8) -> (B, 13, 13, 32) -> (B, 6, 6, 64) -> (B, 3, 3, 96)
+        for _ in range(depth):
+            x = layers.Add()([x, convolve(x, width)])
+    x = layers.GlobalMaxPooling2D()(x)  # (B, 96)
+    x = layers.Dense(10, use_bias=False, dtype="float32")(x)
+    logits = layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
+    return keras.Model(inputs, logits, name="resnet")

@@ -1,0 +1,67 @@
+"""What the machine can do: compute in bfloat16; train on several GPUs, each with its share of every batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+
+from stages.errors import InputError
+
+
+@contextmanager
+def several_devices(count: int) -> Iterator[None]:
+    """Within this context, models are built and fitted on the first `count` devices; 1 leaves everything as it is.
+
+    TensorFlow's `MirroredStrategy` or, under JAX, Keras's `DataParallel`. The gradients are those of the whole batch; batch
+    normalisation takes each device's own share under TensorFlow, the whole batch under JAX.
+
+    Raises:
+        InputError: The machine has fewer devices (GPUs or, where there is none, processors).
+    """
+    if count == 1:
+        yield
+        return
+    found = keras.distribution.list_devices()
+    if len(found) < count:
+        raise InputError(
+            f"devices is {count}, but {keras.backend.backend()} finds {len(found)} here ({', '.join(found)}): "
+            f"set `devices: {len(found)}` in params.yaml."
+        )
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.distribute.MirroredStrategy(found[:count]).scope():
+            yield
+        return
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:count]))
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+def use_bfloat16(precision: str) -> bool:
+    """Whether to compute in bfloat16: as asked or, for `"auto"`, where the GPU or the processor has instructions for it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    capabilities = gpu_capabilities()
+    if capabilities:
+        return min(capabilities) >= 8  # Ampere and later
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return False
+
+
+def gpu_capabilities() -> list[float]:
+    """The compute capability of each NVIDIA GPU that the backend finds; 0 for other makes."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [float(getattr(gpu, "compute_capability", 0)) for gpu in jax.devices() if gpu.platform == "gpu"]
+    import tensorflow as tf
+
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    return [float(".".join(map(str, gpu.get("compute_capability", (0,))))) for gpu in details]

@@ -1,0 +1,54 @@
+"""Training on several devices, and under Keras's JAX backend."""
+
+import json
+
+import pytest
+
+from stages.errors import InputError
+from stages.training import devices
+from stages.training.devices import several_devices, use_bfloat16
+from tests.conftest import ROOT, run
+
+BACKENDS = {
+    "tensorflow": {"KERAS_BACKEND": "tensorflow"},
+    "jax": {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+}
+
+
+def one_and_two_devices(backend: str, model: str, **changes: object) -> dict:
+    output = run(ROOT, "python", "-m", "tests.two_devices", model, json.dumps(changes), **BACKENDS[backend])
+    return json.loads(output.splitlines()[-1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_two_devices_train_the_same_model_as_one(backend):
+    gentle = {"optimizer": "sgd", "learning_rate": 0.01, "bias_factor": 4.0, "dropout": 0.0, "precision": "float32"}
+    result = one_and_two_devices(backend, "cnn", epochs=2, ema=0.8, **gentle)
+    assert result["apart"] < 1e-5 < result["largest"]
+    assert result["accuracy"][0] == pytest.approx(result["accuracy"][1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_model_with_batch_normalisation_trains_on_two_devices(backend):
+    result = one_and_two_devices(backend, "sprint", epochs=4, epoch_size=1)
+    assert result["finite"]
+    assert min(result["accuracy"]) > 0.5
+
+
+def test_the_committed_sprint_trains_under_jax_as_it_is():
+    result = one_and_two_devices("jax", "sprint", epochs=3)
+    assert result["finite"]
+    assert min(result["accuracy"]) > 0.5
+
+
+def test_more_devices_than_there_are_is_an_error():
+    with pytest.raises(InputError, match="devices is 9, but tensorflow finds 1 here"), several_devices(9):
+        pass
+
+
+def test_bfloat16_is_for_machines_that_compute_in_it(monkeypatch):
+    assert use_bfloat16("bfloat16")
+    assert not use_bfloat16("float32")
+    for capabilities, expected in (([9.0, 8.0], True), ([9.0, 7.5], False)):
+        monkeypatch.setattr(devices, "gpu_capabilities", lambda found=capabilities: found)
+        assert use_bfloat16("auto") is expected

@@ -1,0 +1,84 @@
+"""Which pictures an epoch shows, and that their losses decide."""
+
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from stages.errors import InputError
+from stages.training.epochs import Epochs, NextEpoch, RemembersLosses
+
+IMAGES = np.random.default_rng(0).integers(1, 256, size=(100, 28, 28, 1), dtype=np.uint8)
+LABELS = (np.arange(100) % 10).astype(np.uint8)
+
+
+def epochs(seed: int = 0, **changes: object) -> Epochs:
+    plain = {"batch_size": 16, "epoch_size": 1, "hardest": 0, "shift": 0, "flip": False, "erase": 0}
+    return Epochs(IMAGES, LABELS, SimpleNamespace(**plain | changes), seed)
+
+
+def test_batches_pair_pictures_with_their_labels():
+    data = epochs()
+    assert len(data) == 6
+    seen = [data[index] for index in range(6)]
+    for pictures, one_hot in seen:
+        assert pictures.shape == (16, 28, 28, 1)
+        assert pictures.dtype == np.uint8
+        for picture, label in zip(pictures, one_hot.argmax(axis=1), strict=True):
+            assert label == LABELS[(picture == IMAGES).all(axis=(1, 2, 3))][0]
+        assert np.array_equal(one_hot.sum(axis=1), np.ones(16))
+    assert len(np.unique(np.concatenate([pictures for pictures, _ in seen]), axis=0)) == 96
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch_not_of_the_epochs_before():
+    straight, jumped = epochs(shift=2), epochs(shift=2)
+    for epoch in (1, 2, 3):
+        straight.begin(epoch)
+    jumped.begin(3)
+    assert np.array_equal(straight[2][0], jumped[2][0])
+    assert not np.array_equal(straight[2][0], epochs(seed=1, shift=2)[2][0])
+    jumped.begin(4)
+    assert not np.array_equal(straight[2][0], jumped[2][0])
+
+
+def test_pictures_that_were_never_shown_come_first_and_then_the_hardest():
+    data = epochs(epoch_size=0.5, hardest=0.75)
+    assert len(data) == 3
+    first = set(data.order)
+    assert len(first) == 48
+    data.losses[data.order] = 1
+    data.begin(1)
+    assert len(first & set(data.order)) <= 12  # 36 are chosen for never having been shown
+    data.losses[:] = np.arange(100)
+    data.begin(2)
+    assert set(range(64, 100)) <= set(data.order)  # the 36 with the highest losses
+    assert len(set(data.order)) == 48
+    easy = [index for epoch in range(3, 40) for index in data.begin(epoch) or data.order if index < 64]
+    assert len(set(easy)) == 64  # the others have their turns
+
+
+def test_a_model_in_training_remembers_the_loss_of_every_picture_it_was_shown():
+    data = epochs(epoch_size=0.5, hardest=0.5)
+    inputs = keras.Input((28, 28, 1))
+    logits = keras.layers.Dense(10, dtype="float32")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)))
+    plain = keras.Model(inputs, logits)
+    model = RemembersLosses(plain, data)
+    model.compile(keras.optimizers.SGD(0.0), keras.losses.CategoricalCrossentropy(from_logits=True))
+    shown = []
+    remember = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: shown.append(data.order))
+    validation = (IMAGES, np.eye(10)[LABELS])  # must not be taken for training
+    model.fit(
+        data, epochs=2, callbacks=[remember, NextEpoch(data)], validation_data=validation, shuffle=False, verbose=0
+    )
+    assert not np.array_equal(*shown)
+    expected = keras.losses.categorical_crossentropy(np.eye(10)[LABELS], plain.predict(IMAGES, verbose=0), True)
+    seen = np.concatenate(shown)
+    np.testing.assert_allclose(data.losses[seen], np.array(expected)[seen], rtol=1e-4)
+    assert np.isinf(np.delete(data.losses, seen)).all()
+    assert len(plain.weights) == 2
+
+
+def test_a_batch_larger_than_an_epoch_is_refused():
+    with pytest.raises(InputError, match="batch_size is 64, but an epoch shows only 50 training images"):
+        epochs(batch_size=64, epoch_size=0.5)

@@ -1,0 +1,35 @@
+"""Run by test_devices.py in a process of its own, since devices are set before a backend starts: trains the committed
+sprint for an epoch and a model on one and on two virtual devices, and prints what came of it as JSON."""
+
+import json
+import os
+import sys
+
+import numpy as np
+
+if os.environ["KERAS_BACKEND"] == "tensorflow":
+    import tensorflow as tf
+
+    halves = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
+
+from stages import drawn, models
+from stages.parameters import read_parameters
+from stages.training.fit import train
+
+images, labels = drawn.draw(600, seed=3)
+split = images[100:, ..., None], labels[100:], images[:100, ..., None], labels[:100]
+
+
+def fit(name: str, devices: int, **changes: object):
+    parameters = read_parameters(f"models.{name}").model_copy(update={"epochs": 1, "batch_size": 50} | changes)
+    return train(models.load(name), parameters, 0, *split, devices=devices)
+
+
+model, changes = sys.argv[1], json.loads(sys.argv[2])
+one, two = (fit(model, devices, **changes) for devices in (1, 2))
+apart = [float(np.abs(a - b).max()) for a, b in zip(one.model.get_weights(), two.model.get_weights(), strict=True)]
+moved = [float(np.abs(weight).max()) for weight in one.model.get_weights()]
+finite = all(np.isfinite(weight).all() for weight in two.model.get_weights())
+accuracy = [run.history["val_accuracy"].iloc[-1] for run in (one, two)]
+print(json.dumps({"apart": max(apart), "largest": max(moved), "finite": finite, "accuracy": accuracy}))
