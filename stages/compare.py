@@ -2,6 +2,9 @@
 
 Writes `reports/summary.json` (what a program reads), `reports/comparison.csv` (a row a model, reproducible),
 `reports/timing.csv` (a row a model, wall times) and `reports/curves.csv` (every run's learning curve in one long table).
+
+One row is not a model: the ensemble, which averages the probabilities of all runs of the two models with the best
+validation accuracy (soft voting). It costs no training of its own, and is never selected.
 """
 
 from pathlib import Path
@@ -10,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from stages.errors import front_door
+from stages.evaluation.scores import scores
 from stages.files import read_json, write_csv, write_json
 from stages.parameters import read_parameters
-from stages.runs import HISTORY, SELECTION, TIMING, read_metrics, run_name
+from stages.runs import HISTORY, SELECTION, TIMING, load_predictions, read_metrics, run_name
 
 REPORTS = Path("reports")
 AVERAGED = ("val_accuracy", "val_loss", "test_accuracy", "test_loss", "test_macro_f1")
@@ -42,6 +46,20 @@ def combine(val: list[dict], test: list[dict]) -> dict:
     return row
 
 
+def ensemble(ranking: list[str], seeds: list[int], rows: dict[str, dict]) -> tuple[str, dict] | None:
+    """Name and row of the ensemble of the first two models of `ranking`; None where there is but one run."""
+    members = [run_name(model, seed) for model in ranking[:2] for seed in seeds]
+    if len(members) < 2:
+        return None
+    metrics = {}
+    for split in ("val", "test"):
+        predictions = [load_predictions(split, run) for run in members]
+        metrics[split] = scores(np.mean([probabilities for probabilities, _ in predictions], axis=0), predictions[0][1])
+    each = {key: sum(rows[model][key] for model in ranking[:2]) for key in ("parameters", "multiply_adds", "epochs")}
+    cost = {key: value * len(seeds) for key, value in each.items()}
+    return f"ensemble of {', '.join(members)}", combine([metrics["val"] | cost], [metrics["test"]])
+
+
 def times(model: str, seeds: list[int]) -> dict:
     """Mean wall times of a model's runs: seconds of training, and milliseconds to predict one test picture in a batch."""
     trainings, predictions = [], []
@@ -61,12 +79,27 @@ def main() -> None:
         model: combine(*([read_metrics(split, model, seed) for seed in seeds] for split in ("val", "test")))
         for model in blocks
     }
+    ranking = [place["model"] for place in selection["ranking"]]
+    together = ensemble(ranking, seeds, rows)
+    table = pd.DataFrame([{"model": model, **row} for model, row in rows.items()])
+    timing = pd.DataFrame([times(model, seeds) for model in blocks])
+    if together:
+        name, row = together
+        table.loc[len(table)] = {"model": name, **row}
+        seconds = timing[timing.model.isin(ranking[:2])].drop(columns="model").sum() * len(seeds)
+        timing.loc[len(timing)] = {"model": name, **seconds}
+        print(f"{name}: validation {row['val_accuracy']:.4f}, test {row['test_accuracy']:.4f}")
     write_json(
         REPORTS / "summary.json",
-        {"dataset": selection["dataset"], "selected": selection["selected"], "models": rows},
+        {
+            "dataset": selection["dataset"],
+            "selected": selection["selected"],
+            "models": rows,
+            "ensemble": {"name": together[0], **together[1]} if together else None,
+        },
     )
-    write_csv(REPORTS / "comparison.csv", pd.DataFrame([{"model": model, **row} for model, row in rows.items()]))
-    write_csv(REPORTS / "timing.csv", pd.DataFrame([times(model, seeds) for model in blocks]))
+    write_csv(REPORTS / "comparison.csv", table)
+    write_csv(REPORTS / "timing.csv", timing)
     curves = [
         pd.read_csv(HISTORY / f"{run_name(model, seed)}.csv").assign(model=model, seed=seed)
         for model in blocks

@@ -20,7 +20,10 @@ PARTS = ("stages", "dvc.yaml", "params.yaml", ".dvc", ".dvcignore", ".gitignore"
 
 
 def make_copy(folder: Path) -> None:
-    """Copy what the graph needs into the empty `folder`, with `dataset: drawn` and settings for seconds of training."""
+    """Copy what the graph needs into the empty `folder`, with `dataset: drawn` and settings for seconds of training.
+
+    Frozen stages are left out: without their committed results DVC would run them.
+    """
     left_out = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
     for name in PARTS:
         source = ROOT / name
@@ -28,6 +31,9 @@ def make_copy(folder: Path) -> None:
             shutil.copytree(source, folder / name, ignore=left_out)
         else:
             shutil.copy(source, folder / name)
+    graph = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))
+    graph["stages"] = {name: stage for name, stage in graph["stages"].items() if not stage.get("frozen")}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False), encoding="utf-8")
     parameters = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     (folder / "params.yaml").write_text(yaml.safe_dump(shrink(parameters), sort_keys=False), encoding="utf-8")
     subprocess.run(["git", "init", "--quiet", "--initial-branch", "main", str(folder)], env=environment(), check=True)

@@ -29,9 +29,11 @@ def with_deviation(row: dict, name: str, scale: float, digits: int) -> str:
 
 
 def rows(summary: dict, timing: pd.DataFrame) -> list[list[str]]:
-    """One row a model, cells in the order of `HEADER`; accuracies in per cent, the best validation accuracy first."""
+    """One row a model, the best validation accuracy first, then the ensemble; cells in the order of `HEADER`."""
     seconds = timing.set_index("model")
     ordered = sorted(summary["models"].items(), key=lambda item: -item[1]["val_accuracy"])
+    if summary["ensemble"]:
+        ordered.append((summary["ensemble"]["name"], summary["ensemble"]))
     return [
         [
             f"{model} (selected)" if model == summary["selected"] else model,

@@ -23,7 +23,7 @@ def test_going_back_to_old_parameters_trains_nothing(workspace):
 
 
 def test_a_forced_run_gives_the_same_bytes_but_for_wall_times(workspace):
-    results = [workspace / "data/models/sprint-0.keras", workspace / "data/predictions/sprint-0.npz"]
+    results = [workspace / "data/models/sprint-0.keras", workspace / "data/predictions/test/sprint-0.npz"]
     before = [path.read_bytes() for path in results]
     run(workspace, "dvc", "repro", "--force", "--single-item", "eda", "train@sprint-0", "evaluate@sprint-0")
     assert [path.read_bytes() for path in results] == before

@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.compare import combine
+from stages.compare import combine, ensemble
 from stages.dataset import CLASS_NAMES
 from stages.errors import InputError
 from stages.evaluation.classes import confusion, per_class
 from stages.evaluation.scores import scores
 from stages.parameters import Report
 from stages.report import galleries
+from stages.runs import save_predictions
 from stages.selection import rank, reason
 from stages.table import BEGIN, END, aligned, rows, with_table
 
@@ -72,9 +73,26 @@ def test_seeds_combine_to_mean_and_sample_deviation():
     assert alone["epochs"] == 5
 
 
+def test_the_ensemble_averages_the_probabilities_of_all_runs_of_the_two_best(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    certain, doubtful = np.full((4, 10), 0.01), np.full((4, 10), 0.05)
+    certain[:, 0], doubtful[:, 1] = 0.91, 0.55
+    names = ["a-0", "a-1", "b-0", "b-1"]
+    for run_name, probabilities in zip(names, [certain, certain, doubtful, doubtful], strict=True):
+        for split in ("val", "test"):
+            save_predictions(split, run_name, probabilities, LABELS)
+    models = {model: combine([run(0.9)], [run(0.88)]) for model in "abc"}
+    name, row = ensemble(["a", "b", "c"], [0, 1], models)
+    assert name == "ensemble of a-0, a-1, b-0, b-1"
+    assert (row["val_accuracy"], row["test_accuracy"]) == (0.5, 0.5)  # class 0, as the more certain half says
+    assert row["test_loss"] == pytest.approx(-np.log([0.48, 0.48, 0.28, 0.03]).mean(), abs=1e-6)
+    assert (row["multiply_adds"], row["parameters"], row["epochs"]) == (80, 40, 20)
+    assert ensemble(["a"], [0], models) is None
+
+
 def table_of(**models: dict) -> list[list[str]]:
     timing = pd.DataFrame({"model": list(models), "training_seconds": 61.2, "milliseconds_a_picture": 0.123})
-    return rows({"selected": "b", "models": models}, timing)
+    return rows({"selected": "b", "models": models, "ensemble": None}, timing)
 
 
 def test_the_table_marks_the_selected_model_and_shows_deviations():
