@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 # Stages are run by DVC as `python -m stages.NAME`: with the environment's Python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run demo test lint verify readme lock clean
+.PHONY: help run demo test lint verify bench readme lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,9 @@ verify: $(INSTALLED) ## do dvc.lock and reports/ belong to this code and these p
 	if echo "$$planned" | grep "Running stage"; then \
 	  echo "error: these stages would run: type \`make run readme\` and commit dvc.lock, reports/ and README.md."; exit 1; \
 	else echo "dvc.lock and reports/ belong to this code and these parameters: nothing would run."; fi
+
+bench: $(INSTALLED) ## measure the speed against a plain notebook, about half an hour; writes reports/benchmark.*
+	@$(BIN)/dvc repro --force --single-item bench
 
 readme: $(INSTALLED) ## write the table of models into README.md
 	@$(BIN)/python -m stages.table --readme

@@ -1,0 +1,187 @@
+"""Stage `bench` (`make bench`; frozen, so that `dvc repro` never runs it): what the same accuracy costs.
+
+The plain notebook, `cnn`, `sprint` and `sprint` in a single epoch train in turn, three times over, each in a fresh process,
+and the machine's matrix products are timed in between. Accuracy is on validation; the test set is not read. Writes
+`reports/benchmark.json`, the curves `reports/benchmark.csv` and the picture `reports/benchmark.png`.
+"""
+
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from stages.dataset import PUBLISHED, RAW, load_summary
+from stages.errors import InputError, front_door
+from stages.figures.benchmark import draw
+from stages.files import write_csv, write_json
+from stages.parameters import read_parameters
+
+REPORTS = Path("reports")
+REPETITIONS = 3
+NOTEBOOK_EPOCHS = 10
+AIMS = (0.91, 0.93, 0.94)
+# One epoch over all pictures, none of them changed: what `sprint` can do in the least time.
+DASH = {"epochs": 1, "epoch_size": 1, "shift": 0, "flip": False}
+CONTENDERS = {"notebook": None, "cnn": ("cnn", {}), "sprint": ("sprint", {}), "sprint, 1 epoch": ("sprint", DASH)}
+
+MATRIX_PRODUCT = """
+import json, sys, time
+import tensorflow as tf
+a = tf.cast(tf.random.normal((4096, 4096)), sys.argv[1])
+product = tf.function(lambda: tf.matmul(a, a))
+product()
+seconds = []
+for _ in range(5):
+    started = time.perf_counter()
+    product().numpy()
+    seconds.append(time.perf_counter() - started)
+print(json.dumps({"operations_per_second": 2 * 4096**3 / min(seconds)}))
+"""
+
+
+def run(arguments: list[str], environment: dict[str, str]) -> tuple[list[dict], float]:
+    """Run Python with `arguments`; returns the JSON objects that it printed, and its peak memory in MiB."""
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], env=os.environ | environment, stdout=output, stderr=errors
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        errors.seek(0)
+        if process.returncode:
+            raise InputError(f"`python {' '.join(arguments)}` failed:\n{errors.read()[-2000:]}")
+        printed = [json.loads(line) for line in output if line.startswith("{")]
+    return printed, usage.ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )  # Linux counts in KiB, macOS in bytes
+
+
+def contend(name: str, keras_home: Path) -> dict:
+    """Train one contender in a fresh process; `curve` holds seconds since its start and validation accuracy, an epoch."""
+    environment = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": str(keras_home), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if CONTENDERS[name] is None:
+        command = ["stages/benchmark/notebook.py", str(time.time()), str(NOTEBOOK_EPOCHS)]
+    else:
+        model, changes = CONTENDERS[name]
+        command = ["-m", "stages.benchmark.ours", model, str(time.time()), json.dumps(changes)]
+    printed, memory = run(command, environment)
+    curve = [line for line in printed if "val_accuracy" in line]
+    seconds = [line["seconds"] for line in curve]
+    epochs = [after - before for before, after in itertools.pairwise(seconds)]
+    measured = {"curve": curve, "epoch_seconds": epochs, "memory": memory}
+    return measured | (printed[-1] if "val_accuracy" not in printed[-1] else {})
+
+
+def time_to(aim: float, curve: list[dict]) -> float | None:
+    """Seconds from the start of the process to the end of the first epoch with this validation accuracy, if any."""
+    return next((point["seconds"] for point in curve if point["val_accuracy"] >= aim), None)
+
+
+def median(values: list) -> float | None:
+    """The median, rounded to three places; None where a value is missing."""
+    return None if not values or None in values else round(statistics.median(values), 3)
+
+
+def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[str, dict]:
+    """Medians over the repetitions, a dict a contender.
+
+    Args:
+        measured: For each contender what `contend` returned, a dict a repetition.
+        peak: Operations a second of the machine's matrix product, float32 and bfloat16.
+
+    Returns:
+        `seconds_to_91` and so on (null where one repetition never got there) and, under `notebook_to_91`, how many times
+        longer the notebook took; `epoch_seconds`, `memory_mib`, `best_val_accuracy` (a value a repetition); for our models
+        also images a second, share of the peak, and what prediction costs.
+    """
+    summary: dict[str, dict] = {}
+    for name, runs in measured.items():
+        row: dict = {}
+        for aim in AIMS:
+            row[f"seconds_to_{100 * aim:.0f}"] = median([time_to(aim, run["curve"]) for run in runs])
+        row["best_val_accuracy"] = [round(max(point["val_accuracy"] for point in run["curve"]), 4) for run in runs]
+        row["seconds"] = median([run["curve"][-1]["seconds"] for run in runs])
+        row["epoch_seconds"] = median([second for run in runs for second in run["epoch_seconds"]])
+        row["memory_mib"] = median([run["memory"] for run in runs])
+        if "operations_per_second" in runs[0]:
+            rates = [rate for run in runs for rate in run["operations_per_second"]]
+            row["images_per_second"] = median([rate for run in runs for rate in run["images_per_second"]])
+            row["share_of_peak"] = median([rate / peak["bfloat16"] for rate in rates])
+            for key in ("seconds_to_load", "predicted_per_second", "milliseconds_for_one"):
+                row[key] = median([run[key] for run in runs])
+        summary[name] = row
+    for row in summary.values():
+        for aim in AIMS:
+            ours, theirs = row[f"seconds_to_{100 * aim:.0f}"], summary["notebook"][f"seconds_to_{100 * aim:.0f}"]
+            row[f"notebook_to_{100 * aim:.0f}"] = round(theirs / ours, 2) if ours and theirs else None
+    return summary
+
+
+def machine() -> dict:
+    """Where this was measured."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        cpu = platform.processor()
+    versions = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": cpu, "cores": cores, "python": platform.python_version(), **versions}
+
+
+@front_door
+def main() -> None:
+    read_parameters("models")
+    dataset = load_summary()["dataset"]
+    measured: dict[str, list[dict]] = {name: [] for name in CONTENDERS}
+    products: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home) / "datasets" / "fashion-mnist"  # where keras.datasets looks before it downloads
+        folder.mkdir(parents=True)
+        for name in PUBLISHED:
+            (folder / name).symlink_to((RAW / name).resolve())
+        for repetition in range(1, REPETITIONS + 1):
+            for dtype, rates in products.items():
+                printed, _ = run(["-c", MATRIX_PRODUCT, dtype], {"TF_CPP_MIN_LOG_LEVEL": "3"})
+                rates.append(printed[0]["operations_per_second"])
+            for name in CONTENDERS:
+                measured[name].append(contend(name, Path(home)))
+                last = measured[name][-1]["curve"][-1]
+                print(
+                    f"{repetition} of {REPETITIONS}, {name}: {last['seconds']:.0f} s, validation accuracy "
+                    f"{last['val_accuracy']:.4f}",
+                    flush=True,
+                )
+    peak = {dtype: statistics.median(rates) for dtype, rates in products.items()}
+    summary = {
+        "dataset": dataset,
+        "machine": machine(),
+        "repetitions": REPETITIONS,
+        "matrix_product_gflops": {dtype: round(rate / 1e9, 1) for dtype, rate in peak.items()},
+        "contenders": summarise(measured, peak),
+    }
+    curves = pd.DataFrame(
+        [
+            {"contender": name, "repetition": repetition, "epoch": epoch, **point}
+            for name, runs in measured.items()
+            for repetition, run in enumerate(runs, 1)
+            for epoch, point in enumerate(run["curve"], 1)
+        ]
+    )
+    draw(curves, summary, REPORTS / "benchmark.png")
+    write_csv(REPORTS / "benchmark.csv", curves.round(4))
+    write_json(REPORTS / "benchmark.json", summary)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What `make bench` runs, each contender in a process of its own."""

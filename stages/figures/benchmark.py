@@ -1,0 +1,31 @@
+"""The picture of the benchmark: accuracy over time, every contender and repetition in one."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from stages.figures.style import NEUTRAL, RIGHT, WRONG, save
+
+LINES = {"notebook": (NEUTRAL, "s"), "cnn": ("#332288", "^"), "sprint": (WRONG, "o"), "sprint, 1 epoch": (RIGHT, "D")}
+
+
+def draw(curves: pd.DataFrame, summary: dict, path: Path) -> None:
+    """Draw `curves` (contender, repetition, seconds, val_accuracy) and name the machine of `summary`."""
+    figure, axes = plt.subplots(figsize=(8, 4.4))
+    for contender, (colour, marker) in LINES.items():
+        for repetition, run in curves[curves.contender == contender].groupby("repetition"):
+            label = contender if repetition == 1 else None
+            axes.plot(
+                run.seconds, 100 * run.val_accuracy, color=colour, marker=marker, markersize=4, linewidth=1, label=label
+            )
+    axes.set_ylim(82, None)
+    axes.set_xlim(0, None)
+    axes.set_xlabel("seconds since the process was started, loading TensorFlow included")
+    axes.set_ylabel("validation accuracy, %")
+    machine = summary["machine"]
+    axes.set_title(
+        f"Accuracy over time; {machine['processor']}, {machine['cores']} cores; {summary['repetitions']} repetitions"
+    )
+    axes.legend(loc="lower right")
+    save(figure, path, summary["dataset"])

@@ -1,0 +1,48 @@
+"""The benchmark's arithmetic. That it runs is seen where it is run: speed has no place in a test."""
+
+import sys
+
+import pytest
+
+from stages.bench import run, summarise, time_to
+from stages.errors import InputError
+
+
+def contender(*accuracies: float, step: float, **more: object) -> dict:
+    curve = [{"seconds": step * count, "val_accuracy": value} for count, value in enumerate(accuracies, 1)]
+    return {"curve": curve, "epoch_seconds": [step] * (len(curve) - 1), "memory": 900.0} | more
+
+
+def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_reaches_it():
+    curve = contender(0.9, 0.92, 0.91, 0.94, step=10)["curve"]
+    assert [time_to(aim, curve) for aim in (0.91, 0.93, 0.95)] == [20, 40, None]
+
+
+def test_medians_and_ratios_over_the_repetitions():
+    speed = {"operations_per_second": [2e11, 3e11], "images_per_second": [3000, 4000], "seconds_to_load": 6}
+    speed |= {"predicted_per_second": 10000, "milliseconds_for_one": 2.5}
+    measured = {
+        "notebook": [contender(0.88, 0.9, 0.91, step=step) for step in (10, 12, 20)],
+        "sprint": [contender(0.911, value, step=3, **speed) for value in (0.93, 0.94, 0.95)],
+    }
+    summary = summarise(measured, {"float32": 2e11, "bfloat16": 4e11})
+    assert summary["notebook"]["seconds_to_91"] == 36
+    assert summary["notebook"]["seconds_to_94"] is None
+    assert summary["notebook"]["epoch_seconds"] == 12
+    sprint = summary["sprint"]
+    assert (sprint["seconds_to_91"], sprint["seconds_to_93"], sprint["seconds_to_94"]) == (3, 6, None)
+    assert (sprint["notebook_to_91"], sprint["notebook_to_93"]) == (12, None)
+    assert sprint["share_of_peak"] == 0.625
+    assert sprint["best_val_accuracy"] == [0.93, 0.94, 0.95]
+
+
+def test_a_process_reports_its_json_lines_and_its_memory():
+    program = "x = bytearray(64 << 20); print('chatter'); print('{\"seconds\": 1}')"
+    printed, memory = run(["-c", program], {})
+    assert printed == [{"seconds": 1}]
+    assert memory > 64
+
+
+def test_a_process_that_fails_says_why():
+    with pytest.raises(InputError, match="ZeroDivisionError"):
+        run(["-c", "1 / 0"], {"PYTHONPATH": sys.path[0]})
