@@ -19,7 +19,7 @@ from stages.parameters import read_parameters
 from stages.runs import HISTORY, SELECTION, TIMING, load_predictions, read_metrics, run_name
 
 REPORTS = Path("reports")
-AVERAGED = ("val_accuracy", "val_loss", "test_accuracy", "test_loss", "test_macro_f1")
+AVERAGED = ("val_accuracy", "val_loss", "test_accuracy", "test_accuracy_plain", "test_loss", "test_macro_f1")
 
 
 def combine(val: list[dict], test: list[dict]) -> dict:
@@ -29,13 +29,13 @@ def combine(val: list[dict], test: list[dict]) -> dict:
         val: The validation metrics, one dict a seed; `test` likewise, in the same order.
 
     Returns:
-        val_accuracy, val_loss, test_accuracy, test_loss and test_macro_f1 (means); the same with `_deviation` (sample
-        standard deviation over the seeds, None with one seed); parameters, multiply_adds, epochs (mean), runs.
+        the means named in `AVERAGED`; the same with `_deviation` (sample standard deviation over the seeds, None with one
+        seed); parameters, multiply_adds, epochs (mean), runs.
     """
     columns = {
         f"{split}_{name}": [run[name] for run in runs]
         for split, runs in (("val", val), ("test", test))
-        for name in ("accuracy", "loss", "macro_f1")
+        for name in ("accuracy", "accuracy_plain", "loss", "macro_f1")
     }
     epochs = float(np.mean([run["epochs"] for run in val]))
     row: dict = {name: round(float(np.mean(columns[name])), 6) for name in AVERAGED}
@@ -54,7 +54,8 @@ def ensemble(ranking: list[str], seeds: list[int], rows: dict[str, dict]) -> tup
     metrics = {}
     for split in ("val", "test"):
         predictions = [load_predictions(split, run) for run in members]
-        metrics[split] = scores(np.mean([probabilities for probabilities, _ in predictions], axis=0), predictions[0][1])
+        means = (np.mean([member[kind] for member in predictions], axis=0) for kind in ("probabilities", "plain"))
+        metrics[split] = scores(*means, predictions[0]["labels"])
     each = {key: sum(rows[model][key] for model in ranking[:2]) for key in ("parameters", "multiply_adds", "epochs")}
     cost = {key: value * len(seeds) for key, value in each.items()}
     return f"ensemble of {', '.join(members)}", combine([metrics["val"] | cost], [metrics["test"]])

@@ -9,7 +9,7 @@ import pandas as pd
 from stages.dataset import load_split, load_summary, notice
 from stages.errors import InputError, front_door
 from stages.evaluation.classes import confusion, per_class
-from stages.evaluation.scores import accuracy, scores
+from stages.evaluation.scores import scores
 from stages.files import write_csv, write_json
 from stages.parameters import read_parameters
 from stages.runs import (
@@ -42,14 +42,10 @@ def main() -> None:
 
     predicted = predict(load_model(path), images, views)
     probabilities, seconds = predicted.probabilities, predicted.seconds
-    metrics = {
-        "dataset": dataset,
-        **scores(probabilities, labels),
-        "accuracy_plain": accuracy(predicted.plain, labels),
-    }
+    metrics = {"dataset": dataset, **scores(probabilities, predicted.plain, labels)}
     metrics |= {name: validation[name] for name in ("epochs", "parameters", "multiply_adds")}
 
-    save_predictions("test", run, probabilities, labels)
+    save_predictions("test", run, probabilities, predicted.plain, labels)
     write_csv(PER_CLASS / f"{run}.csv", per_class(probabilities, labels))
     write_csv(CONFUSION / f"{run}.csv", confusion(probabilities, labels))
     write_csv(

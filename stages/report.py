@@ -52,7 +52,8 @@ def draw_model(model: str, run: str, images: np.ndarray, dataset: str, parameter
     """All pictures of one model, into `reports/figures/MODEL_*.png`."""
     save(draw.model_curves(pd.read_csv(HISTORY / f"{run}.csv"), model), FIGURES / f"{model}_curves.png", dataset)
     save(draw.confusion(pd.read_csv(CONFUSION / f"{run}.csv"), model), FIGURES / f"{model}_confusion.png", dataset)
-    probabilities, labels = load_predictions("test", run)
+    predictions = load_predictions("test", run)
+    probabilities, labels = predictions["probabilities"], predictions["labels"]
     for name, (title, chosen) in galleries(probabilities, labels, parameters).items():
         figure = draw.predictions(images[chosen], labels[chosen], probabilities[chosen], f"{model}: {title}")
         save(figure, FIGURES / f"{model}_{name}.png", dataset)

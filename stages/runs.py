@@ -16,7 +16,7 @@ TIMING = Path("reports/timing")  # train/RUN.csv and evaluate/RUN.csv: wall time
 PER_CLASS = Path("reports/per_class")  # RUN.csv
 CONFUSION = Path("reports/confusion")  # RUN.csv
 MODELS = Path("data/models")  # RUN.keras, and RUN.txt, its layers
-PREDICTIONS = Path("data/predictions")  # val/RUN.npz and test/RUN.npz: probabilities (N, 10) and labels (N,)
+PREDICTIONS = Path("data/predictions")  # val/RUN.npz and test/RUN.npz: see load_predictions
 SELECTION = Path("reports/selection.json")  # the chosen model, its best run, and why
 
 
@@ -33,16 +33,16 @@ def read_metrics(split: str, model: str, seed: int) -> dict:
     return read_json(path)
 
 
-def save_predictions(split: str, run: str, probabilities: np.ndarray, labels: np.ndarray) -> None:
-    """Keep a run's probabilities (N, 10) of `"val"` or `"test"`, from which every later number and picture derives."""
+def save_predictions(split: str, run: str, probabilities: np.ndarray, plain: np.ndarray, labels: np.ndarray) -> None:
+    """Keep a run's probabilities (N, 10) on `"val"` or `"test"`: all later numbers and pictures derive from them."""
     with written_whole(PREDICTIONS / split / f"{run}.npz") as beside:
-        np.savez(beside, probabilities=probabilities, labels=labels)
+        np.savez(beside, probabilities=probabilities, plain=plain, labels=labels)
 
 
-def load_predictions(split: str, run: str) -> tuple[np.ndarray, np.ndarray]:
-    """A run's probabilities (N, 10) and the labels (N,) of `"val"` or `"test"`."""
+def load_predictions(split: str, run: str) -> dict[str, np.ndarray]:
+    """A run's `probabilities` over its views and of the `plain` pictures, each (N, 10), and the `labels` (N,)."""
     with np.load(PREDICTIONS / split / f"{run}.npz") as arrays:
-        return arrays["probabilities"], arrays["labels"]
+        return dict(arrays)
 
 
 def arguments(description: str) -> tuple[str, int]:

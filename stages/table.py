@@ -16,8 +16,8 @@ README = Path("README.md")
 BEGIN, END = "<!-- results: begin (written by `make readme`) -->", "<!-- results: end -->"
 
 HEADER = (
-    "model", "validation accuracy", "test accuracy", "test loss", "parameters", "multiply-adds", "epochs",
-    "training, s", "prediction, ms a picture",
+    "model", "validation accuracy", "test accuracy", "without views", "test loss", "parameters", "multiply-adds",
+    "epochs", "training, s", "prediction, ms a picture",
 )  # fmt: skip
 
 
@@ -39,6 +39,7 @@ def rows(summary: dict, timing: pd.DataFrame) -> list[list[str]]:
             f"{model} (selected)" if model == summary["selected"] else model,
             with_deviation(row, "val_accuracy", 100, 2) + " %",
             with_deviation(row, "test_accuracy", 100, 2) + " %",
+            with_deviation(row, "test_accuracy_plain", 100, 2) + " %",
             with_deviation(row, "test_loss", 1, 3),
             f"{row['parameters']:,}",
             f"{row['multiply_adds']:,}",

@@ -21,7 +21,7 @@ def main() -> None:
 
     # After the checks above: these import TensorFlow, which takes seconds.
     from stages.evaluation.inference import predict
-    from stages.evaluation.scores import accuracy, scores
+    from stages.evaluation.scores import scores
     from stages.training.fit import train
     from stages.training.saving import describe, multiply_adds, save_model
 
@@ -31,8 +31,7 @@ def main() -> None:
     predicted = predict(trained.model, val_part[0], parameters.views)
     metrics = {
         "dataset": summary["dataset"],
-        **scores(predicted.probabilities, val_part[1]),
-        "accuracy_plain": accuracy(predicted.plain, val_part[1]),
+        **scores(predicted.probabilities, predicted.plain, val_part[1]),
         "epochs": len(trained.history),
         "parameters": trained.model.count_params(),
         "multiply_adds": multiply_adds(trained.model),
@@ -44,7 +43,7 @@ def main() -> None:
         "seed": seed,
         "parameters": parameters.model_dump(),
     }
-    save_predictions("val", run, predicted.probabilities, val_part[1])
+    save_predictions("val", run, predicted.probabilities, predicted.plain, val_part[1])
     save_model(trained.model, MODELS / f"{run}.keras", origin)
     write_text(MODELS / f"{run}.txt", describe(trained.model))
     write_csv(HISTORY / f"{run}.csv", trained.history)

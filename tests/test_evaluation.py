@@ -22,8 +22,9 @@ for place, (guess, chance) in enumerate([(0, 0.82), (1, 0.82), (1, 0.82), (2, 0.
 
 
 def test_scores_of_four_pictures_one_of_them_wrong():
-    result = scores(PROBABILITIES, LABELS)
+    result = scores(PROBABILITIES, PROBABILITIES[:, [2, 1, 0, *range(3, 10)]], LABELS)
     assert result["accuracy"] == 0.75
+    assert result["accuracy_plain"] == 0.25
     assert result["loss"] == pytest.approx(-(3 * np.log(0.82) + np.log(0.02)) / 4, abs=1e-6)
     assert result["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 10, abs=1e-6)
 
@@ -44,7 +45,7 @@ def test_confusion_counts_actual_against_predicted():
 
 
 def run(accuracy: float, loss: float = 0.3, epochs: int = 5) -> dict:
-    numbers = {"accuracy": accuracy, "loss": loss, "macro_f1": accuracy}
+    numbers = {"accuracy": accuracy, "accuracy_plain": accuracy, "loss": loss, "macro_f1": accuracy}
     return numbers | {"epochs": epochs, "parameters": 10, "multiply_adds": 20}
 
 
@@ -80,11 +81,12 @@ def test_the_ensemble_averages_the_probabilities_of_all_runs_of_the_two_best(tmp
     names = ["a-0", "a-1", "b-0", "b-1"]
     for run_name, probabilities in zip(names, [certain, certain, doubtful, doubtful], strict=True):
         for split in ("val", "test"):
-            save_predictions(split, run_name, probabilities, LABELS)
+            save_predictions(split, run_name, probabilities, doubtful, LABELS)
     models = {model: combine([run(0.9)], [run(0.88)]) for model in "abc"}
     name, row = ensemble(["a", "b", "c"], [0, 1], models)
     assert name == "ensemble of a-0, a-1, b-0, b-1"
     assert (row["val_accuracy"], row["test_accuracy"]) == (0.5, 0.5)  # class 0, as the more certain half says
+    assert row["test_accuracy_plain"] == 0.25
     assert row["test_loss"] == pytest.approx(-np.log([0.48, 0.48, 0.28, 0.03]).mean(), abs=1e-6)
     assert (row["multiply_adds"], row["parameters"], row["epochs"]) == (80, 40, 20)
     assert ensemble(["a"], [0], models) is None
@@ -100,7 +102,7 @@ def test_the_table_marks_the_selected_model_and_shows_deviations():
     two = combine([run(0.95), run(0.97)], [run(0.9), run(0.92)])
     cells = table_of(a=one, b=two)
     assert cells[0][:3] == ["b (selected)", "96.00 ± 1.41 %", "91.00 ± 1.41 %"]
-    assert cells[1] == ["a", "90.00 %", "88.00 %", "0.300", "10", "20", "5", "61", "0.12"]
+    assert cells[1] == ["a", "90.00 %", "88.00 %", "88.00 %", "0.300", "10", "20", "5", "61", "0.12"]
     assert len({len(line) for line in aligned(cells).splitlines()}) == 1
 
 

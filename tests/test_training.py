@@ -61,7 +61,7 @@ def test_the_best_epoch_is_that_of_the_plain_loss_not_of_the_smoothed_one(drawn_
     changes = {"label_smoothing": 0.6, "dropout": 0.0, "learning_rate": 0.005, "patience": 25, "precision": "float32"}
     trained = fit("cnn", drawn_pictures, epochs=25, **changes)
     probabilities = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain").probabilities
-    assert scores(probabilities, drawn_pictures[1][:200])["loss"] == pytest.approx(
+    assert scores(probabilities, probabilities, drawn_pictures[1][:200])["loss"] == pytest.approx(
         trained.history["val_loss"].min(), abs=1e-3
     )
 
@@ -161,7 +161,7 @@ def test_the_average_of_the_weights_is_what_is_validated_stopped_on_and_kept(dra
         best = trained.history["val_loss"].idxmin() if patience else 3
         assert len(trained.history) == (best + 2 if patience else 4)
         predicted = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain").probabilities
-        loss = scores(predicted, drawn_pictures[1][:200])["loss"]
+        loss = scores(predicted, predicted, drawn_pictures[1][:200])["loss"]
         assert loss == pytest.approx(trained.history["val_loss"][best], abs=1e-4)
     last = fit("cnn", drawn_pictures, epochs=4, ema=0.0, patience=None, precision="float32")
     assert not np.allclose(last.history["val_loss"], trained.history["val_loss"][:4])

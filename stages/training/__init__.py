@@ -13,6 +13,9 @@ def load_quietly() -> None:
     """Import Keras and wake its backend with the process's stderr set aside; a user's `~/.keras/keras.json` has no say."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # failures still come as exceptions
+    # TensorFlow and Keras load these where they find them, for converters and wrappers that nothing here uses.
+    unused = {"jax", "sklearn"} - {os.environ["KERAS_BACKEND"], *sys.modules}
+    sys.modules.update(dict.fromkeys(unused))  # None: an import of it fails, and they go on without
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as aside:
@@ -28,6 +31,8 @@ def load_quietly() -> None:
             os.write(kept, aside.read())
             raise
         finally:
+            for name in unused:
+                del sys.modules[name]
             os.dup2(kept, 2)
             os.close(kept)
 
