@@ -58,7 +58,9 @@ def ensemble(ranking: list[str], seeds: list[int], rows: dict[str, dict]) -> tup
         metrics[split] = scores(*means, predictions[0]["labels"])
     each = {key: sum(rows[model][key] for model in ranking[:2]) for key in ("parameters", "multiply_adds", "epochs")}
     cost = {key: value * len(seeds) for key, value in each.items()}
-    return f"ensemble of {', '.join(members)}", combine([metrics["val"] | cost], [metrics["test"]])
+    return f"ensemble: {' + '.join(ranking[:2])}, {len(members)} runs", combine(
+        [metrics["val"] | cost], [metrics["test"]]
+    )
 
 
 def times(model: str, seeds: list[int]) -> dict:

@@ -84,7 +84,7 @@ def test_the_ensemble_averages_the_probabilities_of_all_runs_of_the_two_best(tmp
             save_predictions(split, run_name, probabilities, doubtful, LABELS)
     models = {model: combine([run(0.9)], [run(0.88)]) for model in "abc"}
     name, row = ensemble(["a", "b", "c"], [0, 1], models)
-    assert name == "ensemble of a-0, a-1, b-0, b-1"
+    assert name == "ensemble: a + b, 4 runs"
     assert (row["val_accuracy"], row["test_accuracy"]) == (0.5, 0.5)  # class 0, as the more certain half says
     assert row["test_accuracy_plain"] == 0.25
     assert row["test_loss"] == pytest.approx(-np.log([0.48, 0.48, 0.28, 0.03]).mean(), abs=1e-6)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.figures.style import NEUTRAL, RIGHT, WRONG, save
 
-LINES = {"notebook": (NEUTRAL, "s"), "cnn": ("#332288", "^"), "sprint": (WRONG, "o"), "sprint, 1 epoch": (RIGHT, "D")}
+LINES = {"notebook": (NEUTRAL, "s"), "cnn": ("#332288", "^"), "sprint": (WRONG, "o"), "dash": (RIGHT, "D")}
 
 
 def draw(curves: pd.DataFrame, summary: dict, path: Path) -> None:

@@ -1,8 +1,9 @@
-"""The accurate one: a small residual network, for a longer run.
+"""The accurate one: a small residual network that looks at full resolution first, for a longer run.
 
-The stem and the groups of `sprint`, narrower at the end and deeper: behind the pooling of each group stand residual units,
-x + ReLU(normalise(convolve(x))), which begin as twice the identity. Residual units: He et al., "Deep Residual Learning for
-Image Recognition" (2015), with one convolution a unit instead of two; the rest as in `sprint.py`.
+Stem and head are those of `sprint`. Each group is a convolution, followed in all groups but the first by pooling, and then
+residual units x + ReLU(normalise(convolve(x))), which begin as twice the identity. What it gains over `sprint` comes from
+the first group, which works on 27x27 places. Residual units: He et al., "Deep Residual Learning for Image Recognition"
+(2015), with one convolution a unit instead of two; the rest as in `sprint.py`.
 """
 
 from typing import Annotated
@@ -39,11 +40,11 @@ def build(parameters: Parameters, images: np.ndarray):
         x = BatchNormalization(momentum=parameters.statistics_momentum, scale=False)(x)
         return layers.ReLU()(x)
 
-    for width, depth in zip(parameters.widths, parameters.depths, strict=True):
-        x = convolve(x, width, pool=True)  # (B, 27, 27, 8) -> (B, 13, 13, 32) -> (B, 6, 6, 64) -> (B, 3, 3, 96)
+    for group, (width, depth) in enumerate(zip(parameters.widths, parameters.depths, strict=True)):
+        x = convolve(x, width, pool=group > 0)  # (B, 27, 27, 16), (B, 13, 13, 32), (B, 6, 6, 64), (B, 3, 3, 128)
         for _ in range(depth):
             x = layers.Add()([x, convolve(x, width)])
-    x = layers.GlobalMaxPooling2D()(x)  # (B, 96)
+    x = layers.GlobalMaxPooling2D()(x)  # (B, 128)
     x = layers.Dense(10, use_bias=False, dtype="float32")(x)
     logits = layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
     return keras.Model(inputs, logits, name="resnet")
