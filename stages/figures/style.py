@@ -42,7 +42,7 @@ plt.rcParams.update(
 
 
 def save(figure: Figure, path: Path, dataset: str) -> None:
-    """Save as a PNG of at most 256 colours (a third of the size) and close; names the data if it is not Fashion-MNIST."""
+    """Save as a PNG of at most 256 colours and close; names the data if it is not Fashion-MNIST."""
     if notice(dataset):
         figure.supxlabel(notice(dataset), color=WRONG, fontsize=8)
     buffer = io.BytesIO()
