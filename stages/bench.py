@@ -1,8 +1,8 @@
 """Stage `bench` (`make bench`; frozen, so that `dvc repro` never runs it): what the same accuracy costs.
 
 The plain notebook, `cnn`, `sprint` and a shorter `sprint` ("dash") train in turn, three times over, each in a fresh
-process; before each round the machine's matrix products are timed. Accuracy is on validation; the test set is not used. Writes
-`reports/benchmark.json`, the curves `reports/benchmark.csv` and the picture `reports/benchmark.png`.
+process; before each round the machine's matrix products are timed. Accuracy is on validation; the test set is not used.
+Writes `reports/benchmark.json`, the curves `reports/benchmark.csv` and the picture `reports/benchmark.png`.
 """
 
 import itertools
