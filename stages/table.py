@@ -1,4 +1,5 @@
-"""The table of all models, for the terminal (`python -m stages.table`) and for the README (`--readme`, `make readme`)."""
+"""The table of all models, for the terminal (`python -m stages.table`) and, with the benchmark's table, for the README
+(`--readme`, `make readme`)."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +14,7 @@ SUMMARY = Path("reports/summary.json")
 TIMING = Path("reports/timing.csv")
 REPORT = Path("reports/report.html")
 README = Path("README.md")
-BEGIN, END = "<!-- results: begin (written by `make readme`) -->", "<!-- results: end -->"
+BENCHMARK = Path("reports/benchmark.json")
 
 HEADER = (
     "model", "validation accuracy", "test accuracy", "without views", "test loss", "parameters", "multiply-adds",
@@ -51,10 +52,10 @@ def rows(summary: dict, timing: pd.DataFrame) -> list[list[str]]:
     ]
 
 
-def aligned(cells: list[list[str]]) -> str:
+def aligned(header: tuple[str, ...], cells: list[list[str]]) -> str:
     """A Markdown table that reads well as text, too: the first column to the left, numbers to the right."""
-    table = [list(HEADER), *cells]
-    widths = [max(len(row[column]) for row in table) for column in range(len(HEADER))]
+    table = [list(header), *cells]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [
         [
@@ -71,26 +72,59 @@ def current() -> str:
     if not SUMMARY.exists() or not TIMING.exists():
         raise InputError(f"{SUMMARY} is missing: there are no results yet. Type `make run`.")
     summary = read_json(SUMMARY)
-    table = aligned(rows(summary, pd.read_csv(TIMING)))
+    table = aligned(HEADER, rows(summary, pd.read_csv(TIMING)))
     return f"{table}\n\n{notice(summary['dataset'])}".strip()
 
 
-def with_table(readme: str, table: str) -> str:
-    """The README's text with `table` between the markers. Raises `InputError` where a marker is missing."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"{README} has lost the marks `{BEGIN}` and `{END}`; put them around the place of the table.")
+def speed(benchmark: dict) -> str:
+    """The benchmark's table, and a line on the machine; each time with how many times longer the notebook took."""
+    lines = []
+    for name, row in benchmark["contenders"].items():
+        times = []
+        for aim in (91, 93, 94):
+            seconds, ratio = row[f"seconds_to_{aim}"], row[f"notebook_to_{aim}"]
+            factor = f" ({ratio:.1f}x)" if ratio and name != "notebook" else ""
+            times.append("-" if seconds is None else f"{seconds:.0f} s{factor}")
+        rate = row.get("images_per_second")
+        speeds = [f"{rate:,.0f}", f"{100 * row['share_of_peak']:.0f} %"] if rate else ["-", "-"]
+        one = row.get("milliseconds_for_one")
+        predicted = [f"{row['predicted_per_second']:,.0f}", f"{one:.1f} ms"] if one else ["-", "-"]
+        lines.append([name, *times, *speeds, f"{row['memory_mib']:,.0f} MiB", *predicted])
+    header = ("", "to 91 %", "to 93 %", "to 94 %", "pictures a second", "share of peak", "memory")
+    header += ("predicted a second", "one picture")
+    machine, peak = benchmark["machine"], benchmark["matrix_product_gflops"]
+    return (
+        f"{aligned(header, lines)}\n\nMedians of {benchmark['repetitions']} repetitions on {machine['cores']} cores "
+        f"({machine['processor']}), TensorFlow {machine['tensorflow']}, Keras {machine['keras']}. Peak: a 4096 x 4096 "
+        f"matrix product, {peak['bfloat16']:.0f} GFLOP/s in bfloat16, {peak['float32']:.0f} in float32. An epoch of the "
+        f"notebook took {benchmark['contenders']['notebook']['epoch_seconds']:.1f} s."
+    )
+
+
+def with_table(readme: str, name: str, table: str) -> str:
+    """The README's text with `table` between the marks called `name`. Raises `InputError` where a mark is missing."""
+    begin, end = f"<!-- {name}: begin (written by `make readme`) -->", f"<!-- {name}: end -->"
+    before, found, rest = readme.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise InputError(f"{README} has lost the marks `{begin}` and `{end}`; put them around the place of the table.")
     return f"{before}{begin}\n{table}\n{end}{after}"
+
+
+def updated(readme: str) -> str:
+    """The README's text with the tables of what lies in `reports/`."""
+    return with_table(with_table(readme, "results", current()), "speed", speed(read_json(BENCHMARK)))
 
 
 @front_door
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print the table of all models, or write it into the README.")
-    parser.add_argument("--readme", action="store_true", help="write it between the marks in README.md")
+    parser.add_argument(
+        "--readme", action="store_true", help="write it and the benchmark's between the marks in README.md"
+    )
     if parser.parse_args().readme:
-        write_text(README, with_table(README.read_text(encoding="utf-8"), current()))
-        print(f"{README}: the table is that of {SUMMARY}")
+        write_text(README, updated(README.read_text(encoding="utf-8")))
+        print(f"{README}: the tables are those of {SUMMARY} and {BENCHMARK}")
     else:
         print(f"\n{current()}\n\nThe report: {REPORT.resolve()}")
 

@@ -13,7 +13,7 @@ from stages.parameters import Report
 from stages.report import galleries
 from stages.runs import save_predictions
 from stages.selection import rank, reason
-from stages.table import BEGIN, END, aligned, rows, with_table
+from stages.table import HEADER, aligned, rows, with_table
 
 LABELS = np.array([0, 0, 1, 2])
 PROBABILITIES = np.full((4, 10), 0.02)
@@ -103,14 +103,15 @@ def test_the_table_marks_the_selected_model_and_shows_deviations():
     cells = table_of(a=one, b=two)
     assert cells[0][:3] == ["b (selected)", "96.00 ± 1.41 %", "91.00 ± 1.41 %"]
     assert cells[1] == ["a", "90.00 %", "88.00 %", "88.00 %", "0.300", "10", "20", "5", "61", "0.12"]
-    assert len({len(line) for line in aligned(cells).splitlines()}) == 1
+    assert len({len(line) for line in aligned(HEADER, cells).splitlines()}) == 1
 
 
 def test_the_readme_keeps_everything_outside_the_marks():
-    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert with_table(text, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    begin, end = "<!-- speed: begin (written by `make readme`) -->", "<!-- speed: end -->"
+    text = f"before\n{begin}\nold\n{end}\nafter\n"
+    assert with_table(text, "speed", "new") == f"before\n{begin}\nnew\n{end}\nafter\n"
     with pytest.raises(InputError, match="has lost the marks"):
-        with_table("no marks here", "new")
+        with_table("no marks here", "speed", "new")
 
 
 def test_galleries_show_what_their_titles_say():
