@@ -72,7 +72,9 @@ def main() -> None:
     runs = {model: run_name(model, seeds[0]) for model in blocks}
 
     save(draw.learning_curves(pd.read_csv(CURVES)), FIGURES / "learning_curves.png", data["dataset"])
-    save(draw.comparison(pd.read_csv(COMPARISON), selection["selected"]), FIGURES / "comparison.png", data["dataset"])
+    table = pd.read_csv(COMPARISON)
+    table = table[table.model.isin(list(blocks))]  # without the ensemble
+    save(draw.comparison(table, selection["selected"]), FIGURES / "comparison.png", data["dataset"])
     for model, run in runs.items():
         draw_model(model, run, images, data["dataset"], parameters)
 

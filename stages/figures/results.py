@@ -53,18 +53,17 @@ def comparison(table: pd.DataFrame, selected: str) -> Figure:
     figure, axes = plt.subplots(figsize=(7.5, 4.2))
     for row in table.itertuples():
         colour = WRONG if row.model == selected else RIGHT
-        axes.plot(row.multiply_adds, 100 * row.test_accuracy, "o", ms=9, color=colour)
+        place = (row.multiply_adds, 100 * row.test_accuracy)
+        axes.plot(*place, "o", ms=9, color=colour)
         label = f"{row.model} {100 * row.test_accuracy:.2f} %" + (" (selected)" if row.model == selected else "")
-        axes.annotate(
-            label, (row.multiply_adds, 100 * row.test_accuracy), xytext=(0, 9), textcoords="offset points", ha="center"
-        )
+        axes.annotate(label, place, xytext=(-9, 0), textcoords="offset points", ha="right", va="center")
     axes.set(
         xscale="log",
         title="Test accuracy against the work a picture costs",
         xlabel="multiply-adds a picture",
         ylabel="test accuracy, %",
     )
-    axes.margins(x=0.2, y=0.15)
+    axes.set_xlim(table.multiply_adds.min() / 30, table.multiply_adds.max() * 2)  # labels stand to the left
     return figure
 
 
