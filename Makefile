@@ -33,7 +33,7 @@ verify: $(INSTALLED) ## do dvc.lock and reports/ belong to this code and these p
 	@planned=$$($(BIN)/dvc repro --dry --allow-missing 2>&1) || { echo "$$planned"; exit 1; }; \
 	if echo "$$planned" | grep "Running stage"; then \
 	  echo "error: these stages would run: type \`make run readme\` and commit dvc.lock, reports/ and README.md."; exit 1; \
-	else echo "dvc.lock and reports/ belong to this code and these parameters: nothing would run."; fi
+	else echo "dvc.lock and reports/ belong to this code and these parameters (the frozen benchmark aside): nothing would run."; fi
 
 bench: $(INSTALLED) ## measure the speed against a plain notebook, about half an hour; writes reports/benchmark.*
 	@$(BIN)/python -m stages.bench

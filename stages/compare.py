@@ -58,9 +58,8 @@ def ensemble(ranking: list[str], seeds: list[int], rows: dict[str, dict]) -> tup
         metrics[split] = scores(*means, predictions[0]["labels"])
     each = {key: sum(rows[model][key] for model in ranking[:2]) for key in ("parameters", "multiply_adds", "epochs")}
     cost = {key: value * len(seeds) for key, value in each.items()}
-    return f"ensemble: {' + '.join(ranking[:2])}, {len(members)} runs", combine(
-        [metrics["val"] | cost], [metrics["test"]]
-    )
+    row = combine([metrics["val"] | cost], [metrics["test"]]) | {"runs": len(members)}
+    return f"ensemble: {' + '.join(ranking[:2])}, {len(members)} runs", row
 
 
 def times(model: str, seeds: list[int]) -> dict:

@@ -22,7 +22,7 @@ PARTS = ("stages", "dvc.yaml", "params.yaml", ".dvc", ".dvcignore", ".gitignore"
 def make_copy(folder: Path) -> None:
     """Copy what the graph needs into the empty `folder`, with `dataset: drawn` and settings for seconds of training.
 
-    Frozen stages are left out: without their committed results DVC would run them.
+    Frozen stages are left out: without their committed results DVC would stop at them.
     """
     left_out = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
     for name in PARTS:

@@ -20,6 +20,7 @@ def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_reaches_it():
 
 def test_medians_and_ratios_over_the_repetitions():
     speed = {"operations_per_second": [2e11, 3e11], "images_per_second": [3000, 4000], "seconds_to_load": 6}
+    speed |= {"precision": "bfloat16"}
     speed |= {"predicted_per_second": 10000, "milliseconds_for_one": 2.5}
     measured = {
         "notebook": [contender(0.88, 0.9, 0.91, step=step) for step in (10, 12, 20)],
@@ -40,7 +41,7 @@ def test_a_process_reports_its_json_lines_and_its_memory():
     program = "x = bytearray(64 << 20); print('chatter'); print('{\"seconds\": 1}')"
     printed, memory = run(["-c", program], {})
     assert printed == [{"seconds": 1}]
-    assert memory > 64
+    assert 64 < memory < 2000
 
 
 def test_a_process_that_fails_says_why():

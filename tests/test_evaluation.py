@@ -88,7 +88,7 @@ def test_the_ensemble_averages_the_probabilities_of_all_runs_of_the_two_best(tmp
     assert (row["val_accuracy"], row["test_accuracy"]) == (0.5, 0.5)  # class 0, as the more certain half says
     assert row["test_accuracy_plain"] == 0.25
     assert row["test_loss"] == pytest.approx(-np.log([0.48, 0.48, 0.28, 0.03]).mean(), abs=1e-6)
-    assert (row["multiply_adds"], row["parameters"], row["epochs"]) == (80, 40, 20)
+    assert (row["multiply_adds"], row["parameters"], row["epochs"], row["runs"]) == (80, 40, 20, 4)
     assert ensemble(["a"], [0], models) is None
 
 

@@ -119,7 +119,9 @@ TEST_DATA = re.compile(r"test\.npz|t10k|metrics/test|predictions(?!/val)")
 def test_what_fits_stops_or_selects_has_no_test_data_among_its_ancestors(name):
     reached = ancestors(name)
     assert not reached & {"evaluate", "compare", "report"}
-    read = set().union(*(paths(STAGES[stage]["deps"]) for stage in reached - {"prepare", "fetch", "bench"}))
+    read = set().union(*(paths(STAGES[stage]["deps"]) for stage in reached - {"prepare", "fetch"}))
+    if name == "bench":  # the notebook's `load_data` wants all four files, and the notebook drops the test set
+        read -= {dep for dep in read if "t10k" in dep}
     assert not {dep for dep in read if TEST_DATA.search(dep)}
     # a folder that is read as a whole must hold none of it either
     for dep in read:

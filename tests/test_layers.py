@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from stages.training.layers import BatchNormalization, Dirac, whitening_kernel
+from stages.training.layers import BatchNormalization, Dirac, mean_and_deviation, whitening_kernel
 
 INPUTS = np.random.default_rng(0).normal(2, 3, size=(8, 5, 6, 4)).astype(np.float32)
 
@@ -52,6 +52,11 @@ def test_a_dirac_convolution_passes_its_channels_on():
     outputs = np.array(layer(INPUTS))
     np.testing.assert_allclose(outputs[..., :4], INPUTS, atol=1e-5)
     assert np.abs(outputs[..., 4:]).mean() > 0.1  # the others are random, not zero
+
+
+def test_mean_and_deviation_are_numpys():
+    images = np.random.default_rng(0).integers(0, 256, size=(50, 28, 28, 1), dtype=np.uint8) // 3
+    assert mean_and_deviation(images) == pytest.approx((images.mean(), images.std()), rel=1e-12)
 
 
 def test_whitened_patches_are_uncorrelated_with_variance_one():

@@ -54,6 +54,11 @@ def test_the_committed_file_is_valid():
         ("models.cnn.filters", [32, 0], "models.cnn.filters.1 is 0, but must be a whole number from 1 to 4096"),
         ("models.cnn.float", 1, "models.cnn.float is unknown"),
         ("models", 3, "models is 3, but must be a mapping with one block a model"),
+        (
+            "models.resnet.depths",
+            [1, 2],
+            "models.resnet.depths is [1, 2], but must be a list of whole numbers from 0 to 20, one a width",
+        ),
         ("models.7", 1, "the key models.7 is not text"),
         ("models.cnn.filters", [], "models.cnn.filters is [], but must be a list of 1 to 4 filter counts"),
         ("models.cnn.dropuot", 0.5, "models.cnn.dropuot is unknown; did you mean dropout?"),

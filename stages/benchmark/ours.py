@@ -30,6 +30,7 @@ def main() -> None:
 
     import numpy as np
 
+    from stages.training.devices import use_bfloat16
     from stages.training.fit import train
     from stages.training.saving import multiply_adds
 
@@ -40,6 +41,7 @@ def main() -> None:
     shown = int(len(train_part[0]) * parameters.epoch_size) // parameters.batch_size * parameters.batch_size
     work = 6 * multiply_adds(trained.model) * shown  # 2 operations a multiply-add; backward is twice forward
     last = {
+        "precision": "bfloat16" if use_bfloat16(parameters.precision) else "float32",
         "seconds_to_load": loaded,
         "images_per_second": [shown / seconds for seconds in trained.training_seconds[1:]],
         "operations_per_second": [work / seconds for seconds in trained.training_seconds[1:]],

@@ -14,8 +14,11 @@ def build(parameters: Parameters, images: np.ndarray):
     import keras
     from keras import layers
 
+    from stages.training.layers import mean_and_deviation
+
+    mean, deviation = mean_and_deviation(images)
     inputs = keras.Input((28, 28, 1), name="pixels")
-    x = layers.Rescaling(1 / images.std(), -images.mean() / images.std())(inputs)
+    x = layers.Rescaling(1 / deviation, -mean / deviation)(inputs)
     x = layers.Flatten()(x)  # (B, 784)
     logits = layers.Dense(10, dtype="float32", name="logits")(x)  # (B, 10)
     return keras.Model(inputs, logits, name="logistic")

@@ -1,15 +1,15 @@
 """The accurate one: a small residual network that looks at full resolution first, for a longer run.
 
 Stem and head are those of `sprint`. Each group is a convolution, followed in all groups but the first by pooling, and then
-residual units x + ReLU(normalise(convolve(x))), which begin as twice the identity. What it gains over `sprint` comes from
-the first group, which works on 27x27 places. Residual units: He et al., "Deep Residual Learning for Image Recognition"
+residual units x + ReLU(normalise(convolve(x))), whose convolutions begin as the identity. What it gains over `sprint` comes
+from the first group, which works on 27x27 places. Residual units: He et al., "Deep Residual Learning for Image Recognition"
 (2015), with one convolution a unit instead of two; the rest as in `sprint.py`.
 """
 
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from stages.parameters import Fraction, ModelParameters, Width
 
@@ -19,9 +19,16 @@ Depth = Annotated[int, Field(ge=0, le=20)]
 class Parameters(ModelParameters):
     widths: Annotated[list[Width], Field(min_length=1, max_length=4, description="a list of 1 to 4 filter counts")]
     depths: Annotated[
-        list[Depth], Field(min_length=1, max_length=4, description="a list of 1 to 4 whole numbers from 0 to 20")
+        list[Depth], Field(min_length=1, max_length=4, description="a list of whole numbers from 0 to 20, one a width")
     ]
     statistics_momentum: Fraction
+
+    @field_validator("depths")
+    @classmethod
+    def one_a_width(cls, depths: list[int], info: ValidationInfo) -> list[int]:
+        if len(depths) != len(info.data.get("widths", depths)):
+            raise ValueError
+        return depths
 
 
 def build(parameters: Parameters, images: np.ndarray):

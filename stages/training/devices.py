@@ -1,5 +1,6 @@
 """What the machine can do: compute in bfloat16; train on several GPUs, each with its share of every batch."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,11 +57,12 @@ def use_bfloat16(precision: str) -> bool:
 
 
 def gpu_capabilities() -> list[float]:
-    """The compute capability of each NVIDIA GPU that the backend finds; 0 for other makes."""
+    """The compute capability of each GPU that TensorFlow or JAX finds; 0 where it is no NVIDIA."""
     if keras.backend.backend() == "jax":
         import jax
 
-        return [float(getattr(gpu, "compute_capability", 0)) for gpu in jax.devices() if gpu.platform == "gpu"]
+        found = [getattr(gpu, "compute_capability", "") for gpu in jax.devices() if gpu.platform == "gpu"]
+        return [float(capability) if re.fullmatch(r"\d+\.\d+", capability) else 0 for capability in found]
     import tensorflow as tf
 
     details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))

@@ -9,7 +9,7 @@ from stages.training.augmentation import augmented
 
 
 class Epochs(keras.utils.PyDataset):
-    """The batches of one epoch after another, for `model.fit`; `losses`, if given, decide which pictures are shown.
+    """The batches of one epoch after another, for `model.fit`; the losses on pictures decide which are shown again.
 
     An epoch shows the share `epoch_size` of the pictures. Of these, the share `hardest` are those with the highest loss
     when they were last shown, and pictures that were never shown come before all; the rest are drawn at random. Early in

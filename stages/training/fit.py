@@ -53,17 +53,19 @@ def train(
         parameters: Its block of `params.yaml`.
         seed: Of the initial weights, the order, the augmentation and the dropout.
         train_images: uint8 (N, 28, 28, 1); `train_labels` uint8 (N,), 0-9. Likewise `val_images`, `val_labels`.
-        devices: How many GPUs share each batch.
+        devices: How many GPUs share each batch. A model that selects pictures trains on one under TensorFlow.
 
     Raises:
-        InputError: A batch is larger than an epoch, there are fewer devices, devices and epoch_size do not go together, or
-            the loss is no longer a finite number.
+        InputError: A batch is larger than an epoch, there are fewer devices, a batch cannot be shared evenly, or the loss
+            is no longer a finite number.
     """
-    if devices > 1 and parameters.epoch_size < 1 and keras.backend.backend() == "tensorflow":
-        raise InputError(
-            f"epoch_size is {parameters.epoch_size} and devices is {devices}: TensorFlow trains on several devices only "
-            "with whole epochs. Set `epoch_size: 1` for this model, or `devices: 1`, or KERAS_BACKEND=jax."
-        )
+    selects = parameters.epoch_size < 1 and parameters.hardest > 0
+    if selects and devices > 1 and keras.backend.backend() == "tensorflow":
+        print(f"devices is {devices}, but a model that selects pictures trains on one under TensorFlow.")
+        devices = 1
+    for name, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
+        if count % devices:
+            raise InputError(f"{name} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
     make_deterministic(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, train_labels, parameters, seed)
@@ -80,7 +82,7 @@ def train(
     cross_entropy = keras.losses.CategoricalCrossentropy
     with several_devices(devices):
         model = architecture.build(parameters, train_images)
-        trainer = model if parameters.epoch_size == 1 else RemembersLosses(model, data)
+        trainer = RemembersLosses(model, data) if selects else model
         trainer.compile(
             optimizer=optimizer(parameters, len(data) * parameters.epochs),
             loss=cross_entropy(from_logits=True, label_smoothing=parameters.label_smoothing),
@@ -90,7 +92,7 @@ def train(
             data,
             epochs=parameters.epochs,
             validation_data=(val_images, np.eye(10, dtype=np.float32)[val_labels]),
-            validation_batch_size=1000,
+            validation_batch_size=devices * (1000 // devices),
             callbacks=callbacks,
             shuffle=False,  # the epochs are shuffled already
             verbose=1 if sys.stdout.isatty() else 2,
@@ -120,7 +122,7 @@ def make_deterministic(seed: int) -> None:
 
 
 class SeedDropout(keras.callbacks.Callback):
-    """Makes each epoch's dropout a function of the seed and the epoch, as the batches are: a run may begin at any epoch.
+    """Makes each epoch's dropout a function of the seed and the epoch, whatever came before, as the batches are.
 
     Keras counts the draws of a layer in its seed generator; here the count starts at epoch x `steps`.
     """

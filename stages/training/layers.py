@@ -64,6 +64,13 @@ class Dirac(keras.initializers.Initializer):
         return {"seed": self.seed}
 
 
+def mean_and_deviation(images: np.ndarray) -> tuple[float, float]:
+    """Of all pixels of uint8 pictures, by way of their histogram, which is many times faster than `images.std()`."""
+    counts, greys = np.bincount(images.ravel(), minlength=256), np.arange(256)
+    mean = float(counts @ greys / images.size)
+    return mean, float(np.sqrt(counts @ (greys - mean) ** 2 / images.size))
+
+
 def whitened(inputs, images: np.ndarray):
     """The first layers of a network: pixels scaled by the statistics of `images`, fixed whitening of 2x2 patches, ReLU.
 
@@ -74,7 +81,7 @@ def whitened(inputs, images: np.ndarray):
     Returns:
         (B, H - 1, W - 1, 8).
     """
-    mean, deviation = images.mean(), images.std()
+    mean, deviation = mean_and_deviation(images)
     x = keras.layers.Rescaling(1 / deviation, -mean / deviation)(inputs)
     whiten = keras.layers.Conv2D(8, 2, use_bias=False, trainable=False, name="whiten")
     x = keras.layers.ReLU()(whiten(x))

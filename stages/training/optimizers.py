@@ -77,12 +77,13 @@ class Muon(SGD):
             super().update_step(gradient, variable, learning_rate)
             return
         learning_rate = ops.cast(learning_rate, variable.dtype)
-        momentum = self.momentums[self._get_variable_index(variable)]
-        gradient = ops.cast(gradient, variable.dtype)
-        averaged = self.momentum * momentum + gradient
-        self.assign(momentum, averaged)
-        if self.nesterov:
-            averaged = self.momentum * averaged + gradient
+        averaged = gradient = ops.cast(gradient, variable.dtype)
+        if self.momentum:
+            momentum = self.momentums[self._get_variable_index(variable)]
+            averaged = self.momentum * momentum + gradient
+            self.assign(momentum, averaged)
+            if self.nesterov:
+                averaged = self.momentum * averaged + gradient
         outputs = variable.shape[-1]
         update = ops.reshape(orthogonalised(ops.reshape(averaged, (-1, outputs))), variable.shape)
         kernel = ops.convert_to_tensor(variable)

@@ -24,7 +24,8 @@ def save_model(model: keras.Model, path: Path, origin: dict) -> None:
     others are numbered, so that equal models are equal files. `origin.json` is added (read it with
     `unzip -p FILE origin.json`): `origin` and the versions of Python and the packages.
     """
-    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    versions = {"backend": keras.backend.backend(), "python": platform.python_version()}
+    versions |= {name: version(name) for name in PACKAGES}
     with written_whole(path) as beside:
         keras.Model(model.inputs, model.outputs, name=model.name).save(beside)
         with zipfile.ZipFile(beside) as archive:
