@@ -1,7 +1,8 @@
-"""Stage `compare`: all models side by side, from the metrics and times that the other stages left.
+"""Stage `compare`: all models side by side, from the probabilities, metrics and times that the other stages left.
 
 Writes `reports/summary.json` (what a program reads), `reports/comparison.csv` (a row a model, reproducible),
-`reports/timing.csv` (a row a model, wall times) and `reports/curves.csv` (every run's learning curve in one long table).
+`reports/timing.csv` (a row a model, wall times), `reports/curves.csv` (every run's learning curve in one long table) and,
+under `reports/statistics/`, how sure all this is: see `statistics`.
 
 One row is not a model: the ensemble, which averages the probabilities of all runs of the two models with the best
 validation accuracy (soft voting). It costs no training of its own, and is never selected.
@@ -12,13 +13,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stages.dataset import CLASS_NAMES
 from stages.errors import front_door
+from stages.evaluation import uncertainty
+from stages.evaluation.classes import confusion
 from stages.evaluation.scores import scores
 from stages.files import read_json, write_csv, write_json
-from stages.parameters import read_parameters
+from stages.parameters import Statistics, read_parameters
 from stages.runs import HISTORY, SELECTION, TIMING, load_predictions, read_metrics, run_name
 
 REPORTS = Path("reports")
+STATISTICS = REPORTS / "statistics"
+ENSEMBLE = "ensemble"
+COVERAGE = tuple(round(0.5 + 0.01 * step, 2) for step in range(51))  # 50 to 100 % of the pictures
 AVERAGED = ("val_accuracy", "val_loss", "test_accuracy", "test_accuracy_plain", "test_loss", "test_macro_f1")
 
 
@@ -46,16 +53,20 @@ def combine(val: list[dict], test: list[dict]) -> dict:
     return row
 
 
+def vote(split: str, runs: list[str]) -> dict[str, np.ndarray]:
+    """The mean of several runs' predictions; as `load_predictions`."""
+    members = [load_predictions(split, run) for run in runs]
+    return {kind: np.mean([member[kind] for member in members], axis=0) for kind in ("probabilities", "plain")} | {
+        "labels": members[0]["labels"]
+    }
+
+
 def ensemble(ranking: list[str], seeds: list[int], rows: dict[str, dict]) -> tuple[str, dict] | None:
     """Name and row of the ensemble of the first two models of `ranking`; None where there is but one run."""
     members = [run_name(model, seed) for model in ranking[:2] for seed in seeds]
     if len(members) < 2:
         return None
-    metrics = {}
-    for split in ("val", "test"):
-        predictions = [load_predictions(split, run) for run in members]
-        means = (np.mean([member[kind] for member in predictions], axis=0) for kind in ("probabilities", "plain"))
-        metrics[split] = scores(*means, predictions[0]["labels"])
+    metrics = {split: scores(**vote(split, members)) for split in ("val", "test")}
     each = {key: sum(rows[model][key] for model in ranking[:2]) for key in ("parameters", "multiply_adds", "epochs")}
     cost = {key: value * len(seeds) for key, value in each.items()}
     row = combine([metrics["val"] | cost], [metrics["test"]]) | {"runs": len(members)}
@@ -73,9 +84,64 @@ def times(model: str, seeds: list[int]) -> dict:
     return {"model": model, "training_seconds": np.mean(trainings), "milliseconds_a_picture": np.mean(predictions)}
 
 
+def statistics(
+    val: dict[str, dict[str, np.ndarray]], test: dict[str, dict[str, np.ndarray]], parameters: Statistics
+) -> dict[str, pd.DataFrame]:
+    """How sure the test results are: tables by name, each in long form with a column `model`. Nothing is fitted to test.
+
+    Args:
+        val: Of each model one run's predictions, as `load_predictions`; likewise `test`.
+
+    Returns:
+        `intervals`: metric, value, low, high; `pairs`: see `compare_pairs`; `classes`: each class's metrics with intervals;
+        `reliability` and `coverage`: see there; `temperature`: the one fitted on validation, and loss, brier and ece on
+        test before and after (`_scaled`); `confused`: the ten pairs of classes most often confused; `shared_errors`: the
+        test pictures (by their number, from 0) that every model has wrong, with what most of them say.
+    """
+    labels = next(iter(test.values()))["labels"]
+    tables: dict[str, list[pd.DataFrame]] = {
+        name: [] for name in ("intervals", "classes", "reliability", "coverage", "temperature", "confused")
+    }
+    for model, predictions in test.items():
+        chances = predictions["probabilities"]
+        intervals = uncertainty.with_intervals(chances, labels, parameters)
+        rows = [(name, *numbers) for name, numbers in intervals.items()]
+        temperature = uncertainty.fit_temperature(val[model]["probabilities"], val[model]["labels"])
+        before = uncertainty.calibration(chances, labels, parameters.bins)
+        scaled = uncertainty.with_temperature(chances, temperature)
+        after = uncertainty.calibration(scaled, labels, parameters.bins)
+        effect = {"temperature": temperature, **before, **{f"{name}_scaled": value for name, value in after.items()}}
+        mistakes = confusion(chances, labels).query("actual != predicted and pictures > 0")
+        for name, table in (
+            ("intervals", pd.DataFrame(rows, columns=["metric", "value", "low", "high"])),
+            ("classes", uncertainty.class_intervals(chances, labels, parameters)),
+            ("reliability", uncertainty.reliability(chances, labels, parameters)),
+            ("coverage", uncertainty.coverage(chances, labels, COVERAGE)),
+            ("temperature", pd.DataFrame([effect])),
+            ("confused", mistakes.sort_values("pictures", ascending=False, kind="stable").head(10)),
+        ):
+            table.insert(0, "model", model)
+            tables[name].append(table)
+    guesses = np.array([test[model]["probabilities"].argmax(axis=1) for model in test])
+    right = {model: guess == labels for model, guess in zip(test, guesses, strict=True)}
+    guesses = guesses[[model != ENSEMBLE for model in test]]
+    shared = np.flatnonzero((guesses != labels).all(axis=0))
+    most = np.array([np.bincount(guesses[:, index], minlength=10).argmax() for index in shared], int)
+    names = np.array(CLASS_NAMES)
+    agree = (guesses[:, shared] == most).sum(axis=0)
+    pairs = uncertainty.compare_pairs(right, parameters.confidence)
+    pairs[["p", "p_holm"]] = pairs[["p", "p_holm"]].map("{:.3g}".format)  # they can be far smaller than six decimals
+    return {name: pd.concat(parts) for name, parts in tables.items()} | {
+        "pairs": pairs,
+        "shared_errors": pd.DataFrame(
+            {"picture": shared, "actual": names[labels[shared]], "most_say": names[most], "models_that_say_so": agree}
+        ),
+    }
+
+
 @front_door
 def main() -> None:
-    blocks, seeds = read_parameters("models", "seeds")
+    blocks, seeds, parameters = read_parameters("models", "seeds", "statistics")
     selection = read_json(SELECTION)
     rows = {
         model: combine(*([read_metrics(split, model, seed) for seed in seeds] for split in ("val", "test")))
@@ -108,6 +174,12 @@ def main() -> None:
         for seed in seeds
     ]
     write_csv(REPORTS / "curves.csv", pd.concat(curves))
+    runs = {model: [run_name(model, seeds[0])] for model in blocks}
+    if together:
+        runs[ENSEMBLE] = [run_name(model, seed) for model in ranking[:2] for seed in seeds]
+    val, test = ({model: vote(split, members) for model, members in runs.items()} for split in ("val", "test"))
+    for name, tables in statistics(val, test, parameters).items():
+        write_csv(STATISTICS / f"{name}.csv", tables)
     for model, row in rows.items():
         chosen = "  <- selected by validation" if model == selection["selected"] else ""
         print(f"{model}: validation {row['val_accuracy']:.4f}, test {row['test_accuracy']:.4f}{chosen}")

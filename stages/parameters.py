@@ -57,6 +57,26 @@ class Eda(Section):
     embedded_images: number(int, "a whole number from 100 to 60000", ge=100, le=60000)
 
 
+class Statistics(Section):
+    confidence: number(float, "a number above 0, below 1", gt=0, lt=1)
+    resamples: number(int, "a whole number from 100 to 100000", ge=100, le=100000)
+    bins: number(int, "a whole number from 2 to 100", ge=2, le=100)
+    seed: Seed
+
+
+class Audit(Section):
+    model: str
+    epochs: number(int, "a whole number of epochs from 1 to 10000", ge=1, le=10000)
+    folds: number(int, "a whole number from 2 to 20", ge=2, le=20)
+    near: number(float, "a number of grey levels from 0 to 255", ge=0, le=255)
+    seed: Seed
+
+
+class Robustness(Section):
+    pictures: number(int, "a whole number from 100 to 10000", ge=100, le=10000)
+    seed: Seed
+
+
 class Report(Section):
     seed: Seed
     samples: number(int, "a whole number from 1 to 40", ge=1, le=40)
@@ -106,6 +126,9 @@ class Parameters(Section):
     ]
     devices: number(int, "a whole number from 1 to 64", ge=1, le=64)
     models: Annotated[dict[str, Any], Field(min_length=1, description="a mapping with one block a model")]
+    statistics: Statistics
+    audit: Audit
+    robustness: Robustness
     report: Report
 
 

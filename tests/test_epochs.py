@@ -58,8 +58,10 @@ def test_pictures_that_were_never_shown_come_first_and_then_the_hardest():
     assert len(set(easy)) == 64  # the others have their turns
 
 
-def test_a_model_in_training_remembers_the_loss_of_every_picture_it_was_shown():
+@pytest.mark.parametrize("workers", [1, 2] if keras.backend.backend() == "tensorflow" else [1])
+def test_a_model_in_training_remembers_the_loss_of_every_picture_it_was_shown(workers):
     data = epochs(epoch_size=0.5, hardest=0.5)
+    data.workers = workers
     inputs = keras.Input((28, 28, 1))
     logits = keras.layers.Dense(10, dtype="float32")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)))
     plain = keras.Model(inputs, logits)

@@ -1,9 +1,8 @@
 """The accurate one: a small residual network that looks at full resolution first, for a longer run.
 
 Stem and head are those of `sprint`. Each group is a convolution, followed in all groups but the first by pooling, and then
-residual units x + ReLU(normalise(convolve(x))), whose convolutions begin as the identity. What it gains over `sprint` comes
-from the first group, which works on 27x27 places. Residual units: He et al., "Deep Residual Learning for Image Recognition"
-(2015), with one convolution a unit instead of two; the rest as in `sprint.py`.
+residual units x + ReLU(normalise(convolve(x))), whose convolutions begin as the identity. Residual units: He et al., "Deep
+Residual Learning for Image Recognition" (2015), with one convolution a unit instead of two; the rest as in `sprint.py`.
 """
 
 from typing import Annotated

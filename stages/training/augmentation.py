@@ -1,6 +1,6 @@
 """Random changes of training pictures, a whole epoch at a time, in NumPy.
 
-A whole epoch of uint8 at once is cheap; the same inside the graph, picture by picture, can cost more than the network.
+A whole epoch of uint8 at once is cheap, and nothing of it is in the graph.
 Pictures are uint8 (N, H, W, C).
 """
 
@@ -73,7 +73,7 @@ def augmented(
         erased: The share of the pictures of which a rectangle is erased.
     """
     rng = np.random.default_rng([seed, epoch, 1])
-    half = np.random.default_rng(seed).random(len(images)) < 0.5
+    half = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).random(len(images)) < 0.5
     images = images[order]
     if flips:
         images = flip(images, (half ^ (epoch % 2 == 1))[order])

@@ -69,6 +69,11 @@ def train(
     make_deterministic(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, train_labels, parameters, seed)
+    if keras.backend.backend() == "tensorflow" and devices == 1:
+        # With workers Keras hands the batches over itself. Without, they go through tf.data's autotuned prefetching, which
+        # at the start of an epoch can wait for seconds. Elsewhere Keras looks at a batch before training, and what
+        # workers had fetched by then would come a second time.
+        data.workers = 2
     clock = EpochClock()
     callbacks = [clock, StopIfNotFinite(), NextEpoch(data), SeedDropout(len(data))]
     if parameters.ema:
