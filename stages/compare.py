@@ -13,18 +13,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stages.calibrate import TEMPERATURES
 from stages.dataset import CLASS_NAMES
 from stages.errors import front_door
 from stages.evaluation import uncertainty
 from stages.evaluation.classes import confusion
+from stages.evaluation.ensemble import ENSEMBLE, contenders, members, vote
 from stages.evaluation.scores import scores
 from stages.files import read_json, write_csv, write_json
 from stages.parameters import Statistics, read_parameters
-from stages.runs import HISTORY, SELECTION, TIMING, load_predictions, read_metrics, run_name
+from stages.runs import HISTORY, SELECTION, TIMING, read_metrics, run_name
 
 REPORTS = Path("reports")
 STATISTICS = REPORTS / "statistics"
-ENSEMBLE = "ensemble"
+TWINS = REPORTS / "audit" / "twins.csv"  # written by `audit`
 COVERAGE = tuple(round(0.5 + 0.01 * step, 2) for step in range(51))  # 50 to 100 % of the pictures
 AVERAGED = ("val_accuracy", "val_loss", "test_accuracy", "test_accuracy_plain", "test_loss", "test_macro_f1")
 
@@ -53,24 +55,17 @@ def combine(val: list[dict], test: list[dict]) -> dict:
     return row
 
 
-def vote(split: str, runs: list[str]) -> dict[str, np.ndarray]:
-    """The mean of several runs' predictions; as `load_predictions`."""
-    members = [load_predictions(split, run) for run in runs]
-    return {kind: np.mean([member[kind] for member in members], axis=0) for kind in ("probabilities", "plain")} | {
-        "labels": members[0]["labels"]
-    }
-
-
-def ensemble(ranking: list[str], seeds: list[int], rows: dict[str, dict]) -> tuple[str, dict] | None:
-    """Name and row of the ensemble of the first two models of `ranking`; None where there is but one run."""
-    members = [run_name(model, seed) for model in ranking[:2] for seed in seeds]
-    if len(members) < 2:
+def ensemble(selection: dict, seeds: list[int], rows: dict[str, dict]) -> tuple[str, dict] | None:
+    """Name and row of the ensemble; None where there is but one run."""
+    runs = members(selection, seeds)
+    if not runs:
         return None
-    metrics = {split: scores(**vote(split, members)) for split in ("val", "test")}
-    each = {key: sum(rows[model][key] for model in ranking[:2]) for key in ("parameters", "multiply_adds", "epochs")}
+    metrics = {split: scores(**vote(split, runs)) for split in ("val", "test")}
+    voting = [place["model"] for place in selection["ranking"][:2]]
+    each = {key: sum(rows[model][key] for model in voting) for key in ("parameters", "multiply_adds", "epochs")}
     cost = {key: value * len(seeds) for key, value in each.items()}
-    row = combine([metrics["val"] | cost], [metrics["test"]]) | {"runs": len(members)}
-    return f"ensemble: {' + '.join(ranking[:2])}, {len(members)} runs", row
+    row = combine([metrics["val"] | cost], [metrics["test"]]) | {"runs": len(runs)}
+    return f"ensemble: {' + '.join(voting)}, {len(runs)} runs", row
 
 
 def times(model: str, seeds: list[int]) -> dict:
@@ -85,32 +80,45 @@ def times(model: str, seeds: list[int]) -> dict:
 
 
 def statistics(
-    val: dict[str, dict[str, np.ndarray]], test: dict[str, dict[str, np.ndarray]], parameters: Statistics
+    test: dict[str, dict[str, np.ndarray]],
+    temperatures: dict[str, float],
+    with_twin: np.ndarray,
+    parameters: Statistics,
 ) -> dict[str, pd.DataFrame]:
     """How sure the test results are: tables by name, each in long form with a column `model`. Nothing is fitted to test.
 
     Args:
-        val: Of each model one run's predictions, as `load_predictions`; likewise `test`.
+        test: Of each model one run's predictions, as `load_predictions`.
+        temperatures: Of each model, fitted on validation.
+        with_twin: Numbers of the test pictures that have a near twin in train or val.
 
     Returns:
         `intervals`: metric, value, low, high; `pairs`: see `compare_pairs`; `classes`: each class's metrics with intervals;
         `reliability` and `coverage`: see there; `temperature`: the one fitted on validation, and loss, brier and ece on
-        test before and after (`_scaled`); `confused`: the ten pairs of classes most often confused; `shared_errors`: the
-        test pictures (by their number, from 0) that every model has wrong, with what most of them say.
+        test before and after (`_scaled`); `without_twins`: accuracy on the test pictures without a near twin in train or
+        val, with its interval, beside that on all; `confused`: the ten pairs of classes most often confused;
+        `shared_errors`: the test pictures (by their number, from 0) that every model has wrong, with what most of them say.
     """
     labels = next(iter(test.values()))["labels"]
     tables: dict[str, list[pd.DataFrame]] = {
-        name: [] for name in ("intervals", "classes", "reliability", "coverage", "temperature", "confused")
+        name: []
+        for name in ("intervals", "classes", "reliability", "coverage", "temperature", "without_twins", "confused")
     }
     for model, predictions in test.items():
         chances = predictions["probabilities"]
         intervals = uncertainty.with_intervals(chances, labels, parameters)
         rows = [(name, *numbers) for name, numbers in intervals.items()]
-        temperature = uncertainty.fit_temperature(val[model]["probabilities"], val[model]["labels"])
         before = uncertainty.calibration(chances, labels, parameters.bins)
-        scaled = uncertainty.with_temperature(chances, temperature)
+        scaled = uncertainty.with_temperature(chances, temperatures[model])
         after = uncertainty.calibration(scaled, labels, parameters.bins)
-        effect = {"temperature": temperature, **before, **{f"{name}_scaled": value for name, value in after.items()}}
+        effect = {
+            "temperature": temperatures[model],
+            **before,
+            **{f"{name}_scaled": value for name, value in after.items()},
+        }
+        alone = np.delete(chances.argmax(axis=1) == labels, with_twin)
+        ends = uncertainty.wilson(alone.sum(), len(alone), parameters.confidence)
+        untwinned = {"pictures": len(alone), "accuracy": alone.mean(), "low": ends[0], "high": ends[1]}
         mistakes = confusion(chances, labels).query("actual != predicted and pictures > 0")
         for name, table in (
             ("intervals", pd.DataFrame(rows, columns=["metric", "value", "low", "high"])),
@@ -118,6 +126,7 @@ def statistics(
             ("reliability", uncertainty.reliability(chances, labels, parameters)),
             ("coverage", uncertainty.coverage(chances, labels, COVERAGE)),
             ("temperature", pd.DataFrame([effect])),
+            ("without_twins", pd.DataFrame([untwinned | {"accuracy_of_all": intervals["accuracy"][0]}])),
             ("confused", mistakes.sort_values("pictures", ascending=False, kind="stable").head(10)),
         ):
             table.insert(0, "model", model)
@@ -147,14 +156,14 @@ def main() -> None:
         model: combine(*([read_metrics(split, model, seed) for seed in seeds] for split in ("val", "test")))
         for model in blocks
     }
-    ranking = [place["model"] for place in selection["ranking"]]
-    together = ensemble(ranking, seeds, rows)
+    together = ensemble(selection, seeds, rows)
     table = pd.DataFrame([{"model": model, **row} for model, row in rows.items()])
     timing = pd.DataFrame([times(model, seeds) for model in blocks])
     if together:
         name, row = together
         table.loc[len(table)] = {"model": name, **row}
-        seconds = timing[timing.model.isin(ranking[:2])].drop(columns="model").sum() * len(seeds)
+        voting = [place["model"] for place in selection["ranking"][:2]]
+        seconds = timing[timing.model.isin(voting)].drop(columns="model").sum() * len(seeds)
         timing.loc[len(timing)] = {"model": name, **seconds}
         print(f"{name}: validation {row['val_accuracy']:.4f}, test {row['test_accuracy']:.4f}")
     write_json(
@@ -174,11 +183,10 @@ def main() -> None:
         for seed in seeds
     ]
     write_csv(REPORTS / "curves.csv", pd.concat(curves))
-    runs = {model: [run_name(model, seeds[0])] for model in blocks}
-    if together:
-        runs[ENSEMBLE] = [run_name(model, seed) for model in ranking[:2] for seed in seeds]
-    val, test = ({model: vote(split, members) for model, members in runs.items()} for split in ("val", "test"))
-    for name, tables in statistics(val, test, parameters).items():
+    test = {name: vote("test", runs) for name, runs in contenders(selection, list(blocks), seeds).items()}
+    pairs = pd.read_csv(TWINS).query("split_a != 'test' and split_b == 'test'")
+    twins = pairs["picture_b"].astype(int).unique()  # without a row pandas knows no type
+    for name, tables in statistics(test, read_json(TEMPERATURES), twins, parameters).items():
         write_csv(STATISTICS / f"{name}.csv", tables)
     for model, row in rows.items():
         chosen = "  <- selected by validation" if model == selection["selected"] else ""

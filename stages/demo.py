@@ -45,6 +45,9 @@ def shrink(parameters: dict) -> dict:
     parameters["seeds"] = [0]
     parameters["prepare"]["val_per_class"] = 50
     parameters["eda"]["embedded_images"] = 400
+    parameters["statistics"]["resamples"] = 100
+    parameters["audit"] |= {"epochs": 1, "folds": 2}
+    parameters["robustness"]["pictures"] = 100
     for block in parameters["models"].values():
         block["epochs"] = min(block["epochs"], 3)
         block["batch_size"] = 64

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
 from stages.dataset import CLASS_NAMES, load_split, load_summary
 from stages.errors import front_door
@@ -93,7 +94,8 @@ def main() -> None:
 
     rng = np.random.default_rng(parameters.seed)  # anew: which pictures are embedded hangs on nothing above
     embedded = np.sort(rng.choice(len(images), min(parameters.embedded_images, len(images)), replace=False))
-    tsne = TSNE(init="pca", random_state=parameters.seed).fit_transform(features[embedded])
+    with threadpool_limits(1):  # on few, busy cores its threads wait for each other
+        tsne = TSNE(init="pca", random_state=parameters.seed).fit_transform(features[embedded])
     variance = 100 * pca.explained_variance_ratio_[:2].sum()
     points = {
         f"PCA: the two directions of most variance ({variance:.0f} %)": features[embedded, :2],

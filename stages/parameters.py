@@ -68,7 +68,7 @@ class Audit(Section):
     model: str
     epochs: number(int, "a whole number of epochs from 1 to 10000", ge=1, le=10000)
     folds: number(int, "a whole number from 2 to 20", ge=2, le=20)
-    near: number(float, "a number of grey levels from 0 to 255", ge=0, le=255)
+    near: number(float, "a number from 0 to 1", ge=0, le=1)
     seed: Seed
 
 

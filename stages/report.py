@@ -1,19 +1,27 @@
 """Stage `report`: the pictures of the results, and one self-contained page around them.
 
 Everything comes from what the other stages left; nothing is trained or predicted here. A model with several seeds shows
-the pictures of the first one.
+the pictures of the first one. The page's parts lie in `stages/page/`: template, style and script.
 """
 
 import base64
+import hashlib
+import io
+import json
+import os
+import platform
+import zipfile
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from stages.dataset import CLASS_NAMES, load_split, load_summary, notice
 from stages.errors import front_door
 from stages.figures import results as draw
+from stages.figures import robustness as draw_robustness
 from stages.figures.style import save
 from stages.files import read_json, write_text
 from stages.parameters import Report, read_parameters
@@ -21,10 +29,18 @@ from stages.runs import CONFUSION, HISTORY, MODELS, PER_CLASS, SELECTION, load_p
 from stages.table import HEADER, REPORT, SUMMARY, TIMING, rows
 
 FIGURES = Path("reports/figures")
+STATISTICS = Path("reports/statistics")
+AUDIT = Path("reports/audit")
 EDA = Path("reports/eda")
+EXPLAIN = Path("reports/explain")
 COMPARISON = Path("reports/comparison.csv")
 CURVES = Path("reports/curves.csv")
-TEMPLATE = Path("stages/report.html.jinja")
+TEMPERATURES = Path("reports/temperatures.json")
+ROBUSTNESS = Path("reports/robustness")
+UNFAMILIAR = Path("reports/unfamiliar")
+PAGE = Path("stages/page")
+COLUMNS = 50  # pictures in a row of the sheet
+RIGHT_PER_CLASS = 12  # pictures that every model has right, to look at beside the mistakes
 
 
 def galleries(probabilities: np.ndarray, labels: np.ndarray, parameters: Report) -> dict[str, tuple[str, np.ndarray]]:
@@ -64,35 +80,152 @@ def inline(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
+def shown(predictions: dict[str, dict[str, np.ndarray]], seed: int) -> np.ndarray:
+    """The test pictures that the page holds: all that some model has wrong, and a few of each class that all have right.
+
+    Args:
+        predictions: Of each model, as `load_predictions`.
+        seed: Of those that are right.
+
+    Returns:
+        Their numbers, rising.
+    """
+    labels = next(iter(predictions.values()))["labels"]
+    right = [one["probabilities"].argmax(axis=1) == labels for one in predictions.values()]
+    everyone, rng = np.all(right, axis=0), np.random.default_rng(seed)
+    good = [rng.permutation(np.flatnonzero(everyone & (labels == which)))[:RIGHT_PER_CLASS] for which in range(10)]
+    return np.sort(np.concatenate([np.flatnonzero(~everyone), *good]))
+
+
+def sheet(images: np.ndarray) -> str:
+    """Pictures (N, 28, 28, 1) as one PNG of 16 grey levels, dark clothing on white, `COLUMNS` in a row; a data address."""
+    lines = -(-len(images) // COLUMNS)
+    padded = np.zeros((lines * COLUMNS, 28, 28), np.uint8)
+    padded[: len(images)] = images[..., 0]
+    pixels = padded.reshape(lines, COLUMNS, 28, 28).transpose(0, 2, 1, 3).reshape(lines * 28, COLUMNS * 28)
+    levels = Image.fromarray(15 - np.rint(pixels / 17).astype(np.uint8), "L")
+    levels = levels.convert("P")
+    levels.putpalette([17 * level for level in range(16) for _ in range(3)])
+    buffer = io.BytesIO()
+    levels.save(buffer, format="png", optimize=True, bits=4)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def payload(
+    predictions: dict[str, dict[str, np.ndarray]], pictures: np.ndarray, curves: pd.DataFrame, order: list[str]
+) -> dict:
+    """What the page's script needs, as plain numbers and text.
+
+    Args:
+        predictions: Of each model, as `load_predictions`.
+        pictures: The numbers of the test pictures on the sheet, in its order.
+        curves: `reports/curves.csv`.
+        order: The models, the best first.
+    """
+    models = list(curves["model"].unique())
+    labels = next(iter(predictions.values()))["labels"]
+    chances = {model: predictions[model]["probabilities"] for model in order}
+
+    def packed(values: np.ndarray) -> str:
+        return base64.b64encode(values.astype(np.uint8).tobytes()).decode()
+
+    return {
+        "classes": CLASS_NAMES,
+        "models": order,
+        "selected": order[0],
+        "columns": COLUMNS,
+        "pictures": pictures.tolist(),
+        "labels": labels[pictures].tolist(),
+        "percent": {model: packed(np.rint(100 * chances[model][pictures])) for model in order},
+        "guesses": {model: packed(chances[model][pictures].argmax(axis=1)) for model in order},
+        "confusion": {
+            model: np.bincount(10 * labels.astype(int) + chances[model].argmax(axis=1), minlength=100)
+            .reshape(10, 10)
+            .tolist()
+            for model in order
+        },
+        "curves": [
+            {"model": str(model), "seed": int(seed), "colour": draw.model_colour(models.index(model))}
+            | {name: run[name].tolist() for name in ("epoch", "accuracy", "loss", "val_accuracy", "val_loss")}
+            for (model, seed), run in curves.groupby(["model", "seed"], sort=False)
+        ],
+    }
+
+
+def origin(run: str) -> dict:
+    """Where a run's model comes from, as its saved file says: dataset, split_sha256, model, seed, parameters, versions."""
+    with zipfile.ZipFile(MODELS / f"{run}.keras") as archive:
+        return json.loads(archive.read("origin.json"))
+
+
+def by_model(folder: Path, runs: dict[str, str]) -> pd.DataFrame:
+    """The tables `folder/RUN.csv` of several models under each other, with a column model in front."""
+    tables = [pd.read_csv(folder / f"{run}.csv") for run in runs.values()]
+    for model, table in zip(runs, tables, strict=True):
+        table.insert(0, "model", model)
+    return pd.concat(tables, ignore_index=True)
+
+
 @front_door
 def main() -> None:
-    blocks, parameters, seeds = read_parameters("models", "report", "seeds")
+    blocks, parameters, seeds, certainty = read_parameters("models", "report", "seeds", "statistics")
     data, summary, selection = load_summary(), read_json(SUMMARY), read_json(SELECTION)
-    images, _ = load_split("test")
+    images, labels = load_split("test")
     runs = {model: run_name(model, seeds[0]) for model in blocks}
+    curves = pd.read_csv(CURVES)
+    statistics = {path.stem: pd.read_csv(path) for path in STATISTICS.glob("*.csv")}
+    temperatures = read_json(TEMPERATURES)
+    robustness, unfamiliar = by_model(ROBUSTNESS, runs), by_model(UNFAMILIAR, runs)
 
-    save(draw.learning_curves(pd.read_csv(CURVES)), FIGURES / "learning_curves.png", data["dataset"])
     table = pd.read_csv(COMPARISON)
     table = table[table.model.isin(list(blocks))]  # without the ensemble
-    save(draw.comparison(table, selection["selected"]), FIGURES / "comparison.png", data["dataset"])
+    example = images[labels == CLASS_NAMES.index("Coat")][:1]
+    overview = {
+        "learning_curves": draw.learning_curves(curves),
+        "comparison": draw.comparison(table, selection["selected"]),
+        "differences": draw.differences(statistics["pairs"], certainty.confidence),
+        "reliability": draw.reliability(statistics["reliability"], temperatures),
+        "coverage": draw.coverage(statistics["coverage"]),
+        "robustness": draw_robustness.curves(robustness),
+        "corruptions": draw_robustness.samples(example, parameters.seed),
+    }
+    for name, figure in overview.items():
+        save(figure, FIGURES / f"{name}.png", data["dataset"])
     for model, run in runs.items():
         draw_model(model, run, images, data["dataset"], parameters)
 
-    order = sorted(blocks, key=lambda model: -summary["models"][model]["val_accuracy"])
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
+    order = sorted(
+        blocks, key=lambda model: (model != selection["selected"], -summary["models"][model]["val_accuracy"])
     )
-    page = environment.get_template(TEMPLATE.name).render(
+    predictions = {model: load_predictions("test", run) for model, run in runs.items()}
+    pictures = shown(predictions, parameters.seed)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("report.html.jinja").render(
         notice=notice(data["dataset"]),
+        style=(PAGE / "report.css").read_text(encoding="utf-8"),
+        script=(PAGE / "report.js").read_text(encoding="utf-8"),
+        payload=payload(predictions, pictures, curves, order),
+        sheet=sheet(images[pictures]),
         data=data,
         summary=summary,
         selection=selection,
+        confidence=certainty.confidence,
+        bins=certainty.bins,
         header=HEADER,
         rows=rows(summary, pd.read_csv(TIMING)),
         class_names=CLASS_NAMES,
+        statistics={name: table.to_dict("records") for name, table in statistics.items()},
+        robustness=robustness[robustness["strength"] > 0]
+        .pivot_table(index=["corruption", "pictures"], columns="model", values="accuracy", sort=False)
+        .reset_index()
+        .to_dict("records"),
+        unfamiliar=unfamiliar.to_dict("records"),
+        audit=read_json(AUDIT / "summary.json"),
+        origin=origin(selection["run"]),
+        model_sha256=hashlib.sha256((MODELS / f"{selection['run']}.keras").read_bytes()).hexdigest(),
+        machine=f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         models=[
             {
                 "name": model,
@@ -107,8 +240,10 @@ def main() -> None:
             }
             for model in order
         ],
-        figures={path.stem: inline(path) for path in (FIGURES / "learning_curves.png", FIGURES / "comparison.png")},
+        figures={name: inline(FIGURES / f"{name}.png") for name in overview},
         eda={path.stem: inline(path) for path in sorted(EDA.glob("*.png"))},
+        audit_figures={path.stem: inline(path) for path in sorted(AUDIT.glob("*.png"))},
+        explain={path.stem: inline(path) for path in sorted(EXPLAIN.glob("*.png"))},
     )
     write_text(REPORT, page)
     print(f"{REPORT}: {REPORT.stat().st_size / 1e6:.1f} MB. {notice(data['dataset'])}")

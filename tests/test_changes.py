@@ -40,7 +40,16 @@ def test_a_new_model_is_one_file_and_one_block(workspace):
     (workspace / "stages/models/tiny.py").write_text(source.replace("logistic", "tiny"))
     edit(workspace, lambda content: content["models"].update(tiny=content["models"]["logistic"] | {"epochs": 1}))
     output = run(workspace, "dvc", "repro")
-    assert ran(output) == {"check", "train@tiny-0", "evaluate@tiny-0", "select", "compare", "report"}
+    assert ran(output) == {
+        "check",
+        "train@tiny-0",
+        "evaluate@tiny-0",
+        "robustness@tiny-0",
+        "select",
+        "calibrate",
+        "compare",
+        "report",
+    }
     assert "tiny" in json.loads((workspace / "reports/summary.json").read_text())["models"]
     page = (workspace / "reports/report.html").read_text()
     assert "Confusion matrix of tiny" in page
@@ -55,7 +64,7 @@ def test_a_new_seed_trains_only_the_new_runs_and_gives_deviations(workspace):
     (workspace / "stages/models/sprint.py").unlink()
     edit(workspace, lambda content: content["models"].pop("sprint"))
     edit(workspace, lambda content: content.update(seeds=[0, 1]))
-    expected = {"train@logistic-1", "evaluate@logistic-1", "select", "compare"}
+    expected = {"train@logistic-1", "evaluate@logistic-1", "select", "calibrate", "compare"}
     assert ran(run(workspace, "dvc", "repro", "compare")) == expected
     row = json.loads((workspace / "reports/summary.json").read_text())["models"]["logistic"]
     assert row["runs"] == 2

@@ -83,13 +83,14 @@ def test_the_ensemble_averages_the_probabilities_of_all_runs_of_the_two_best(tmp
         for split in ("val", "test"):
             save_predictions(split, run_name, probabilities, doubtful, LABELS)
     models = {model: combine([run(0.9)], [run(0.88)]) for model in "abc"}
-    name, row = ensemble(["a", "b", "c"], [0, 1], models)
+    selection = {"ranking": [{"model": model} for model in "abc"]}
+    name, row = ensemble(selection, [0, 1], models)
     assert name == "ensemble: a + b, 4 runs"
     assert (row["val_accuracy"], row["test_accuracy"]) == (0.5, 0.5)  # class 0, as the more certain half says
     assert row["test_accuracy_plain"] == 0.25
     assert row["test_loss"] == pytest.approx(-np.log([0.48, 0.48, 0.28, 0.03]).mean(), abs=1e-6)
     assert (row["multiply_adds"], row["parameters"], row["epochs"], row["runs"]) == (80, 40, 20, 4)
-    assert ensemble(["a"], [0], models) is None
+    assert ensemble({"ranking": selection["ranking"][:1]}, [0], models) is None
 
 
 def table_of(**models: dict) -> list[list[str]]:

@@ -60,8 +60,8 @@ def has_code(file: Path) -> bool:
 def test_every_local_import_is_a_dependency(name):
     declared = paths(STAGES[name]["deps"])
     needed = {str(file.relative_to(ROOT)) for file in imported(MODULES[name], set()) if has_code(file)}
-    if name in {"train", "check"}:  # these load models by name, which no import statement shows
-        assert {"stages/models/${item.model}.py", "stages/models"} & declared
+    if name in {"train", "folds", "check"}:  # these load models by name, which no import statement shows
+        assert {"stages/models/${item.model}.py", "stages/models/${audit.model}.py", "stages/models"} & declared
     missing = {file for file in needed if not any(file == dep or file.startswith(f"{dep}/") for dep in declared)}
     assert not missing
     unneeded = {dep for dep in declared if dep.endswith(".py") and "$" not in dep} - needed
@@ -74,7 +74,7 @@ def parameters_read(module: str) -> set[str]:
     for node in ast.walk(ast.parse(source(module).read_text())):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "read_parameters":
             keys |= {re.fullmatch(r"f?'(.*)'", ast.unparse(argument))[1] for argument in node.args}
-    return {key.replace("{model_name}", "${item.model}") for key in keys}
+    return {key.replace("{model_name}", "${item.model}").replace("{audit_model}", "${audit.model}") for key in keys}
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "check"])
@@ -112,13 +112,15 @@ def ancestors(name: str) -> set[str]:
     return found
 
 
-TEST_DATA = re.compile(r"test\.npz|t10k|metrics/test|predictions(?!/val)")
+TEST_DATA = re.compile(
+    r"test\.npz|t10k|metrics/(?!val)|predictions(?!/val)|reports/(robustness|unfamiliar|audit|explain)"
+)
 
 
-@pytest.mark.parametrize("name", ["train", "select", "eda", "bench"])
-def test_what_fits_stops_or_selects_has_no_test_data_among_its_ancestors(name):
+@pytest.mark.parametrize("name", ["train", "select", "calibrate", "folds", "eda", "bench"])
+def test_what_fits_stops_selects_or_calibrates_has_no_test_data_among_its_ancestors(name):
     reached = ancestors(name)
-    assert not reached & {"evaluate", "compare", "report"}
+    assert not reached & {"evaluate", "robustness", "audit", "explain", "compare", "report"}
     read = set().union(*(paths(STAGES[stage]["deps"]) for stage in reached - {"prepare", "fetch"}))
     if name == "bench":  # the notebook's `load_data` wants all four files, and the notebook drops the test set
         read -= {dep for dep in read if "t10k" in dep}
@@ -143,16 +145,16 @@ def test_a_stage_loads_the_parts_that_it_declares_and_no_others(name):
     for split in metrics - {"split"}:  # `compare` asks for both, by variable
         assert [dep for dep in declared if dep.startswith(f"reports/metrics/{split}")]
     if "split" in metrics:
-        assert "reports/metrics" in declared
+        assert {"reports/metrics/val", "reports/metrics/test"} <= declared
     reads_raw = "RAW" in {
         node.id for node in ast.walk(ast.parse(source(MODULES[name]).read_text())) if isinstance(node, ast.Name)
     }
     assert reads_raw == (name in {"fetch", "prepare", "bench"})  # bench hands it to the notebook
 
 
-def test_only_evaluate_and_the_pictures_read_the_test_set():
+def test_only_stages_that_decide_nothing_read_the_test_set():
     readers = {name for name, stage in STAGES.items() if "data/prepared/test.npz" in paths(stage["deps"])}
-    assert readers == {"evaluate", "report"}
+    assert readers == {"evaluate", "robustness", "audit", "explain", "report"}
 
 
 def test_the_four_files_are_pinned_as_published():
@@ -176,7 +178,15 @@ def test_numbers_and_pictures_live_in_git_and_data_in_the_cache():
 
 
 def test_train_and_evaluate_can_be_restored_from_the_run_cache():
-    for name in ("train", "evaluate", "prepare", "eda"):  # a plain out without cache would turn it off
+    for name in (
+        "train",
+        "evaluate",
+        "prepare",
+        "eda",
+        "folds",
+        "robustness",
+        "explain",
+    ):  # a plain out without cache would turn it off
         assert not [entry for entry in STAGES[name].get("outs", []) if not isinstance(entry, str)]
 
 
@@ -191,7 +201,10 @@ def test_dvc_makes_one_stage_of_every_model_and_seed():
     listed = run(ROOT, "dvc", "stage", "list", "--name-only").split()
     seeds = yaml.safe_load((ROOT / "params.yaml").read_text())["seeds"]
     expected = {
-        f"{stage}@{model}-{seed}" for stage in ("train", "evaluate") for model in models.names() for seed in seeds
+        f"{stage}@{model}-{seed}"
+        for stage in ("train", "evaluate", "robustness")
+        for model in models.names()
+        for seed in seeds
     }
     assert {name for name in listed if "@" in name} == expected
 

@@ -149,6 +149,7 @@ def test_nothing_runs_twice(workspace):
 
 ROWS = {
     "`models.sprint.learning_rate`": lambda content: content["models"]["sprint"].update(learning_rate=0.5),
+    "`models.logistic.learning_rate`": lambda content: content["models"]["logistic"].update(learning_rate=0.5),
     "`models.sprint.views`": lambda content: content["models"]["sprint"].update(views="flips"),
     "`prepare.val_per_class`": lambda content: content["prepare"].update(val_per_class=40),
     "`eda.samples_per_class`": lambda content: content["eda"].update(samples_per_class=3),
@@ -159,7 +160,10 @@ ROWS = {
     "`stages/evaluation/classes.py`": "stages/evaluation/classes.py",
     "`stages/figures/exploration.py`": "stages/figures/exploration.py",
     "`stages/figures/results.py`": "stages/figures/results.py",
-    "`stages/report.html.jinja`": "stages/report.html.jinja",
+    "`stages/page/report.html.jinja`": "stages/page/report.html.jinja",
+    "`statistics.bins`": lambda content: content["statistics"].update(bins=10),
+    "`audit.near`": lambda content: content["audit"].update(near=0.1),
+    "`robustness.pictures`": lambda content: content["robustness"].update(pictures=100),
 }
 
 
@@ -171,10 +175,12 @@ def readme_rows() -> dict[str, str]:
 
 def expand(cell: str, seeds: list[int]) -> set[str]:
     """The stages that a cell of the README names: `train` is all of its runs, `train@cnn` those of every seed."""
-    names = set()
+    names = (
+        {"select", "calibrate", "audit", "explain", "compare", "report"} if "what follows from all" in cell else set()
+    )
     for name in re.findall(r"`([\w@*-]+)`", cell):
         stage, _, which = name.partition("@")
-        if stage not in {"train", "evaluate"}:
+        if stage not in {"train", "evaluate", "robustness"}:
             names.add(name)
         elif which.startswith("*-"):
             names |= {f"{stage}@{model}-{which[2:]}" for model in MODELS}

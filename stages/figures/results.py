@@ -1,4 +1,4 @@
-"""The pictures of stage `report`: learning curves, comparison, confusion, predictions."""
+"""The pictures of stage `report`: learning curves, comparison, certainty, confusion, predictions."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,6 +7,11 @@ from matplotlib.figure import Figure
 
 from stages.dataset import CLASS_NAMES
 from stages.figures.style import COLOURS, NEUTRAL, RIGHT, WRONG
+
+
+def model_colour(index: int) -> str:
+    """The colour of the model at place `index` of `params.yaml`, the same in every picture."""
+    return COLOURS[(0, 6, 3, 4, 8, 1, 7, 9, 2, 5)[index % 10]]
 
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
@@ -19,7 +24,7 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
     for axes, name, unit in zip(grid, ("accuracy", "loss"), ("%", "nats"), strict=True):
         scale = 100 if name == "accuracy" else 1
         for index, (model, runs) in enumerate(curves.groupby("model", sort=False)):
-            colour = COLOURS[(0, 6, 3, 4, 8, 1, 7, 9, 2, 5)[index % 10]]
+            colour = model_colour(index)
             for count, (_, rows) in enumerate(runs.groupby("seed")):
                 label = None if count else model
                 axes.plot(rows["epoch"], scale * rows[f"val_{name}"], "-o", ms=3, color=colour, label=label)
@@ -64,6 +69,76 @@ def comparison(table: pd.DataFrame, selected: str) -> Figure:
         ylabel="test accuracy, %",
     )
     axes.set_xlim(table.multiply_adds.min() / 30, table.multiply_adds.max() * 2)  # labels stand to the left
+    return figure
+
+
+def differences(pairs: pd.DataFrame, confidence: float) -> Figure:
+    """The differences of test accuracy of all pairs, with intervals; a table as from `uncertainty.compare_pairs`.
+
+    Blue: one model is better; grey: the two cannot be told apart.
+    """
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.3 * len(pairs)))
+    places = np.arange(len(pairs))[::-1]
+    for place, pair in zip(places, pairs.itertuples(), strict=True):
+        colour = RIGHT if pair.p_holm < 1 - confidence else NEUTRAL
+        axes.plot([100 * pair.difference_low, 100 * pair.difference_high], [place, place], color=colour, lw=3)
+        axes.plot(100 * pair.difference, place, "o", color=colour, ms=6)
+    axes.axvline(0, color="black", lw=1)
+    axes.set_yticks(places, [f"{pair.better} - {pair.worse}" for pair in pairs.itertuples()])
+    axes.set(
+        title=f"Differences of test accuracy, with {100 * confidence:g} % intervals (grey: cannot be told apart)",
+        xlabel="percentage points",
+    )
+    return figure
+
+
+def reliability(table: pd.DataFrame, temperatures: dict[str, float]) -> Figure:
+    """Accuracy by confidence, and how many pictures there are; a panel a model, rows as from `uncertainty.reliability`.
+
+    Args:
+        table: With a column model.
+        temperatures: Of each model, fitted on validation, for its title.
+    """
+    models = list(table["model"].unique())
+    columns = min(3, len(models))
+    rows = -(-len(models) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.5 * rows), squeeze=False)
+    for axes in grid.flat[len(models) :]:
+        axes.set_axis_off()
+    for axes, model in zip(grid.flat, models, strict=False):
+        bins = table[table["model"] == model]
+        counts = axes.twinx()
+        counts.bar(bins["from"], bins["pictures"], bins["to"] - bins["from"], align="edge", color=NEUTRAL, alpha=0.5)
+        counts.set(ylim=(0, 3 * bins["pictures"].max()), yticks=[])
+        counts.spines[:].set_visible(False)
+        largest = bins.loc[bins["pictures"].idxmax()]
+        words = f"{largest['pictures']:,.0f} pictures"
+        counts.text(largest["to"], largest["pictures"], words, ha="right", va="bottom", fontsize=8)
+        axes.set_zorder(1)
+        axes.patch.set_visible(False)
+        axes.plot([0, 1], [0, 1], color="black", lw=1, ls=":")
+        around = (bins["accuracy"] - bins["accuracy_low"], bins["accuracy_high"] - bins["accuracy"])
+        axes.errorbar(bins["confidence"], bins["accuracy"], around, fmt="o", ms=4, color=RIGHT, lw=1.2)
+        axes.set(title=f"{model} (temperature {temperatures[model]:.2f})", xlim=(0, 1), ylim=(0, 1.02))
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy")
+    for axes in grid[-1]:
+        axes.set_xlabel("confidence")
+    figure.suptitle("Accuracy by confidence (dots, with intervals) and number of pictures (grey)", x=0.01, ha="left")
+    return figure
+
+
+def coverage(table: pd.DataFrame) -> Figure:
+    """Accuracy on the share of the test pictures of which a model is surest; columns model, coverage, accuracy."""
+    figure, axes = plt.subplots(figsize=(7.5, 4))
+    for index, (model, rows) in enumerate(table.groupby("model", sort=False)):
+        axes.plot(100 * rows["coverage"], 100 * rows["accuracy"], color=model_colour(index), label=model, lw=2)
+    axes.set(
+        title="Accuracy where the model may abstain",
+        xlabel="share of the pictures that it answers, %",
+        ylabel="accuracy on these, %",
+    )
+    axes.legend(fontsize=9)
     return figure
 
 

@@ -1,0 +1,236 @@
+"use strict";
+/* What makes the page answer: sortable tables, learning curves with a cursor, confusion matrices that show the pictures
+   behind a cell, the gallery of mistakes. All data stands in the page, in <script id="payload">. */
+
+const data = JSON.parse(document.getElementById("payload").textContent);
+const { classes, models, selected, columns } = data;
+const scale = 3; // screen pixels a picture's pixel
+const $ = (id) => document.getElementById(id);
+
+function make(tag, attributes = {}, ...children) {
+  const node = tag.startsWith("svg:")
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag.slice(4))
+    : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+/* ---- tables that sort */
+
+function number(text) {
+  const found = text.replaceAll(",", "").match(/-?\d+(\.\d+)?(e[-+]?\d+)?/i);
+  return found ? parseFloat(found[0]) : null;
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    const button = make("button", { type: "button" }, head.textContent);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending" || (column > 0 && !head.hasAttribute("aria-sort"));
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const text = (row) => row.cells[column].textContent.trim();
+      const rows = [...table.tBodies[0].rows].sort((a, b) =>
+        column === 0 ? text(a).localeCompare(text(b)) : (number(text(a)) ?? -Infinity) - (number(text(b)) ?? -Infinity));
+      table.tBodies[0].append(...(down ? rows.reverse() : rows));
+    });
+    head.replaceChildren(button);
+  });
+}
+
+/* ---- learning curves */
+
+const dashes = { validation: "", training: "5 4" };
+
+function drawCurves(kind) {
+  const width = 900, height = 390, left = 48, right = 12, top = 12, bottom = 44;
+  const percent = kind === "accuracy";
+  const values = data.curves.flatMap((run) => run[`val_${kind}`]).sort((a, b) => a - b);
+  const all = data.curves.flatMap((run) => [...run[kind], ...run[`val_${kind}`]]);
+  let [low, high] = percent
+    ? [Math.max(0, values[Math.floor(values.length * 0.1)] - 0.06), Math.min(1, Math.max(...all) + 0.01)]
+    : [0, values[Math.floor(values.length * 0.95)] * 1.2];
+  const tall = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1].find((size) => (high - low) / size <= 8) || high - low;
+  [low, high] = [Math.floor(low / tall) * tall, Math.ceil(high / tall) * tall];
+  const last = Math.max(...data.curves.map((run) => run.epoch.length));
+  const x = (epoch) => left + ((epoch - 1) / Math.max(1, last - 1)) * (width - left - right);
+  const y = (value) => top + (1 - (value - low) / (high - low)) * (height - top - bottom);
+  const svg = make("svg:svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "img",
+    "aria-label": `${kind} by epoch of every model; arrow keys move the cursor, the values stand below` });
+  const clip = make("svg:clipPath", { id: "plot" },
+    make("svg:rect", { x: left, y: top, width: width - left - right, height: height - top - bottom }));
+  svg.append(clip);
+  for (let tick = 0; tick <= Math.round((high - low) / tall); tick++) {
+    const value = low + tick * tall;
+    svg.append(make("svg:line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
+      make("svg:text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, percent ? (100 * value).toFixed(0) : value.toFixed(2)));
+  }
+  const step = Math.ceil(last / 12);
+  for (let epoch = 1; epoch <= last; epoch += step)
+    svg.append(make("svg:text", { x: x(epoch), y: height - 26, "text-anchor": "middle" }, String(epoch)));
+  svg.append(make("svg:text", { x: width - right, y: height - 6, "text-anchor": "end" }, percent ? "epoch (accuracy, %)" : "epoch (loss, nats)"));
+  for (const run of data.curves)
+    for (const [name, key] of [["training", kind], ["validation", `val_${kind}`]])
+      svg.append(make("svg:polyline", { fill: "none", stroke: run.colour, "stroke-width": name === "training" ? 1.2 : 2.4,
+        "stroke-dasharray": dashes[name], "clip-path": "url(#plot)", points: run.epoch.map((epoch, i) => `${x(epoch)},${y(run[key][i])}`).join(" ") }));
+  const cursor = make("svg:line", { class: "cursor", y1: top, y2: height - bottom });
+  svg.append(cursor);
+  let at = last;
+  const show = (epoch) => {
+    at = Math.min(last, Math.max(1, epoch));
+    cursor.setAttribute("x1", x(at));
+    cursor.setAttribute("x2", x(at));
+    const write = (value) => (percent ? `${(100 * value).toFixed(2)} %` : value.toFixed(4));
+    $("curve-values").replaceChildren(make("span", {}, `Epoch ${at}:`), ...data.curves.map((run) => {
+      const swatch = make("i"), end = run.epoch.length, i = Math.min(at, end) - 1;
+      swatch.style.background = run.colour;
+      const name = end < at ? `${run.model}, ended with ${end}:` : run.model;
+      return make("span", {}, swatch, `${name} ${write(run[`val_${kind}`][i])} (training ${write(run[kind][i])})`);
+    }));
+  };
+  svg.addEventListener("pointermove", (event) => {
+    const box = svg.getBoundingClientRect();
+    const place = ((event.clientX - box.left) / box.width) * width;
+    show(Math.round(1 + ((place - left) / (width - left - right)) * (last - 1)));
+  });
+  svg.addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (move) { show(at + move); event.preventDefault(); }
+  });
+  $("curves").replaceChildren(svg);
+  show(last);
+  for (const button of document.querySelectorAll("[data-curve]"))
+    button.setAttribute("aria-pressed", button.dataset.curve === kind);
+}
+for (const button of document.querySelectorAll("[data-curve]"))
+  button.addEventListener("click", () => drawCurves(button.dataset.curve));
+drawCurves("accuracy");
+
+/* ---- pictures with their probabilities */
+
+const percent = Object.fromEntries(models.map((model) => [model, Uint8Array.from(atob(data.percent[model]), (c) => c.charCodeAt(0))]));
+const guess = Object.fromEntries(models.map((model) => [model, Uint8Array.from(atob(data.guesses[model]), (c) => c.charCodeAt(0))]));
+const chance = (model, place, which) => percent[model][10 * place + which];
+const sheet = $("sheet");
+
+function tile(place, model) {
+  const [label, first] = [data.labels[place], guess[model][place]];
+  const order = [...classes.keys()].sort((a, b) => (b === first) - (a === first) || chance(model, place, b) - chance(model, place, a));
+  const shown = order.slice(0, 3).includes(label) ? order.slice(0, 3) : [...order.slice(0, 2), label];
+  const picture = make("span", { class: "picture", role: "img", "aria-label": `test picture ${data.pictures[place]}` });
+  picture.style.backgroundImage = `url(${sheet.src})`;
+  picture.style.backgroundSize = `${sheet.naturalWidth * scale}px auto`;
+  picture.style.backgroundPosition = `${-28 * scale * (place % columns)}px ${-28 * scale * Math.floor(place / columns)}px`;
+  const bars = shown.map((which) => {
+    const bar = make("i");
+    bar.style.width = `${Math.max(1, chance(model, place, which))}%`;
+    const kind = which === label ? "right" : which === first ? "wrong" : "";
+    return make("div", { class: `bar ${kind}` }, make(which === label ? "b" : "span", {}, classes[which]), make("span", {}, `${chance(model, place, which)} %`), bar);
+  });
+  return make("li", { class: "tile" }, picture, ...bars, make("div", { class: "soft" }, `no. ${data.pictures[place]}${models.length > 1 ? ", " + model : ""}`));
+}
+
+function choice(id, options, chosen) {
+  $(id).append(...options.map(([value, text]) => make("option", { value, ...(value === chosen ? { selected: "" } : {}) }, text)));
+}
+
+/* ---- confusion matrices */
+
+const sides = ["left", "right"];
+let cell = null;
+
+function matrix(side) {
+  const model = $(`${side}-model`).value;
+  $(side).replaceChildren();
+  for (const id of [side, `${side}-section`]) $(id).hidden = !model;
+  if (!model) return;
+  const counts = data.confusion[model];
+  const most = Math.max(1, ...counts.flatMap((row, i) => row.filter((_, j) => i !== j)));
+  const head = make("tr", {}, make("td"), ...classes.map((name) => make("th", { scope: "col" }, make("span", {}, name))));
+  const rows = counts.map((row, actual) => make("tr", {}, make("th", { scope: "row" }, classes[actual]), ...row.map((count, predicted) => {
+    const words = `${count} of class ${classes[actual]} called ${classes[predicted]} by ${model}`;
+    const button = make("button", { type: "button", "aria-label": words, title: words, "data-cell": `${actual},${predicted}`,
+      class: actual === predicted ? "diagonal" : "", onclick: () => press([actual, predicted]), onkeydown: walk },
+      count ? String(count) : "·");
+    if (actual !== predicted && count) button.style.background = `color-mix(in srgb, var(--wrong) ${Math.round(8 + (77 * count) / most)}%, var(--back))`;
+    return make("td", {}, button);
+  })));
+  const right = counts.reduce((sum, row, i) => sum + row[i], 0), total = counts.flat().reduce((a, b) => a + b, 0);
+  $(side).append(make("table", { class: "matrix" }, make("caption", {}, `${model}: ${right.toLocaleString("en")} of ${total.toLocaleString("en")} right. Rows: actual class; columns: predicted.`),
+    make("thead", {}, head), make("tbody", {}, ...rows)));
+}
+
+function press(chosen) {
+  cell = chosen;
+  for (const button of document.querySelectorAll("[data-cell]"))
+    button.setAttribute("aria-pressed", button.dataset.cell === cell.join());
+  sides.forEach(behind);
+}
+
+function walk(event) { // arrow keys move between cells
+  const place = event.target.closest("td"), row = place.parentElement;
+  const [column, line] = [place.cellIndex, row.sectionRowIndex];
+  const [down, across] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] || [0, 0];
+  if (!down && !across) return;
+  const next = row.parentElement.rows[line + down]?.cells[column + across]?.querySelector("button");
+  if (next) next.focus();
+  event.preventDefault();
+}
+
+function behind(side) {
+  const model = $(`${side}-model`).value, list = $(`${side}-pictures`);
+  list.replaceChildren();
+  $(`${side}-words`).textContent = "";
+  if (!model || !cell) return;
+  const [actual, predicted] = cell;
+  const places = [...data.labels.keys()].filter((place) => data.labels[place] === actual && guess[model][place] === predicted);
+  places.sort((a, b) => chance(model, b, predicted) - chance(model, a, predicted));
+  const count = data.confusion[model][actual][predicted];
+  const some = places.length < count ? `${places.length} of ${count} pictures` : `${count} picture${count === 1 ? "" : "s"}`;
+  $(`${side}-words`).textContent = `${model}: ${some} of class ${classes[actual]} called ${classes[predicted]}`;
+  list.append(...places.map((place) => tile(place, model)));
+}
+
+choice("left-model", models.map((model) => [model, model]), selected);
+choice("right-model", [["", "none"], ...models.map((model) => [model, model])], "");
+for (const side of sides) $(`${side}-model`).addEventListener("change", () => { matrix(side); press(cell); });
+function mostConfused() {
+  const counts = data.confusion[selected];
+  let best = [0, 1];
+  counts.forEach((row, i) => row.forEach((count, j) => { if (i !== j && count > counts[best[0]][best[1]]) best = [i, j]; }));
+  return best;
+}
+sides.forEach(matrix);
+
+/* ---- the gallery of mistakes */
+
+let page = 1;
+choice("gallery-model", models.map((model) => [model, model]), selected);
+choice("gallery-class", [["", "every class"], ...classes.map((name, index) => [String(index), name])], "");
+
+function gallery() {
+  const model = $("gallery-model").value, which = $("gallery-class").value, least = Number($("gallery-least").value);
+  const everyone = $("gallery-everyone").checked;
+  $("gallery-least-value").textContent = `${least} %`;
+  const wrong = (name, place) => guess[name][place] !== data.labels[place];
+  const places = [...data.labels.keys()].filter((place) => wrong(model, place) && (which === "" || data.labels[place] === Number(which))
+    && chance(model, place, guess[model][place]) >= least && (!everyone || models.every((name) => wrong(name, place))));
+  places.sort((a, b) => chance(model, b, guess[model][b]) - chance(model, a, guess[model][a]));
+  const shown = places.slice(0, 24 * page);
+  $("gallery-words").textContent = places.length ? `${shown.length} of ${places.length} mistakes, the most confident first` : "No mistake of this kind.";
+  $("gallery-tiles").replaceChildren(...shown.map((place) => tile(place, model)));
+  $("gallery-more").hidden = shown.length === places.length;
+}
+for (const id of ["gallery-model", "gallery-class", "gallery-least", "gallery-everyone"])
+  $(id).addEventListener("input", () => { page = 1; gallery(); });
+$("gallery-more").addEventListener("click", () => { page += 1; gallery(); });
+for (const link of document.querySelectorAll("[data-gallery-class]"))
+  link.addEventListener("click", () => { $("gallery-class").value = link.dataset.galleryClass; page = 1; gallery(); });
+
+function start() { press(mostConfused()); gallery(); document.body.dataset.ready = "yes"; }
+if (sheet.complete) start(); else sheet.addEventListener("load", start);

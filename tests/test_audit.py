@@ -1,0 +1,328 @@
+"""Twins are found, however they are moved, and only they; doubtful labels are suspected; folds never see the test set."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import audit, drawn, folds, models
+from stages.errors import InputError
+from stages.evaluation.features import features_and_probabilities
+from stages.evaluation.suspects import suspects
+from stages.evaluation.twins import centred, contrasts, distances, same_bytes, twins
+from stages.figures import audit as draw
+from stages.figures.style import save
+from stages.parameters import read_parameters
+from stages.training.augmentation import shift
+from stages.training.fit import train
+from tests.conftest import ROOT
+
+NEAR = 0.25
+
+
+def articles(count: int) -> np.ndarray:
+    """Unlike pictures, uint8 (count, 28, 28, 1): tiles of random grey, 20 x 14 pixels in all, away from the edges."""
+    images = np.zeros((count, 28, 28, 1), np.uint8)
+    tiles = np.random.default_rng(0).integers(20, 256, (count, 5, 2, 1))
+    images[:, 4:24, 6:20] = tiles.repeat(4, axis=1).repeat(7, axis=2)
+    return images
+
+
+def moved(images: np.ndarray, down: int, right: int) -> np.ndarray:
+    return shift(images, np.full((len(images), 2), (down, right)))
+
+
+def no_features(images: np.ndarray) -> np.ndarray:
+    """Features that tell nothing: random."""
+    return np.random.default_rng(1).normal(size=(len(images), 8))
+
+
+def found(images: np.ndarray, features: np.ndarray | None = None) -> pd.DataFrame:
+    return twins(images, no_features(images) if features is None else features, NEAR)
+
+
+def test_alignment_undoes_a_shift_and_knows_an_empty_picture():
+    images = np.concatenate([articles(3), np.zeros((1, 28, 28, 1), np.uint8)])
+    for down, right in ((-4, 2), (3, -6), (0, 5)):
+        assert (centred(moved(images, down, right)) == centred(images)).all()
+    narrow = np.zeros((1, 28, 28, 1), np.uint8)
+    narrow[0, 2:5, 20:26] = 200
+    rows, columns = np.nonzero(centred(narrow)[0, ..., 0])
+    assert (rows.min(), rows.max()) == (12, 14)  # 12 above, 13 below
+    assert (columns.min(), columns.max()) == (11, 16)
+
+
+def test_the_distance_counts_the_articles_own_contrast():
+    images = articles(1).astype(int)
+    other = images.copy()
+    other[0, 4:24, 6:20] += 30 * (2 * (np.indices((20, 14)).sum(axis=0) % 2) - 1)[..., None]  # 30 up, 30 down
+    pair = np.concatenate([images, other])
+    grey = images[images > 0]
+    own = np.sqrt(((grey - grey.mean()) ** 2).sum())
+    assert contrasts(images) == pytest.approx([own], rel=1e-5)
+    scale = np.array([own, own])
+    apart = distances(pair, pair, scale, np.array([[0, 1], [1, 1]]), NEAR)
+    assert apart == pytest.approx([30 * np.sqrt(280) / own, 0], rel=1e-5)
+
+
+def test_shifted_mirrored_and_noisy_copies_are_found_and_nothing_else():
+    images = articles(40)
+    noise = np.random.default_rng(2).integers(-8, 9, (20, 14, 1))
+    noisy = images[2:3].copy()
+    noisy[0, 4:24, 6:20] = np.clip(noisy[0, 4:24, 6:20] + noise, 0, 255)
+    copies = [moved(images[:1], 3, -5), moved(images[1:2, :, ::-1], -2, 4), noisy]
+    table = found(np.concatenate([images, *copies])).set_index("first")
+    assert table["second"].to_dict() == {0: 40, 1: 41, 2: 42}
+    assert table["mirrored"].to_dict() == {0: 0, 1: 1, 2: 0}
+    assert table["exact"].tolist() == [0, 0, 0]
+    assert table.loc[[0, 1], "distance"].tolist() == [0, 0]
+    assert 0 < table.loc[2, "distance"] < NEAR
+
+
+def test_every_pair_stands_once_nearest_first_and_exact_ones_are_marked():
+    images = articles(30)
+    symmetric = np.concatenate([images[:1, :, :14], images[:1, :, 13::-1]], axis=2)  # its own mirror image
+    images = np.concatenate([images, images[4:5], images[4:5], symmetric, symmetric, moved(images[1:2], 1, 1)])
+    images[34, 10:14] -= images[34, 10:14] // 8
+    assert same_bytes(images).tolist() == [[4, 30], [4, 31], [30, 31], [32, 33]]
+    table = found(images, features=images.reshape(len(images), -1))
+    pairs = list(zip(table["first"], table["second"], strict=True))
+    assert pairs == [(4, 30), (4, 31), (30, 31), (32, 33), (1, 34)]
+    assert table["distance"].tolist()[:4] == [0, 0, 0, 0]
+    assert 0 < table["distance"].iloc[4] < NEAR
+    assert table["exact"].tolist() == [1, 1, 1, 1, 0]
+    assert table["found_in"].tolist()[:4] == ["both"] * 4
+
+
+def test_features_find_what_the_alignment_spoils():
+    images = articles(30)
+    copy = images[3:4].copy()
+    copy[0, 10, 20:22] = 12  # two faint pixels beside the article: its box is two pixels wider, its middle one further
+    features = np.eye(31)
+    features[30] = features[3]
+    row = found(np.concatenate([images, copy]), features).iloc[0]
+    assert (row["first"], row["second"], row["found_in"]) == (3, 30, "features")
+
+
+def test_two_or_three_pictures_are_enough():
+    images = articles(2)
+    assert len(found(images)) == 0
+    assert len(found(images[[0, 1, 0]])) == 1
+
+
+def test_a_model_without_a_dense_layer_lends_its_logits():
+    import keras
+
+    inputs = keras.Input((28, 28, 1))
+    pooled = keras.layers.GlobalAveragePooling2D()(inputs)
+    assert features_and_probabilities(keras.Model(inputs, pooled), articles(3))[0].shape == (3, 1)
+    dense = keras.layers.Dense(10)(pooled)
+    scaled = keras.layers.Rescaling(0.1)(dense)
+    assert features_and_probabilities(keras.Model(inputs, scaled), articles(3))[0][:, 0] == pytest.approx(
+        articles(3).mean(axis=(1, 2, 3)), rel=1e-4
+    )
+
+
+def parts_of(images: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The pictures as train, val and test, equally many in each, with labels 0, 1, 2, 0, 1, 2 ..."""
+    labels = np.arange(len(images)) % 3
+    return dict(zip(("train", "val", "test"), zip(np.split(images, 3), np.split(labels, 3), strict=True), strict=True))
+
+
+def test_pairs_are_named_and_counted_by_split():
+    images = articles(30)
+    images[10], images[21], images[23], images[29] = images[1], images[1], images[2], images[2]
+    parts = parts_of(images)
+    table = audit.named_pairs(found(images), parts)
+    named = {(row.split_a, row.picture_a, row.split_b, row.picture_b) for row in table.itertuples()}
+    assert named == {
+        ("train", 1, "val", 0),
+        ("train", 1, "test", 1),
+        ("val", 0, "test", 1),
+        ("train", 2, "test", 3),
+        ("train", 2, "test", 9),
+        ("test", 3, "test", 9),
+    }
+    for row in table.itertuples():
+        assert row.label_a == audit.CLASS_NAMES[parts[row.split_a][1][row.picture_a]]
+        assert row.label_b == audit.CLASS_NAMES[parts[row.split_b][1][row.picture_b]]
+    counts = audit.count_twins(table, NEAR)
+    assert counts["pairs"]["train-test"] == {"exact": 3, "near": 0}
+    assert counts["pairs"]["val-test"] == {"exact": 1, "near": 0}
+    assert counts["pairs"]["train-train"] == {"exact": 0, "near": 0}
+    assert counts["test_with_twin"] == 3
+    assert counts["different_labels"] == sum(
+        parts[row.split_a][1][row.picture_a] != parts[row.split_b][1][row.picture_b] for row in table.itertuples()
+    )
+    first = audit.shown_twins(table).iloc[0]
+    assert first["label_a"] != first["label_b"]
+
+
+def doubtful() -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and labels of 300 pictures: five of class 5 are labelled 2, five of class 7 are labelled 9."""
+    labels = np.arange(300) % 10
+    chances = np.random.default_rng(0).uniform(0.6, 1, 300)
+    chances[5:50:10], chances[7:50:10] = 1, 1
+    probabilities = np.eye(10)[labels] * chances[:, None] + 0.01
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    labels[5:50:10], labels[7:50:10] = 2, 9
+    return probabilities, labels
+
+
+def test_labels_flipped_on_purpose_are_suspected():
+    probabilities, labels = doubtful()
+    rows, estimate = suspects(probabilities, labels)
+    assert sorted(rows["place"]) == sorted([*range(5, 50, 10), *range(7, 50, 10)])
+    assert {(row.place % 10, row.given, row.suggested) for row in rows.itertuples()} == {(5, 2, 5), (7, 9, 7)}
+    assert (rows["probability_given"] < rows["probability_suggested"]).all()
+    assert rows["probability_given"].is_monotonic_increasing
+    assert estimate == 10
+
+
+def test_suspects_are_named_and_ranked_within_their_split():
+    rows = pd.DataFrame({"place": [12, 3, 14], "given": [9, 2, 9], "suggested": [7, 5, 7]})
+    rows = rows.assign(probability_given=[0.01, 0.02, 0.03], probability_suggested=0.9)
+    table = audit.named_suspects(rows, np.repeat(["train", "val"], 10), np.r_[:10, :10])
+    assert table[["split", "picture", "given", "suggested", "rank"]].to_numpy().tolist() == [
+        ["val", 2, "Ankle boot", "Sneaker", 1],
+        ["train", 3, "Pullover", "Sandal", 1],
+        ["val", 4, "Ankle boot", "Sneaker", 2],
+    ]
+
+
+def test_sound_labels_are_not_suspected_though_a_class_is_missing(recwarn):
+    probabilities, labels = doubtful()
+    sound = np.flatnonzero((probabilities.argmax(axis=1) == labels) & (labels != 4))
+    rows, estimate = suspects(probabilities[sound], labels[sound])
+    assert (len(rows), estimate) == (0, 0)
+    assert not recwarn.list
+    assert len(audit.named_suspects(rows, np.repeat("test", 300), np.arange(300))) == 0
+
+
+def test_the_reasoning_gives_the_bound_and_bears_nothing_found():
+    none = audit.count_twins(audit.named_pairs(found(articles(3)), parts_of(articles(3))), NEAR)
+    assert (none["pairs_in_all"], none["share_with_different_labels"]) == (0, None)
+    sentence = audit.reasoning(40, 10, none)
+    assert "10 of the 40 mistakes" in sentence
+    assert "25 %" in sentence
+    assert "no twins" in sentence
+    assert "no mistake" in audit.reasoning(0, 0, none)
+
+
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_figures_of_none_one_and_more_than_are_shown(count, tmp_path):
+    images = {"train": articles(2), "test": articles(2)}
+    pair = ("train", 0, "Coat", "test", 1, "Shirt", 0.1, 0, 1)
+    columns = ["split_a", "picture_a", "label_a", "split_b", "picture_b", "label_b", "distance", "exact", "mirrored"]
+    save(draw.twins(pd.DataFrame([pair] * count, columns=columns), images, NEAR), tmp_path / "twins.png", "drawn")
+    doubt = ("test", 1, "Coat", "Shirt", 0.01, 0.9)
+    columns = ["split", "picture", "given", "suggested", "probability_given", "probability_suggested"]
+    save(draw.suspects(pd.DataFrame([doubt] * count, columns=columns), images), tmp_path / "suspects.png", "drawn")
+    assert all((tmp_path / f"{name}.png").stat().st_size > 1000 for name in ("twins", "suspects"))
+
+
+def test_folds_are_stratified_seeded_and_refuse_a_class_that_is_too_rare():
+    labels = np.repeat(np.arange(10), 9).astype(np.uint8)
+    fold = folds.fold_of(labels, 3, seed=0)
+    for label in range(10):
+        assert np.bincount(fold[labels == label]).tolist() == [3, 3, 3]
+    assert (fold == folds.fold_of(labels, 3, seed=0)).all()
+    assert (fold != folds.fold_of(labels, 3, seed=1)).any()
+    with pytest.raises(InputError, match=r"audit\.folds is 12, but a class has only 9 pictures"):
+        folds.fold_of(labels, 12, seed=0)
+
+
+def test_no_picture_is_predicted_by_a_model_that_was_trained_on_it(monkeypatch):
+    images, labels = drawn.draw(120, seed=5)
+    images = images[..., None]
+    fold = folds.fold_of(labels, 3, seed=0)
+    seen: list[set[bytes]] = []
+
+    def train(architecture, block, seed, train_images, train_labels, val_images, val_labels):
+        seen.append({picture.tobytes() for picture in train_images})
+        assert len(train_images) == len(train_labels)
+        assert block.patience is None
+        return type("Trained", (), {"model": len(seen)})
+
+    def predict(model, pictures, views):
+        assert views == "plain"
+        assert not any(picture.tobytes() in seen[model - 1] for picture in pictures)
+        return type("Predictions", (), {"probabilities": np.full((len(pictures), 10), model / 10)})
+
+    monkeypatch.setattr("stages.training.fit.train", train)
+    monkeypatch.setattr("stages.evaluation.inference.predict", predict)
+    block = read_parameters("models.logistic", path=ROOT / "params.yaml")
+    probabilities = folds.out_of_fold(images, labels, fold, models.load("logistic"), block, 0)
+    assert probabilities.dtype == np.float32
+    assert probabilities[:, 0] == pytest.approx((fold + 1) / 10)
+
+
+def folder_with_folds(monkeypatch, tmp_path) -> dict[str, list]:
+    """A stage `folds` whose parts are tiny; returns what was asked for."""
+    asked: dict[str, list] = {"splits": []}
+    images, labels = drawn.draw(100, seed=6)
+    parts = {"train": (images[:80, ..., None], labels[:80]), "val": (images[80:, ..., None], labels[80:])}
+
+    def load_split(name):
+        asked["splits"].append(name)
+        return parts[name]
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(folds, "FOLDS", tmp_path / "folds" / "probabilities.npz")
+    monkeypatch.setattr(folds, "load_split", load_split)
+    monkeypatch.setattr(folds, "load_summary", lambda: {"dataset": "drawn"})
+    asked["labels"] = labels
+    return asked
+
+
+def test_folds_trains_and_never_asks_for_the_test_set(monkeypatch, tmp_path, capsys):
+    asked = folder_with_folds(monkeypatch, tmp_path)
+    block = read_parameters("models.logistic", path=ROOT / "params.yaml")
+    block = block.model_copy(update={"batch_size": 16, "epochs": 9, "patience": 1})
+    values = {"audit.model": "logistic", "audit.epochs": 2, "audit.folds": 2, "audit.seed": 0, "models.logistic": block}
+
+    def parameters(*keys):
+        return values[keys[0]] if len(keys) == 1 else [values[key] for key in keys]
+
+    def spied(architecture, block, *arguments):
+        trained_with.append((block.epochs, block.patience))
+        return train(architecture, block, *arguments)
+
+    trained_with: list[tuple] = []
+    monkeypatch.setattr(folds, "read_parameters", parameters)
+    monkeypatch.setattr("stages.training.fit.train", spied)
+    folds.main()
+    assert trained_with == [(2, None), (2, None)]
+    assert asked["splits"] == ["train", "val"]
+    arrays = folds.load_folds()
+    assert (arrays["labels"] == asked["labels"]).all()
+    assert arrays["probabilities"].shape == (100, 10)
+    assert arrays["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert np.bincount(arrays["fold"]).tolist() == [50, 50]
+    printed = capsys.readouterr().out
+    accuracy = (arrays["probabilities"].argmax(axis=1) == asked["labels"]).mean()
+    assert f"out-of-fold accuracy {accuracy:.4f}" in printed
+    assert "NOT on Fashion-MNIST" in printed
+
+
+def test_the_source_of_folds_names_no_test_set():
+    tree = ast.parse(Path(folds.__file__).read_text())
+    assert "test" not in {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+
+
+def test_a_model_that_is_none_is_a_sentence(monkeypatch, tmp_path):
+    folder_with_folds(monkeypatch, tmp_path)
+    monkeypatch.setattr(folds, "read_parameters", lambda *keys: ["sprnt", 4, 3, 0])
+    with pytest.raises(SystemExit, match=r"audit\.model is sprnt, which is no model; did you mean sprint"):
+        folds.main()
+
+
+def test_missing_and_damaged_folds_are_sentences(monkeypatch, tmp_path):
+    monkeypatch.setattr(folds, "FOLDS", tmp_path / "probabilities.npz")
+    with pytest.raises(InputError, match=r"is missing\. Type `dvc repro folds`"):
+        folds.load_folds()
+    (tmp_path / "probabilities.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match="is damaged"):
+        folds.load_folds()

@@ -1,0 +1,135 @@
+"""What stage `explain` says of a model, on classifiers simple enough to know the answer."""
+
+import numpy as np
+import pytest
+
+from stages.dataset import CLASS_NAMES
+from stages.evaluation.filters import receptive_field, strongest_patches
+from stages.evaluation.occlusion import covered, occlusion
+from stages.explain import embed, embedding_table, extremes, occluded
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(1, 256, size=(12, 28, 28, 1), dtype=np.uint8)
+
+
+def looks_at(row: int, column: int):
+    """A classifier of two classes: the brighter one pixel, the likelier the first."""
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        chance = images[:, row, column, 0] / 255
+        return np.stack([chance, 1 - chance], axis=1)
+
+    return predict
+
+
+@pytest.mark.parametrize(("row", "column"), [(9, 14), (0, 27)])
+def test_covering_hurts_exactly_around_the_pixel_that_counts(row, column):
+    image = np.full((28, 28, 1), 204, dtype=np.uint8)
+    drops = occlusion(looks_at(row, column), image, patch=5)
+    expected = np.zeros((28, 28))
+    expected[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3] = 0.8
+    assert drops[..., 0] == pytest.approx(expected)
+    assert drops[..., 1] == pytest.approx(-expected)  # the other class gains what the first loses
+
+
+def test_only_the_square_is_covered_and_background_hides_nothing():
+    pictures = covered(IMAGES[0], patch=3).reshape(28, 28, 28, 28)
+    assert pictures.dtype == np.uint8
+    assert (pictures[9, 14, 8:11, 13:16] == 0).all()
+    assert (pictures == 0).sum(axis=(2, 3)).tolist() == [
+        [(3 - (row in (0, 27))) * (3 - (column in (0, 27))) for column in range(28)] for row in range(28)
+    ]
+    kept = np.delete(pictures[9, 14].ravel(), [28 * row + column for row in (8, 9, 10) for column in (13, 14, 15)])
+    assert np.isin(kept, IMAGES[0]).all()
+    assert not occlusion(looks_at(3, 3), np.zeros((28, 28, 1), dtype=np.uint8)).any()
+
+
+def predictions() -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities of 200 pictures, about half of them right."""
+    rng = np.random.default_rng(1)
+    probabilities = rng.dirichlet(np.ones(10), size=200)
+    return np.where(rng.random(200) < 0.5, probabilities.argmax(axis=1), 0), probabilities
+
+
+def test_right_pictures_are_drawn_and_mistakes_are_the_most_confident():
+    labels, probabilities = predictions()
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    chosen = occluded(probabilities, labels, 6, seed=0)
+    assert (predicted[chosen] == labels[chosen]).tolist() == [True] * 6 + [False] * 6
+    wrong = confidence[predicted != labels]
+    assert confidence[chosen[6:]].tolist() == sorted(wrong, reverse=True)[:6]
+    assert occluded(probabilities, labels, 6, seed=0).tolist() == chosen.tolist()
+    assert occluded(probabilities, labels, 6, seed=1).tolist() != chosen.tolist()
+    assert len(occluded(probabilities, predicted, 6, seed=0)) == 6  # no mistakes at all
+
+
+def test_the_largest_drop_and_rise_of_each_map_are_listed():
+    drops = np.zeros((2, 28, 28, 10))
+    drops[0, 3, 4, 0], drops[0, 5, 6, 0] = 0.4, -0.1
+    drops[1, 7, 8, 2], drops[1, 9, 9, 1] = 0.3, -0.2
+    probabilities = np.eye(10)[[0, 2]] * 0.9
+    table = extremes(np.array([11, 12]), np.array([0, 1]), probabilities, drops)
+    assert table["class"].tolist() == [CLASS_NAMES[0], CLASS_NAMES[2], CLASS_NAMES[1]]
+    assert table[["picture", "row", "column"]].values.tolist() == [[11, 3, 4], [12, 7, 8], [12, 0, 0]]
+    assert table["drop"].tolist() == [0.4, 0.3, 0]
+    assert table["rise"].tolist() == [0.1, 0, 0.2]
+    assert table["probability"].tolist() == [0.9, 0.9, 0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "field"),
+    [
+        ([(3, 1, 1)], (3, 1, -1)),  # cnn: 3x3 on the pixels, padded
+        ([(2, 1, 0), (3, 1, 1)], (4, 1, -1)),  # sprint and resnet: whitening, then 3x3
+        ([(3, 1, 1), (2, 2, 0), (3, 1, 1)], (8, 2, -3)),
+    ],
+)
+def test_receptive_fields_counted_by_hand(steps, field):
+    assert receptive_field(steps) == field
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (2, 0)])
+def test_the_patches_shown_are_those_that_excite_a_filter_most(stride, padding):
+    kernels = RNG.normal(size=(3, 3, 4))
+    padded = np.pad(IMAGES[..., 0].astype(float), ((0, 0), (padding, padding), (padding, padding)), constant_values=999)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::stride, ::stride]
+    answers = np.einsum("nhwij,ijf->nhwf", windows, kernels)
+
+    def respond(batch: np.ndarray) -> np.ndarray:
+        assert (batch == IMAGES).all()
+        return answers
+
+    patches = strongest_patches(respond, IMAGES, receptive_field([(3, stride, padding)]), count=5)
+    assert patches.shape == (4, 5, 3, 3)
+    inside = answers[:, padding : -padding or None, padding : -padding or None]
+    best = np.sort(inside.max(axis=(1, 2)), axis=0)[::-1][:5].T  # (4, 5): one a picture
+    assert np.einsum("fcij,ijf->fc", patches.astype(float), kernels) == pytest.approx(best)
+
+
+def test_the_steps_of_a_network_are_read_from_its_layers():
+    from stages import models
+    from stages.evaluation.filters import windows
+    from stages.parameters import read_parameters
+
+    blocks = read_parameters("models")
+    for name, place, expected in [("cnn", 2, [(3, 1, 1)]), ("sprint", 4, [(2, 1, 0), (3, 1, 1)])]:
+        network = models.load(name).build(blocks[name], IMAGES)
+        assert windows(network.layers[: place + 1]) == expected
+        assert network.layers[place].trainable
+        assert "conv2d" in network.layers[place].name
+
+
+def test_the_embedding_keeps_groups_apart():
+    features = np.concatenate([RNG.normal(5 * side, 1, size=(20, 8)) for side in (-1, 1)]).astype(np.float32)
+    points = embed(features, seed=0)
+    assert points.shape == (40, 2)
+    distances = np.linalg.norm(points[:, None] - points, axis=2) + np.diag(np.full(40, np.inf))
+    assert ((distances.argmin(axis=1) < 20) == (np.arange(40) < 20)).all()
+
+
+def test_the_embedding_table_marks_mistakes():
+    points = np.arange(6).reshape(3, 2)
+    table = embedding_table(np.array([4, 7, 9]), points, np.array([0, 9, 6]), np.array([0, 7, 6]))
+    assert table.columns.tolist() == ["picture", "x", "y", "actual", "predicted", "right"]
+    assert table.iloc[1].tolist() == [7, 2, 3, "Ankle boot", "Sneaker", 0]
+    assert table["right"].tolist() == [1, 0, 1]

@@ -1,0 +1,169 @@
+"""The report page: its data, and its controls in a headless browser (where there is one)."""
+
+import base64
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stages.report import COLUMNS, payload, sheet, shown
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+FLAGS += " --disable-component-update --disable-quic --disable-extensions"
+
+# Presses every control once the page is loaded, and writes what came of it into the page.
+ACTIONS = r"""
+const notes = {errors: window.noted, models: models.length};
+const tiles = (id) => document.querySelectorAll(`#${id} .tile`).length;
+const words = (id) => document.getElementById(id).textContent;
+const set = (id, value) => {
+  const node = document.getElementById(id);
+  if (node.type === "checkbox") node.checked = value; else node.value = value;
+  for (const kind of ["input", "change"]) node.dispatchEvent(new Event(kind));
+};
+notes.first = words("left-words");
+const cells = document.querySelectorAll("#left [data-cell]");
+notes.cells = cells.length;
+document.querySelector("#left [data-cell='0,0']").click();
+notes.diagonal = [words("left-words"), tiles("left-pictures")];
+set("right-model", models[1]);
+notes.side = [document.querySelectorAll("#right [data-cell]").length, words("right-words")];
+notes.matrix = [...cells].map((cell) => Number(cell.textContent) || 0);
+const first = document.querySelector("#left [data-cell='0,0']");
+first.focus();
+first.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight", bubbles: true}));
+notes.focus = document.activeElement.dataset.cell;
+set("gallery-model", models[models.length - 1]);
+notes.gallery = words("gallery-words");
+set("gallery-class", "6");
+notes.of_class = words("gallery-words");
+set("gallery-least", "95");
+notes.sure = words("gallery-words");
+set("gallery-least", "0"); set("gallery-class", ""); set("gallery-everyone", true);
+notes.everyone = words("gallery-words");
+set("gallery-everyone", false);
+const more = document.getElementById("gallery-more");
+const before = tiles("gallery-tiles");
+if (!more.hidden) more.click();
+notes.more = [before, tiles("gallery-tiles")];
+document.querySelector("[data-curve=loss]").click();
+notes.curve = [document.querySelector("#curves svg").getAttribute("aria-label").slice(0, 4), words("curve-values")];
+document.querySelector("#curves svg").dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
+notes.moved = words("curve-values");
+const table = document.querySelector("table.sortable");
+const column = () => [...table.tBodies[0].rows].map((row) => row.cells[2].textContent);
+table.tHead.querySelectorAll("button")[2].click();
+notes.down = column();
+table.tHead.querySelectorAll("button")[2].click();
+notes.up = column();
+document.querySelector("[data-gallery-class='3']").click();
+notes.link = document.getElementById("gallery-class").value;
+const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
+notes.requests = loaded.filter((name) => !name.startsWith("data:"));
+notes.ids = [...document.querySelectorAll("[id]")].map((node) => node.id).filter((id, i, all) => all.indexOf(id) !== i);
+notes.unnamed = [...document.querySelectorAll("img:not([alt]), button:empty, select:not(label select)")].length;
+const anchors = [...document.querySelectorAll("a[href^='#']")].map((a) => a.hash);
+notes.anchors = anchors.filter((hash) => !document.querySelector(hash));
+notes.width = document.documentElement.scrollWidth - window.innerWidth;
+const pre = document.createElement("pre");
+pre.id = "notes"; pre.textContent = JSON.stringify(notes); document.body.append(pre);
+"""
+
+
+def in_browser(page: str, folder) -> dict:
+    """Open the page in a narrow window, press everything, and return the notes."""
+    noting = (
+        "<script>window.noted = []; addEventListener('error', (event) => noted.push(String(event.message)));</script>"
+    )
+    acting = f"<script>addEventListener('load', () => {{ {ACTIONS} }});</script>"
+    page = page.replace("<head>", f"<head>{noting}", 1).replace("</body>", f"{acting}</body>")
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    command = [BROWSER, *FLAGS.split(), f"--user-data-dir={folder / 'profile'}", "--window-size=500,900"]
+    command += ["--dump-dom", f"file://{folder / 'page.html'}"]  # as it is after the event `load`
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
+    except subprocess.TimeoutExpired:  # seen of a headless Chromium that had nothing left to do
+        pytest.skip("the browser did not come to its end")
+    found = re.search(r'<pre id="notes">(.*?)</pre>', output, re.DOTALL)
+    assert found, "the page's script did not come to its end"
+    return json.loads(html.unescape(found[1]))
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_every_control_works_without_an_error_or_a_request(finished, tmp_path):
+    page = (finished / "reports/report.html").read_text(encoding="utf-8")
+    notes = in_browser(page, tmp_path)
+    assert notes["errors"] == []
+    assert notes["width"] <= 0  # nothing makes a phone scroll sideways
+    assert notes["requests"] == []
+    assert (notes["ids"], notes["unnamed"], notes["anchors"]) == ([], 0, [])
+    confusion = pd.read_csv(finished / f"reports/confusion/{selected(finished)}.csv")
+    assert notes["matrix"] == confusion["pictures"].tolist()
+    assert notes["cells"] == notes["side"][0] == 100
+    assert f"of class {confusion['actual'][0]} called {confusion['actual'][0]}" in notes["diagonal"][0]
+    assert notes["diagonal"][1] > 0
+    assert "called" in notes["first"]
+    assert notes["side"][1]
+    assert notes["focus"] == "0,1"
+    assert len({notes["gallery"], notes["of_class"], notes["sure"]}) == 3
+    assert notes["more"][1] >= notes["more"][0] > 0
+    assert notes["curve"][0] == "loss"
+    assert notes["moved"] != notes["curve"][1]
+    assert notes["up"] == notes["down"][::-1]
+    assert notes["link"] == "3"
+
+
+def selected(folder) -> str:
+    return json.loads((folder / "reports/selection.json").read_text())["run"]
+
+
+def test_the_pages_numbers_are_those_of_the_files(finished):
+    page = (finished / "reports/report.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'<script type="application/json" id="payload">(.*?)</script>', page, re.DOTALL)[1])
+    curves = pd.read_csv(finished / "reports/curves.csv")
+    for run in data["curves"]:
+        rows = curves[(curves["model"] == run["model"]) & (curves["seed"] == run["seed"])]
+        assert run["val_accuracy"] == rows["val_accuracy"].tolist()
+    for model, counts in data["confusion"].items():
+        table = pd.read_csv(finished / f"reports/confusion/{model}-0.csv")
+        assert np.array(counts).ravel().tolist() == table["pictures"].tolist()
+        guesses = np.frombuffer(base64.b64decode(data["guesses"][model]), np.uint8)
+        wrong = (guesses != np.array(data["labels"])).sum()
+        assert wrong == table.query("actual != predicted")["pictures"].sum()  # the page holds every mistake
+    intervals = pd.read_csv(finished / "reports/statistics/intervals.csv").query("metric == 'accuracy'")
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    for row in intervals.itertuples():
+        assert f"{row.model} {100 * row.value:.2f} {100 * row.low:.2f} to {100 * row.high:.2f}" in text
+
+
+def test_the_sheet_holds_the_pictures_in_their_order():
+    images = np.random.default_rng(0).integers(0, 256, (COLUMNS + 3, 28, 28, 1), dtype=np.uint8)
+    pixels = np.array(Image.open(io.BytesIO(base64.b64decode(sheet(images).partition(",")[2]))).convert("L"))
+    assert pixels.shape == (56, 28 * COLUMNS)
+    place = COLUMNS + 2
+    found = pixels[28:56, 56:84].astype(int)
+    assert np.abs(255 - found - images[place, ..., 0]).max() <= 9  # 16 grey levels
+
+
+def test_the_page_shows_all_mistakes_and_some_that_are_right():
+    labels = np.repeat(np.arange(10), 30)
+    chances = np.eye(10)[labels] * 0.8 + 0.02
+    wrong = chances.copy()
+    wrong[[3, 77]] = np.roll(wrong[[3, 77]], 1, axis=1)
+    predictions = {name: {"probabilities": p, "labels": labels} for name, p in {"a": chances, "b": wrong}.items()}
+    pictures = shown(predictions, seed=0)
+    assert {3, 77} <= set(pictures)
+    assert len(pictures) == 2 + 10 * 12
+    assert (np.diff(pictures) > 0).all()
+    curves = pd.DataFrame({"model": ["a", "b"], "seed": 0, "epoch": 1, "accuracy": 0.5, "loss": 1.0})
+    data = payload(predictions, pictures, curves.assign(val_accuracy=0.5, val_loss=1.0), ["b", "a"])
+    json.dumps(data)
+    assert data["confusion"]["a"] == (30 * np.eye(10, dtype=int)).tolist()

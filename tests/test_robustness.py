@@ -1,0 +1,200 @@
+"""Corruptions do what they are called, unfamiliar input is what it says, and the tables count right."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.evaluation.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, affine, corrupt, rotation
+from stages.evaluation.unfamiliar import INPUTS, detection, draw_unfamiliar
+from stages.robustness import confidence_in_the_unfamiliar, robustness, summary
+
+RANDOM = {"noise", "rotation", "shear", "translation", "occlusion"}
+
+
+@pytest.fixture(scope="module")
+def images(drawn_pictures) -> np.ndarray:
+    return drawn_pictures[0][:100, ..., None]
+
+
+def test_every_kind_has_its_strengths_and_unit():
+    assert list(KINDS) == list(LEVELS) == list(UNITS)
+    assert all(len(levels) == len(STRENGTHS) for levels in LEVELS.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_strength_changes_more_than_the_one_before_and_keeps_the_format(images, kind):
+    assert corrupt(images, kind, 0, seed=0) is images
+    changes = []
+    for strength in STRENGTHS:
+        changed = corrupt(images, kind, strength, seed=0)
+        assert (changed.dtype, changed.shape) == (np.uint8, images.shape)
+        changes.append(np.abs(changed.astype(float) - images).mean())
+    assert changes == sorted(changes)
+    assert changes[0] > 0
+    assert changes[4] > 1.5 * changes[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chance_is_a_function_of_the_seed(images, kind):
+    changed = corrupt(images, kind, 3, seed=1)
+    assert np.array_equal(changed, corrupt(images, kind, 3, seed=1))
+    assert np.array_equal(changed, corrupt(images, kind, 3, seed=2)) == (kind not in RANDOM)
+
+
+@pytest.mark.parametrize(("kind", "strength"), [(kind, strength) for kind in sorted(RANDOM) for strength in (1, 5)])
+def test_pictures_of_one_seed_do_not_all_change_alike(images, kind, strength):
+    same = np.repeat(images[:1], 50, axis=0)
+    assert len(np.unique(corrupt(same, kind, strength, seed=0), axis=0)) > 1
+
+
+def test_noise_has_the_deviation_of_its_strength():
+    grey = np.full((50, 28, 28, 1), 128, np.uint8)
+    for strength in (1, 3):
+        assert corrupt(grey, "noise", strength, seed=0).std() == pytest.approx(LEVELS["noise"][strength - 1], rel=0.02)
+
+
+def test_a_quarter_turn_is_about_the_middle(images):
+    turned = rotation(images, 90, np.random.default_rng(0))
+    either = [np.rot90(images, turns, axes=(1, 2)) for turns in (1, -1)]
+    found = [(turned == other).all(axis=(1, 2, 3)) for other in either]
+    assert (found[0] ^ found[1]).all()
+    assert found[0].any()
+    assert found[1].any()
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_a_dot_moves_by_whole_pixels_along_one_axis_in_all_four_directions(strength):
+    dots = np.zeros((100, 28, 28, 1), np.uint8)
+    dots[:, 12, 15] = 200
+    moved = corrupt(dots, "translation", strength, seed=0)
+    pixels = LEVELS["translation"][strength - 1]
+    assert (moved.sum(axis=(1, 2, 3)) == 200).all()
+    places = {(int(row) - 12, int(column) - 15) for row, column in np.argwhere(moved == 200)[:, 1:3]}
+    assert places == {(-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels)}
+
+
+def test_shear_and_scale_keep_the_middle():
+    square = np.zeros((20, 28, 28, 1), np.uint8)
+    square[:, 4:24, 4:24] = 200
+    for kind in ("shear", "scale"):
+        for strength in STRENGTHS:
+            changed = corrupt(square, kind, strength, seed=0).astype(float)[..., 0]
+            weights = changed.sum(axis=(1, 2))
+            assert ((changed * np.arange(28)).sum(axis=(1, 2)) / weights).tolist() == pytest.approx(
+                [13.5] * 20, abs=0.05
+            )
+            share = (LEVELS["scale"][strength - 1] / 100) ** 2 if kind == "scale" else 1
+            assert weights.tolist() == pytest.approx([share * 200 * 400] * 20, rel=0.02)
+
+
+def test_blur_keeps_the_grey_and_an_affine_change_by_nothing_keeps_everything(images):
+    framed = np.zeros_like(images)
+    framed[:, 9:19, 9:19] = images[:, 9:19, 9:19]
+    blurred = corrupt(framed, "blur", 5, seed=0)
+    assert blurred.mean() == pytest.approx(framed.mean(), rel=0.02)
+    assert blurred.std() < 0.8 * framed.std()
+    assert np.array_equal(affine(images, np.eye(2)), images)
+
+
+def test_brightness_adds_and_contrast_keeps_the_mean():
+    pair = np.zeros((1, 28, 28, 1), np.uint8)
+    pair[:, :14], pair[:, 14:] = 100, 250
+    assert np.unique(corrupt(pair, "brightness", 1, seed=0)).tolist() == [120, 255]
+    assert np.unique(corrupt(pair, "contrast", 3, seed=0)).tolist() == [145, 205]  # 175 -+ 40 % of 75
+
+
+def test_occlusion_is_one_whole_square_and_reaches_every_pixel():
+    black = np.zeros((2000, 28, 28, 1), np.uint8)
+    for strength in (1, 5):
+        hidden = corrupt(black, "occlusion", strength, seed=0)[..., 0] > 0
+        side = LEVELS["occlusion"][strength - 1]
+        assert (hidden.any(axis=1).sum(axis=1) == side).all()
+        assert (hidden.sum(axis=(1, 2)) == side**2).all()
+        assert hidden.any(axis=0).all()
+
+
+def test_the_strongest_inversion_is_the_negative(images):
+    assert np.array_equal(corrupt(images, "inversion", 5, seed=0), 255 - images)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_unfamiliar_input_is_a_function_of_the_seed(name):
+    drawn = draw_unfamiliar(name, 30, seed=1)
+    assert (drawn.dtype, drawn.shape) == (np.uint8, (30, 28, 28, 1))
+    assert np.array_equal(drawn, draw_unfamiliar(name, 30, seed=1))
+    assert np.array_equal(drawn, draw_unfamiliar(name, 30, seed=2)) == (name == "blank")
+    assert len(np.unique(drawn, axis=0)) == 30
+
+
+def test_strokes_are_thin_and_in_the_middle():
+    light = draw_unfamiliar("strokes", 200, seed=0)[..., 0] > 100
+    assert 0.03 < light.mean(axis=(1, 2)).min() < light.mean(axis=(1, 2)).max() < 0.3
+    for axis in (1, 2):
+        lines = light.any(axis=axis)  # (200, 28)
+        first, last = lines.argmax(axis=1), 27 - lines[:, ::-1].argmax(axis=1)
+        assert np.abs((first + last) / 2 - 13.5).max() <= 1.5
+        assert (last - first).max() < 22
+    assert np.median(light.any(axis=2).sum(axis=1)) in (19, 20, 21)
+
+
+def test_noise_has_every_grey_and_blank_pictures_one_each():
+    counts = np.bincount(draw_unfamiliar("noise", 200, seed=0).ravel(), minlength=256)
+    assert counts.min() > 0.8 * counts.mean()
+    blank = draw_unfamiliar("blank", 6, seed=0)
+    assert blank[:, 0, 0, 0].tolist() == [0, 51, 102, 153, 204, 255]
+    assert (blank == blank[:, :1, :1]).all()
+
+
+def test_detection_of_confidences_counted_by_hand():
+    familiar = np.arange(1, 101) / 100
+    assert detection(familiar, familiar - 1) == {"auroc": 1, "fpr_at_95": 0}
+    assert detection(familiar - 1, familiar) == {"auroc": 0, "fpr_at_95": 1}
+    assert detection(familiar, familiar)["auroc"] == 0.5
+    # 0.06 is the highest threshold that 95 of the 100 pass; two of the four below reach it
+    assert detection(familiar, np.array([0.01, 0.055, 0.06, 0.5]))["fpr_at_95"] == 0.5
+    # of 3 x 2 pairs the familiar one is higher in four and level in one
+    assert detection(np.array([0.3, 0.6, 0.9]), np.array([0.3, 0.5]))["auroc"] == pytest.approx(4.5 / 6)
+
+
+def by_brightness(pictures: np.ndarray) -> np.ndarray:
+    """A classifier that is sure of class 1 where a picture is bright, and less sure of class 0 where it is dark."""
+    bright = pictures.mean(axis=(1, 2, 3)) > 127
+    answers = np.zeros((len(pictures), 10))
+    answers[bright, 1], answers[~bright, 0], answers[~bright, 1] = 1, 0.75, 0.25
+    return answers
+
+
+def test_the_tables_of_a_classifier_that_knows_bright_from_dark():
+    images = np.zeros((8, 28, 28, 1), np.uint8)
+    images[6:] = 255
+    labels = np.repeat([0, 1], [6, 2])
+    table = robustness(by_brightness, images, labels, seed=0, confidence=0.95)
+    assert list(zip(table["corruption"], table["strength"], strict=True)) == [
+        (kind, s) for kind in KINDS for s in range(6)
+    ]
+    assert (table["pictures"] == 8).all()
+    clean = table[table["strength"] == 0]
+    assert (clean[["accuracy", "confidence"]] == (1, (6 * 0.75 + 2) / 8)).all(axis=None)
+    accuracy = table.set_index(["corruption", "strength"])["accuracy"]
+    assert accuracy["inversion"].tolist() == [1, 1, 1, 0, 0, 0]
+    assert accuracy["scale", 5] == 0.75  # the two bright ones are three quarters black
+    assert accuracy["brightness", 5] == 1
+    worst = table[(table["corruption"] == "scale") & (table["strength"] == 5)].iloc[0]
+    assert (worst["accuracy_low"], worst["accuracy_high"]) == pytest.approx(
+        (0.4093, 0.9285), abs=1e-4
+    )  # Wilson: 6 of 8
+
+    found = confidence_in_the_unfamiliar(by_brightness, images, seed=0).set_index("input")
+    assert found.index.tolist() == list(INPUTS)
+    assert (found["pictures"] == 8).all()
+    assert (found["clean_confidence"] == (6 * 0.75 + 2) / 8).all()
+    assert found.loc["strokes", "mean_confidence"] == 0.75
+    assert found.loc["blank", "mean_confidence"] == 0.875
+    assert found.loc["strokes", "auroc"] == (2 + 6 / 2) / 8
+
+
+def test_the_summary_leaves_the_clean_pictures_out():
+    rows = [("a", 0, 1.0), ("a", 1, 0.8), ("a", 2, 0.6), ("b", 0, 1.0), ("b", 1, 0.5), ("b", 2, 0.3)]
+    table = pd.DataFrame(rows, columns=["corruption", "strength", "accuracy"])
+    numbers = summary(table, pd.DataFrame({"auroc": [0.9, 0.6]}))
+    assert numbers == {"mean_accuracy": 0.55, "worst_accuracy": 0.4, "mean_auroc": 0.75}
