@@ -78,7 +78,7 @@ def reasoning(mistakes: int, suspected: int, twins: dict) -> str:
     """How much of the test error the labels may explain, and how well that is known."""
     if not mistakes:
         return "The selected model makes no mistake on the test pictures, so there is no error for labels to explain."
-    bound = f"{suspected:,} of the {mistakes:,} mistakes of the selected model on the test pictures"
+    bound = f"{suspected:,} of the {mistakes:,} mistakes of the selected model on the test pictures (one view of each)"
     independent = (
         f"{twins['different_labels']} of {twins['pairs_in_all']} pairs of twins carry different labels (95 % interval "
         f"{100 * twins['share_with_different_labels_95'][0]:.1f} to "
