@@ -1,6 +1,6 @@
 """Stage `calibrate`: the temperature of each model, and of the ensemble, fitted on validation; the test set plays no part.
 
-Writes `reports/temperatures.json`, from names to temperatures; `compare` shows what they do on test. A model keeps the
+Writes `reports/temperatures.json`: dataset, and temperatures by name; `compare` shows what they do on test. A model keeps the
 probabilities that it gave: the temperature is for those who need them calibrated.
 """
 
@@ -19,12 +19,12 @@ TEMPERATURES = Path("reports/temperatures.json")
 @front_door
 def main() -> None:
     blocks, seeds = read_parameters("models", "seeds")
-    fitted = {}
-    for name, runs in contenders(read_json(SELECTION), list(blocks), seeds).items():
+    selection, fitted = read_json(SELECTION), {}
+    for name, runs in contenders(selection, list(blocks), seeds).items():
         val = vote("val", runs)
         fitted[name] = round(fit_temperature(val["probabilities"], val["labels"]), 6)
         print(f"{name}: temperature {fitted[name]:.3f}")
-    write_json(TEMPERATURES, fitted)
+    write_json(TEMPERATURES, {"dataset": selection["dataset"], "temperatures": fitted})
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def main() -> None:
     test = {name: vote("test", runs) for name, runs in contenders(selection, list(blocks), seeds).items()}
     pairs = pd.read_csv(TWINS).query("split_a != 'test' and split_b == 'test'")
     twins = pairs["picture_b"].astype(int).unique()  # without a row pandas knows no type
-    for name, tables in statistics(test, read_json(TEMPERATURES), twins, parameters).items():
+    for name, tables in statistics(test, read_json(TEMPERATURES)["temperatures"], twins, parameters).items():
         write_csv(STATISTICS / f"{name}.csv", tables)
     for model, row in rows.items():
         chosen = "  <- selected by validation" if model == selection["selected"] else ""

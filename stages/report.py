@@ -174,7 +174,7 @@ def main() -> None:
     runs = {model: run_name(model, seeds[0]) for model in blocks}
     curves = pd.read_csv(CURVES)
     statistics = {path.stem: pd.read_csv(path) for path in STATISTICS.glob("*.csv")}
-    temperatures = read_json(TEMPERATURES)
+    temperatures = read_json(TEMPERATURES)["temperatures"]
     robustness, unfamiliar = by_model(ROBUSTNESS, runs), by_model(UNFAMILIAR, runs)
 
     table = pd.read_csv(COMPARISON)

@@ -115,6 +115,7 @@ def test_two_or_three_pictures_are_enough():
 def test_a_model_without_a_dense_layer_lends_its_logits():
     import keras
 
+    keras.config.set_dtype_policy("float32")
     inputs = keras.Input((28, 28, 1))
     pooled = keras.layers.GlobalAveragePooling2D()(inputs)
     assert features_and_probabilities(keras.Model(inputs, pooled), articles(3))[0].shape == (3, 1)

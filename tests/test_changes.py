@@ -64,7 +64,8 @@ def test_a_new_seed_trains_only_the_new_runs_and_gives_deviations(workspace):
     (workspace / "stages/models/sprint.py").unlink()
     edit(workspace, lambda content: content["models"].pop("sprint"))
     edit(workspace, lambda content: content.update(seeds=[0, 1]))
-    expected = {"train@logistic-1", "evaluate@logistic-1", "select", "calibrate", "compare"}
+    edit(workspace, lambda content: content["audit"].update(model="logistic"))
+    expected = {"train@logistic-1", "evaluate@logistic-1", "select", "calibrate", "folds", "audit", "compare"}
     assert ran(run(workspace, "dvc", "repro", "compare")) == expected
     row = json.loads((workspace / "reports/summary.json").read_text())["models"]["logistic"]
     assert row["runs"] == 2
