@@ -1,7 +1,7 @@
 """Stage `calibrate`: the temperature of each model, and of the ensemble, fitted on validation; the test set plays no part.
 
-Writes `reports/temperatures.json`: dataset, and temperatures by name; `compare` shows what they do on test. A model keeps the
-probabilities that it gave: the temperature is for those who need them calibrated.
+Writes `reports/temperatures.json`: dataset, and temperatures by name; `compare` shows what they do on test. A model keeps
+the probabilities that it gave: the temperature is for those who need them calibrated.
 """
 
 from pathlib import Path
