@@ -17,8 +17,8 @@ from stages.errors import InputError, front_door
 from stages.figures import audit as draw
 from stages.figures.style import save
 from stages.files import write_csv, write_json
-from stages.folds import FOLDS, load_folds
 from stages.parameters import read_parameters
+from stages.runs import FOLDS, load_folds
 from stages.selection import SELECTED
 
 REPORTS = Path("reports/audit")
@@ -41,17 +41,18 @@ def named_pairs(pairs: pd.DataFrame, parts: dict[str, tuple[np.ndarray, np.ndarr
     return table.join(pairs[["distance", "exact", "mirrored", "found_in"]])
 
 
-def count_twins(table: pd.DataFrame, near: float) -> dict:
-    """The counts of `summary.json` on the twins, from the table of `named_pairs`."""
+def count_twins(table: pd.DataFrame, near: float, confidence: float) -> dict:
+    """The counts of `summary.json` on the twins, from the table of `named_pairs`; the interval is Clopper and Pearson's."""
     pairs = {}
     for split_a, split_b in combinations_with_replacement(SPLITS, 2):
         rows = table[(table["split_a"] == split_a) & (table["split_b"] == split_b)]
         pairs[f"{split_a}-{split_b}"] = {"exact": int(rows["exact"].sum()), "near": int((rows["exact"] == 0).sum())}
     differ = int((table["label_a"] != table["label_b"]).sum())
     across = table[(table["split_a"] != "test") & (table["split_b"] == "test")]
-    interval = binomtest(differ, len(table)).proportion_ci(0.95, method="exact") if len(table) else (0.0, 1.0)
+    interval = binomtest(differ, len(table)).proportion_ci(confidence, method="exact") if len(table) else (0.0, 1.0)
     return {
         "near": near,
+        "confidence": confidence,
         "unit": "root of the summed squared grey differences, as a share of the contrast within the two articles",
         "pairs": pairs,
         "pairs_in_all": len(table),
@@ -59,7 +60,7 @@ def count_twins(table: pd.DataFrame, near: float) -> dict:
         "pairs_in_csv": min(len(table), PAIRS_KEPT),
         "different_labels": differ,
         "share_with_different_labels": round(differ / len(table), 6) if len(table) else None,
-        "share_with_different_labels_95": [round(float(end), 6) for end in interval],
+        "share_with_different_labels_ends": [round(float(end), 6) for end in interval],
         "test_with_twin": int(across["picture_b"].nunique()),
     }
 
@@ -79,11 +80,11 @@ def reasoning(mistakes: int, suspected: int, twins: dict) -> str:
     if not mistakes:
         return "The selected model makes no mistake on the test pictures, so there is no error for labels to explain."
     bound = f"{suspected:,} of the {mistakes:,} mistakes of the selected model on the test pictures (one view of each)"
+    low, high = (100 * end for end in twins["share_with_different_labels_ends"])
     independent = (
-        f"{twins['different_labels']} of {twins['pairs_in_all']} pairs of twins carry different labels (95 % interval "
-        f"{100 * twins['share_with_different_labels_95'][0]:.1f} to "
-        f"{100 * twins['share_with_different_labels_95'][1]:.1f} %); twins may well have been labelled together, so their "
-        "agreement proves less than it seems"
+        f"{twins['different_labels']} of {twins['pairs_in_all']} pairs of twins carry different labels "
+        f"({100 * twins['confidence']:g} % interval {low:.1f} to {high:.1f} %); twins may well have been labelled "
+        "together, so their agreement proves less than it seems"
         if twins["pairs_in_all"]
         else "no twins were found"
     )
@@ -104,7 +105,7 @@ def shown_twins(table: pd.DataFrame) -> pd.DataFrame:
 
 @front_door
 def main() -> None:
-    near = read_parameters("audit.near")
+    near, confidence = read_parameters("audit.near", "statistics.confidence")
     dataset = load_summary()["dataset"]
     parts = {"train": load_split("train"), "val": load_split("val"), "test": load_split("test")}
     folds = load_folds()
@@ -131,7 +132,7 @@ def main() -> None:
     counts = pd.concat([of_fitted, of_test])["split"].value_counts()
 
     mistakes = int((test_probabilities.argmax(axis=1) != test_labels).sum())
-    found = count_twins(pairs, near)
+    found = count_twins(pairs, near, confidence)
     summary = {
         "dataset": dataset,
         "twins": found,

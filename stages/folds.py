@@ -5,8 +5,6 @@ pictures together, and predicts the fold that was held out. Nothing of the test 
 `data/folds/probabilities.npz`, for stage `audit`.
 """
 
-import zipfile
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -16,9 +14,9 @@ from stages import models
 from stages.dataset import load_split, load_summary, notice
 from stages.errors import InputError, front_door
 from stages.files import written_whole
-from stages.parameters import ModelParameters, read_parameters, unknown
+from stages.parameters import ModelParameters, read_parameters
+from stages.runs import FOLDS
 
-FOLDS = Path("data/folds/probabilities.npz")
 WATCHED = 1000  # pictures of the held-out fold whose accuracy is printed after each epoch; it decides nothing
 
 
@@ -66,24 +64,9 @@ def out_of_fold(
     return probabilities
 
 
-def load_folds() -> dict[str, np.ndarray]:
-    """`probabilities` float32 (N, 10), `labels` and `fold` (N,) of the training pictures, then those of validation."""
-    if not FOLDS.exists():
-        raise InputError(f"{FOLDS} is missing. Type `dvc repro folds`.")
-    try:
-        with np.load(FOLDS) as arrays:
-            return {name: arrays[name] for name in ("probabilities", "labels", "fold")}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{FOLDS} is damaged ({error}). Delete it and type `dvc repro folds`.") from None
-
-
 @front_door
 def main() -> None:
     audit_model, epochs, folds, seed = read_parameters("audit.model", "audit.epochs", "audit.folds", "audit.seed")
-    if audit_model not in models.names():
-        raise InputError(
-            f"audit.model is {audit_model}, which is no model; {unknown(audit_model, models.names(), 'models')}"
-        )
     block = read_parameters(f"models.{audit_model}").model_copy(update={"epochs": epochs, "patience": None})
     dataset = load_summary()["dataset"]
     parts = [load_split("train"), load_split("val")]

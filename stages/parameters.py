@@ -178,6 +178,11 @@ def check(content: Any, where: str = "params.yaml") -> Parameters:
         parameters = validate(Parameters, content, (), faults)
         blocks = content.get("models")
         checked = validate_models(blocks, faults) if isinstance(blocks, dict) and blocks else {}
+        if parameters and blocks and parameters.audit.model not in blocks:
+            faults.append(
+                f"audit.model is {parameters.audit.model!r}, which has no block; "
+                f"{unknown(parameters.audit.model, list(blocks), 'models')}"
+            )
     if faults:
         raise InputError("\n       ".join([f"{where} cannot be used:", *faults]))
     return parameters.model_copy(update={"models": checked})

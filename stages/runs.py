@@ -1,6 +1,7 @@
-"""Runs: one model trained with one seed. Where their files lie."""
+"""Runs: one model trained with one seed. Where their files lie, and the predictions among them."""
 
 import argparse
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ PER_CLASS = Path("reports/per_class")  # RUN.csv
 CONFUSION = Path("reports/confusion")  # RUN.csv
 MODELS = Path("data/models")  # RUN.keras, and RUN.txt, its layers
 PREDICTIONS = Path("data/predictions")  # val/RUN.npz and test/RUN.npz: see load_predictions
+FOLDS = Path("data/folds/probabilities.npz")  # see load_folds
 SELECTION = Path("reports/selection.json")  # the chosen model, its best run, and why
 
 
@@ -43,6 +45,17 @@ def load_predictions(split: str, run: str) -> dict[str, np.ndarray]:
     """A run's `probabilities` over its views and of the `plain` pictures, each (N, 10), and the `labels` (N,)."""
     with np.load(PREDICTIONS / split / f"{run}.npz") as arrays:
         return dict(arrays)
+
+
+def load_folds() -> dict[str, np.ndarray]:
+    """`probabilities` float32 (N, 10), `labels` and `fold` (N,) of the training pictures, then those of validation."""
+    if not FOLDS.exists():
+        raise InputError(f"{FOLDS} is missing. Type `dvc repro folds`.")
+    try:
+        with np.load(FOLDS) as arrays:
+            return {name: arrays[name] for name in ("probabilities", "labels", "fold")}
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{FOLDS} is damaged ({error}). Delete it and type `dvc repro folds`.") from None
 
 
 def arguments(description: str) -> tuple[str, int]:

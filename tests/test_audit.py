@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import audit, drawn, folds, models
+from stages import audit, drawn, folds, models, runs
 from stages.errors import InputError
 from stages.evaluation.features import features_and_probabilities
 from stages.evaluation.suspects import suspects
@@ -149,7 +149,7 @@ def test_pairs_are_named_and_counted_by_split():
     for row in table.itertuples():
         assert row.label_a == audit.CLASS_NAMES[parts[row.split_a][1][row.picture_a]]
         assert row.label_b == audit.CLASS_NAMES[parts[row.split_b][1][row.picture_b]]
-    counts = audit.count_twins(table, NEAR)
+    counts = audit.count_twins(table, NEAR, 0.95)
     assert counts["pairs"]["train-test"] == {"exact": 3, "near": 0}
     assert counts["pairs"]["val-test"] == {"exact": 1, "near": 0}
     assert counts["pairs"]["train-train"] == {"exact": 0, "near": 0}
@@ -203,7 +203,7 @@ def test_sound_labels_are_not_suspected_though_a_class_is_missing(recwarn):
 
 
 def test_the_reasoning_gives_the_bound_and_bears_nothing_found():
-    none = audit.count_twins(audit.named_pairs(found(articles(3)), parts_of(articles(3))), NEAR)
+    none = audit.count_twins(audit.named_pairs(found(articles(3)), parts_of(articles(3))), NEAR, 0.95)
     assert (none["pairs_in_all"], none["share_with_different_labels"]) == (0, None)
     sentence = audit.reasoning(40, 10, none)
     assert "10 of the 40 mistakes" in sentence
@@ -271,7 +271,8 @@ def folder_with_folds(monkeypatch, tmp_path) -> dict[str, list]:
         return parts[name]
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(folds, "FOLDS", tmp_path / "folds" / "probabilities.npz")
+    for module in (folds, runs):
+        monkeypatch.setattr(module, "FOLDS", tmp_path / "folds" / "probabilities.npz")
     monkeypatch.setattr(folds, "load_split", load_split)
     monkeypatch.setattr(folds, "load_summary", lambda: {"dataset": "drawn"})
     asked["labels"] = labels
@@ -297,7 +298,7 @@ def test_folds_trains_and_never_asks_for_the_test_set(monkeypatch, tmp_path, cap
     folds.main()
     assert trained_with == [(2, None), (2, None)]
     assert asked["splits"] == ["train", "val"]
-    arrays = folds.load_folds()
+    arrays = runs.load_folds()
     assert (arrays["labels"] == asked["labels"]).all()
     assert arrays["probabilities"].shape == (100, 10)
     assert arrays["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)
@@ -313,17 +314,10 @@ def test_the_source_of_folds_names_no_test_set():
     assert "test" not in {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
 
 
-def test_a_model_that_is_none_is_a_sentence(monkeypatch, tmp_path):
-    folder_with_folds(monkeypatch, tmp_path)
-    monkeypatch.setattr(folds, "read_parameters", lambda *keys: ["sprnt", 4, 3, 0])
-    with pytest.raises(SystemExit, match=r"audit\.model is sprnt, which is no model; did you mean sprint"):
-        folds.main()
-
-
 def test_missing_and_damaged_folds_are_sentences(monkeypatch, tmp_path):
-    monkeypatch.setattr(folds, "FOLDS", tmp_path / "probabilities.npz")
+    monkeypatch.setattr(runs, "FOLDS", tmp_path / "probabilities.npz")
     with pytest.raises(InputError, match=r"is missing\. Type `dvc repro folds`"):
-        folds.load_folds()
+        runs.load_folds()
     (tmp_path / "probabilities.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(InputError, match="is damaged"):
-        folds.load_folds()
+        runs.load_folds()

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from stages.training.layers import BatchNormalization, Dirac, mean_and_deviation, whitening_kernel
+from stages.training.layers import BatchNormalization, Conv2D, Dirac, mean_and_deviation, whitening_kernel
 
 INPUTS = np.random.default_rng(0).normal(2, 3, size=(8, 5, 6, 4)).astype(np.float32)
 
@@ -37,6 +37,33 @@ def test_fused_batch_normalization_has_the_gradient_of_kerass():
             loss = tf.reduce_sum(layer(inputs, training=True) ** 3)
         gradients.append(tape.gradient(loss, inputs))
     np.testing.assert_allclose(*gradients, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "ours"),
+    [((8, 5, 6, 4), 3, True), ((3, 8, 8, 2), (5, 1), True), ((2, 9, 9, 3), 3, False), ((2, 6, 6, 3), 2, False)],
+)
+def test_convolution_has_the_numbers_and_gradients_of_kerass(shape, kernel, ours, monkeypatch):
+    import tensorflow as tf
+
+    from stages.training import layers
+
+    used = []
+    made = layers.convolution()
+    monkeypatch.setattr(layers, "convolution", lambda: used.append(True) or made)
+    inputs = tf.constant(np.random.default_rng(1).normal(size=shape).astype(np.float32))
+    found = []
+    for kind in (Conv2D, keras.layers.Conv2D):
+        layer = kind(7, kernel, padding="same", kernel_initializer=keras.initializers.HeNormal(seed=3))
+        layer.build(shape)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs)
+            loss = tf.reduce_sum(outputs**3)
+        found.append([outputs, *tape.gradient(loss, [inputs, layer.kernel.value, layer.bias.value])])
+    assert bool(used) is ours
+    for mine, reference in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-3)
 
 
 def test_batch_normalization_computes_in_bfloat16_and_keeps_float32_statistics():

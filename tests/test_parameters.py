@@ -64,6 +64,7 @@ def test_the_committed_file_is_valid():
         ("models.cnn.dropuot", 0.5, "models.cnn.dropuot is unknown; did you mean dropout?"),
         ("models.cnn", None, "models.cnn is None, but must be a mapping"),
         ("models.cnnn", GOOD["models"]["cnn"], "models.cnnn has no file stages/models/cnnn.py; did you mean cnn?"),
+        ("audit.model", "sprnt", "audit.model is 'sprnt', which has no block; did you mean sprint?"),
         ("model", 1, "model is unknown; did you mean models?"),
         ("seeds", [], "seeds is [], but must be a list of one or more whole numbers, none twice"),
         ("seeds", [0, 0], "seeds is [0, 0], but must be a list of one or more whole numbers, none twice"),

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from stages.evaluation.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, corrupt
 from stages.evaluation.unfamiliar import INPUTS, draw_unfamiliar
-from stages.figures.style import COLOURS, show_mosaic, tiled
+from stages.figures.results import model_colour
+from stages.figures.style import show_mosaic, tiled
 
 
 def curves(table: pd.DataFrame) -> Figure:
@@ -22,8 +23,7 @@ def curves(table: pd.DataFrame) -> Figure:
         rows = table[table["corruption"] == kind]
         for index, (model, runs) in enumerate(rows.groupby("model", sort=False)):
             means = 100 * runs.groupby("strength")["accuracy"].mean()
-            colour = COLOURS[(0, 6, 3, 4, 8, 1, 7, 9, 2, 5)[index % 10]]
-            axes.plot(means.index, means, "-o", ms=3, color=colour, label=model)
+            axes.plot(means.index, means, "-o", ms=3, color=model_colour(index), label=model)
         axes.set(title=kind, xlabel=UNITS[kind], ylim=(-3, 100))
         axes.set_xticks([0, *STRENGTHS], ["clean", *map(str, LEVELS[kind])], fontsize=8.5)
     for axes in grid[:, 0]:

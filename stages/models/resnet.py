@@ -35,13 +35,13 @@ def build(parameters: Parameters, images: np.ndarray):
     import keras
     from keras import layers
 
-    from stages.training.layers import BatchNormalization, Dirac, whitened
+    from stages.training.layers import BatchNormalization, Conv2D, Dirac, whitened
 
     inputs = keras.Input((28, 28, 1), name="pixels")
     x = whitened(inputs, images)  # (B, 27, 27, 8)
 
     def convolve(x, width, pool=False):
-        x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
+        x = Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
         x = layers.MaxPooling2D()(x) if pool else x
         x = BatchNormalization(momentum=parameters.statistics_momentum, scale=False)(x)
         return layers.ReLU()(x)

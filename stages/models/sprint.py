@@ -23,7 +23,7 @@ def build(parameters: Parameters, images: np.ndarray):
     import keras
     from keras import layers
 
-    from stages.training.layers import BatchNormalization, Dirac, whitened
+    from stages.training.layers import BatchNormalization, Conv2D, Dirac, whitened
 
     inputs = keras.Input((28, 28, 1), name="pixels")
     x = whitened(inputs, images)  # (B, 27, 27, 8)
@@ -33,9 +33,9 @@ def build(parameters: Parameters, images: np.ndarray):
         return layers.ReLU()(x)
 
     for width in parameters.widths:  # (B, 27, 27, 8) -> (B, 13, 13, 32) -> (B, 6, 6, 64) -> (B, 3, 3, 128)
-        x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
+        x = Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
         x = normalise(layers.MaxPooling2D()(x))
-        x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
+        x = Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
         x = normalise(x)
     x = layers.GlobalMaxPooling2D()(x)  # (B, 128)
     x = layers.Dense(10, use_bias=False, dtype="float32")(x)

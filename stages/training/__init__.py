@@ -14,7 +14,7 @@ def load_quietly() -> None:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # failures still come as exceptions
     # TensorFlow and Keras load these where they find them, for converters and wrappers that nothing here uses.
-    unused = {"jax", "sklearn"} - {os.environ["KERAS_BACKEND"], *sys.modules}
+    unused = {"jax", "matplotlib", "sklearn"} - {os.environ["KERAS_BACKEND"], *sys.modules}
     sys.modules.update(dict.fromkeys(unused))  # None: an import of it fails, and they go on without
     sys.stderr.flush()
     kept = os.dup(2)

@@ -91,8 +91,13 @@ def train(
         trainer.compile(
             optimizer=optimizer(parameters, len(data) * parameters.epochs),
             loss=cross_entropy(from_logits=True, label_smoothing=parameters.label_smoothing),
-            metrics=["accuracy", keras.metrics.CategoricalCrossentropy(name="nll", from_logits=True)],
+            metrics=[
+                keras.metrics.CategoricalAccuracy(name="accuracy"),
+                keras.metrics.CategoricalCrossentropy(name="nll", from_logits=True),
+            ],
         )
+        # Variables that the first step creates make TensorFlow trace it a second time; now it creates none.
+        trainer.optimizer.build(trainer.trainable_variables)
         history = trainer.fit(
             data,
             epochs=parameters.epochs,

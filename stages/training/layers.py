@@ -1,5 +1,7 @@
 """Layers and initial values that Keras lacks, or has only in a slower form."""
 
+from functools import cache
+
 import keras
 import numpy as np
 from keras import ops
@@ -41,6 +43,64 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 @keras.saving.register_keras_serializable("fashion_mnist")
+class Conv2D(keras.layers.Conv2D):
+    """Keras's convolution, with a gradient of the kernel that is quicker on small maps on a CPU under TensorFlow.
+
+    Same weights, same arguments, same sums in another order. Only with stride 1, padding "same", odd kernels and maps of at
+    most `SMALL` pixels in height and width; everything else is left to Keras.
+    """
+
+    SMALL = 8
+
+    def convolution_op(self, inputs, kernel):
+        odd = all(size % 2 for size in self.kernel_size)
+        plain = self.padding == "same" and set(self.strides) == set(self.dilation_rate) == {1} and self.groups == 1
+        if odd and plain and max(inputs.shape[1:3]) <= self.SMALL and on_tensorflows_cpu():
+            return convolution()(inputs, ops.cast(kernel, inputs.dtype))
+        return super().convolution_op(inputs, kernel)
+
+
+def on_tensorflows_cpu() -> bool:
+    """Whether TensorFlow is the backend, and has no GPU."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
+
+
+@cache
+def convolution():
+    """TensorFlow's convolution (stride 1, same size), whose kernel's gradient is itself a convolution.
+
+    The gradient at (dy, dx, in, out) sums inputs[b, y + dy, x + dx, in] * upstream[b, y, x, out] over b, y and x: a
+    convolution of the inputs with the upstream gradient as its kernel, pictures in the place of channels and channels in
+    the place of pictures. On maps of few pixels oneDNN's own operation for it leaves most of the processor unused.
+    """
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def convolve(inputs, kernel):
+        def gradient(upstream):
+            to_inputs = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(inputs),
+                filter=kernel,
+                out_backprop=upstream,
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+            )
+            border = [[0, 0], *([size // 2, size // 2] for size in kernel.shape[:2]), [0, 0]]
+            pictures_as_channels = tf.transpose(inputs, [3, 1, 2, 0])  # (in, H, W, B)
+            upstream_as_kernel = tf.transpose(upstream, [1, 2, 0, 3])  # (H, W, B, out)
+            to_kernel = tf.nn.conv2d(pictures_as_channels, upstream_as_kernel, 1, border)  # (in, height, width, out)
+            return to_inputs, tf.transpose(to_kernel, [1, 2, 0, 3])
+
+        return tf.nn.conv2d(inputs, kernel, 1, "SAME"), gradient
+
+    return convolve
+
+
+@keras.saving.register_keras_serializable("fashion_mnist")
 class Dirac(keras.initializers.Initializer):
     """Identity convolution: output channel i starts as input channel i, for as many channels as both have.
 
@@ -65,10 +125,10 @@ class Dirac(keras.initializers.Initializer):
 
 
 def mean_and_deviation(images: np.ndarray) -> tuple[float, float]:
-    """Of all pixels of uint8 pictures, by way of their histogram: no copy of them in floating point is made."""
-    counts, greys = np.bincount(images.ravel(), minlength=256), np.arange(256)
-    mean = float(counts @ greys / images.size)
-    return mean, float(np.sqrt(counts @ (greys - mean) ** 2 / images.size))
+    """Of all pixels of uint8 pictures; no copy of them in floating point is made."""
+    mean = images.mean()
+    mean_square = np.square(images, dtype=np.uint16).sum(dtype=np.int64) / images.size  # 255 squared fits into uint16
+    return float(mean), float(np.sqrt(mean_square - mean**2))
 
 
 def whitened(inputs, images: np.ndarray):
