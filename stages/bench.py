@@ -110,8 +110,9 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
 
     Returns:
         `seconds_to_91` and so on (null where one repetition never got there) and, under `notebook_to_91`, how many times
-        longer the notebook took; `epoch_seconds`, `memory_mib`, `best_val_accuracy` (a value a repetition); for our models
-        also images a second, share of the peak, and what prediction costs.
+        longer the notebook took; `epoch_seconds`, `memory_mib`, `best_val_accuracy` (a value a repetition);
+        `notebook_epochs`, the whole training counted in the notebook's median epoch; for our models also images a second,
+        share of the peak, and what prediction costs.
     """
     summary: dict[str, dict] = {}
     for name, runs in measured.items():
@@ -131,6 +132,8 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
                 row[key] = median([run[key] for run in runs])
         summary[name] = row
     for row in summary.values():
+        training = row["seconds"] - row.get("seconds_to_load", 0)
+        row["notebook_epochs"] = round(training / summary["notebook"]["epoch_seconds"], 2)
         for aim in AIMS:
             ours, theirs = row[f"seconds_to_{100 * aim:.0f}"], summary["notebook"][f"seconds_to_{100 * aim:.0f}"]
             row[f"notebook_to_{100 * aim:.0f}"] = round(theirs / ours, 2) if ours and theirs else None

@@ -1,5 +1,5 @@
-"""The table of all models, for the terminal (`python -m stages.table`) and, with the benchmark's table, for the README
-(`--readme`, `make readme`)."""
+"""The table of all models, for the terminal (`python -m stages.table`) and, with those of the benchmark and of the
+experiments, for the README (`--readme`, `make readme`)."""
 
 import argparse
 from pathlib import Path
@@ -15,6 +15,7 @@ TIMING = Path("reports/timing.csv")
 REPORT = Path("reports/report.html")
 README = Path("README.md")
 BENCHMARK = Path("reports/benchmark.json")
+EXPERIMENTS = Path("reports/experiments.csv")
 
 HEADER = (
     "model", "validation accuracy", "test accuracy", "without views", "test loss", "parameters", "multiply-adds",
@@ -101,6 +102,21 @@ def speed(benchmark: dict) -> str:
     )
 
 
+def tried(runs: pd.DataFrame) -> str:
+    """A row an experiment and model: what was changed, and the mean accuracies over its seeds, with their deviation."""
+    runs = runs.assign(model=runs["run"].str.rpartition("-")[0])
+    lines = []
+    for (model, _, changes, epochs), rows in runs.groupby(["model", "experiment", "changes", "epochs"], sort=False):
+        cells = [str(len(rows)), str(epochs)]
+        for column in ("val_accuracy", "val_accuracy_plain", "test_accuracy"):
+            values = 100 * rows[column]
+            spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+            cells.append("-" if values.isna().any() else f"{values.mean():.2f}{spread} %")
+        lines.append([f"{model}: {changes.replace(f'models.{model}.', '') or 'as in params.yaml'}", *cells])
+    header = ("what", "seeds", "epochs", "validation accuracy", "without views", "test accuracy")
+    return aligned(header, lines)
+
+
 def with_table(readme: str, name: str, table: str) -> str:
     """The README's text with `table` between the marks called `name`. Raises `InputError` where a mark is missing."""
     begin, end = f"<!-- {name}: begin (written by `make readme`) -->", f"<!-- {name}: end -->"
@@ -113,7 +129,10 @@ def with_table(readme: str, name: str, table: str) -> str:
 
 def updated(readme: str) -> str:
     """The README's text with the tables of what lies in `reports/`."""
-    return with_table(with_table(readme, "results", current()), "speed", speed(read_json(BENCHMARK)))
+    readme = with_table(with_table(readme, "results", current()), "speed", speed(read_json(BENCHMARK)))
+    return with_table(
+        readme, "experiments", tried(pd.read_csv(EXPERIMENTS, dtype={"base": str}).fillna({"changes": ""}))
+    )
 
 
 @front_door

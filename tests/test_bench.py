@@ -19,7 +19,7 @@ def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_reaches_it():
 
 
 def test_medians_and_ratios_over_the_repetitions():
-    speed = {"operations_per_second": [2e11, 3e11], "images_per_second": [3000, 4000], "seconds_to_load": 6}
+    speed = {"operations_per_second": [2e11, 3e11], "images_per_second": [3000, 4000], "seconds_to_load": 3}
     speed |= {"precision": "bfloat16"}
     speed |= {"predicted_per_second": 10000, "milliseconds_for_one": 2.5}
     measured = {
@@ -30,7 +30,9 @@ def test_medians_and_ratios_over_the_repetitions():
     assert summary["notebook"]["seconds_to_91"] == 36
     assert summary["notebook"]["seconds_to_94"] is None
     assert summary["notebook"]["epoch_seconds"] == 12
+    assert summary["notebook"]["notebook_epochs"] == 3
     sprint = summary["sprint"]
+    assert sprint["notebook_epochs"] == 0.25
     assert (sprint["seconds_to_91"], sprint["seconds_to_93"], sprint["seconds_to_94"]) == (3, 6, None)
     assert (sprint["notebook_to_91"], sprint["notebook_to_93"]) == (12, None)
     assert sprint["share_of_peak"] == 0.625

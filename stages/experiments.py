@@ -1,0 +1,100 @@
+"""Keep what experiments gave: `python -m stages.experiments NAME ...` writes their rows into `reports/experiments.csv`.
+
+NAMEs are those of `dvc exp run --name NAME`. A row is a run (a model trained with a seed) whose metrics the experiment
+changed. Experiments lie in git's `refs/exps`, which a clone does not get; the table is committed. No stage of the graph.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from stages.errors import InputError, front_door
+from stages.files import write_csv
+from stages.runs import METRICS
+
+TABLE = Path("reports/experiments.csv")
+
+
+def git(*arguments: str) -> str:
+    """What a git command prints. Raises `InputError` where it fails."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(f"`git {' '.join(arguments)}` failed: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def flat(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as pairs of dotted key and value."""
+    if not isinstance(content, dict):
+        yield path, content
+        return
+    for key, inner in content.items():
+        yield from flat(inner, f"{path}.{key}" if path else str(key))
+
+
+def changes(base: str, commit: str) -> str:
+    """The parameters, but for the seeds, that `commit` has and `base` has not: `models.cnn.dropout=0.5, ...`."""
+    before, after = (
+        dict(flat(YAML(typ="safe").load(io.StringIO(git("show", f"{point}:params.yaml"))))) for point in (base, commit)
+    )
+    return ", ".join(f"{key}={value}" for key, value in after.items() if before.get(key) != value and key != "seeds")
+
+
+def rows_of(name: str) -> list[dict]:
+    """A row a run of the experiment: experiment, base, changes, run, epochs, parameters, val_accuracy, ... test_accuracy.
+
+    `base` is the commit that it started from; `_plain` are accuracies without other views. Test columns are empty where
+    the experiment evaluated nothing on test. Raises `InputError` where there is no such experiment.
+    """
+    commits = git(
+        "for-each-ref", "--sort=committerdate", "--format=%(objectname) %(parent)", f"refs/exps/*/*/{name}"
+    ).splitlines()
+    if not commits:
+        raise InputError(f"there is no experiment {name}. `dvc exp list --all-commits` lists all.")
+    commit, base = commits[-1].split()[:2]
+    changed = changes(base, commit)
+    rows = []
+    for path in git("diff", "--name-only", "--diff-filter=AM", base, commit, "--", f"{METRICS}/val").splitlines():
+        run = Path(path).stem
+        validation = json.loads(git("show", f"{commit}:{path}"))
+        row = {"experiment": name, "base": base[:7], "changes": changed, "run": run}
+        row |= {key: validation[key] for key in ("epochs", "parameters")}
+        row |= {"val_accuracy": validation["accuracy"], "val_accuracy_plain": validation["accuracy_plain"]}
+        row |= {"test_accuracy": None, "test_accuracy_plain": None}
+        test_path = f"{METRICS}/test/{run}.json"
+        if git("diff", "--name-only", "--diff-filter=AM", base, commit, "--", test_path):
+            test = json.loads(git("show", f"{commit}:{test_path}"))
+            row |= {"test_accuracy": test["accuracy"], "test_accuracy_plain": test["accuracy_plain"]}
+        rows.append(row)
+    if not rows:
+        raise InputError(f"experiment {name} changed no metrics in {METRICS}/val.")
+    return rows
+
+
+def keep(names: list[str]) -> None:
+    """Write the rows of these experiments into the table, in place of those that they have there already."""
+    found = pd.DataFrame([row for name in names for row in rows_of(name)])
+    if TABLE.exists():
+        kept = pd.read_csv(TABLE, dtype={"base": str})
+        found = pd.concat([kept[~kept["experiment"].isin(names)], found], ignore_index=True)
+    write_csv(TABLE, found)
+
+
+@front_door
+def main() -> None:
+    parser = argparse.ArgumentParser(description=f"Write what experiments gave into {TABLE}.")
+    parser.add_argument("names", nargs="+", help="of experiments; rows that they have already are replaced")
+    names = parser.parse_args().names
+    keep(names)
+    print(f"{TABLE}: {', '.join(names)}. `make readme` shows them in README.md.")
+
+
+if __name__ == "__main__":
+    main()
