@@ -77,15 +77,44 @@ def test_pairs_are_tested_on_the_pictures_where_they_differ():
     pair = table[(table["better"] == "one") & (table["worse"] == "other")].iloc[0]
     assert (pair["only_better"], pair["only_worse"], pair["difference"]) == (20, 2, pytest.approx(0.09))
     assert pair["p"] == pytest.approx(2 * (1 + 22 + 231) / 2**22)  # both tails of the binomial distribution
-    assert pair["difference_low"] < 0.09 < pair["difference_high"]
+    ends = [pair["difference_low"], pair["difference_high"]]
+    assert ends == pytest.approx([0.043191, 0.135027], abs=1e-6)  # 18/202 -+ 1.96 sqrt((24/202 - (18/202)^2) / 202)
     assert pair["verdict"] == "one is better than other"
     equal = table[table["verdict"].str.contains("cannot be told apart")].iloc[0]
     assert equal["p_holm"] == 1
 
 
+def test_a_difference_that_is_only_real_before_the_correction_is_not_called_so():
+    one, other = np.ones(200, bool), np.ones(200, bool)
+    one[0], other[1:10] = False, False
+    table = uncertainty.compare_pairs({"one": one, "other": other, "twin": one.copy()}, 0.95)
+    assert table["p"].min() == pytest.approx(2 * (1 + 10) / 2**10)
+    assert table["p"].min() < 0.05 < table["p_holm"].min()
+    assert table["verdict"].str.contains("cannot be told apart").all()
+
+
 def test_holms_correction():
     np.testing.assert_allclose(uncertainty.holm(np.array([0.04, 0.01, 0.03])), [0.06, 0.03, 0.06])
     np.testing.assert_allclose(uncertainty.holm(np.array([0.6, 0.9])), [1, 1])
+
+
+def test_precision_is_of_what_was_said_and_recall_of_what_was_there():
+    labels, guesses = np.array([0] * 6 + [1] * 4), np.array([0] * 3 + [1] * 7)
+    table = uncertainty.class_intervals(probabilities_for(guesses, 0.9), labels, PARAMETERS).set_index("class")
+    shirts, trousers = table.iloc[0], table.iloc[1]
+    assert (shirts["precision"], shirts["recall"]) == (1, 0.5)
+    assert (trousers["precision"], trousers["recall"]) == (pytest.approx(4 / 7), 1)
+    assert tuple(trousers[["precision_low", "precision_high"]]) == pytest.approx(uncertainty.wilson(4, 7, 0.95))
+    assert tuple(trousers[["recall_low", "recall_high"]]) == pytest.approx(uncertainty.wilson(4, 4, 0.95))
+
+
+def test_a_bin_holds_its_upper_end_and_not_its_lower():
+    assert uncertainty.bin_of(np.array([0, 0.1, 0.5, 0.51, 1]), 2).tolist() == [0, 0, 0, 1, 1]
+
+
+def test_a_temperature_above_one_makes_less_sure():
+    chances = np.array([[0.8, 0.2, *[0] * 8]])
+    np.testing.assert_allclose(uncertainty.with_temperature(chances, 2)[0, :2], [2 / 3, 1 / 3], atol=1e-5)
 
 
 def test_the_temperature_mends_a_model_that_says_too_little():
