@@ -1,11 +1,13 @@
 """Keep what experiments gave: `python -m stages.experiments NAME ...` writes their rows into `reports/experiments.csv`.
 
-NAMEs are those of `dvc exp run --name NAME`. A row is a run (a model trained with a seed) whose metrics the experiment
-changed. Experiments lie in git's `refs/exps`, which a clone does not get; the table is committed. No stage of the graph.
+NAMEs are those of `dvc exp run --name NAME`. A row is a run (a model trained with a seed) of a model that the experiment
+trained otherwise, or with more seeds, than the commit that it started from. Experiments lie in git's `refs/exps`, which a
+clone does not get; the table is committed. No stage of the graph.
 """
 
 import argparse
 import io
+import itertools
 import json
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from ruamel.yaml import YAML
 
 from stages.errors import InputError, front_door
 from stages.files import write_csv
-from stages.runs import METRICS
+from stages.runs import METRICS, run_name
 
 TABLE = Path("reports/experiments.csv")
 
@@ -47,6 +49,17 @@ def changes(base: str, commit: str) -> str:
     return ", ".join(f"{key}={value}" for key, value in after.items() if before.get(key) != value and key != "seeds")
 
 
+def changed_models(base: str, commit: str, split: str) -> list[str]:
+    """The models of which at least one run has other metrics in `commit` than in `base`, or has none there; sorted."""
+    paths = git("diff", "--name-only", "--diff-filter=AM", base, commit, "--", f"{METRICS}/{split}").splitlines()
+    return sorted({Path(path).stem.rpartition("-")[0] for path in paths})
+
+
+def metrics(commit: str, split: str, run: str) -> dict:
+    """A run's metrics as they lie in a commit."""
+    return json.loads(git("show", f"{commit}:{METRICS}/{split}/{run}.json"))
+
+
 def rows_of(name: str) -> list[dict]:
     """A row a run of the experiment: experiment, base, changes, run, epochs, parameters, val_accuracy, ... test_accuracy.
 
@@ -59,18 +72,19 @@ def rows_of(name: str) -> list[dict]:
     if not commits:
         raise InputError(f"there is no experiment {name}. `dvc exp list --all-commits` lists all.")
     commit, base = commits[-1].split()[:2]
-    changed = changes(base, commit)
+    trained, evaluated = changed_models(base, commit, "val"), changed_models(base, commit, "test")
+    told = changes(base, commit)
+    seeds = YAML(typ="safe").load(io.StringIO(git("show", f"{commit}:params.yaml")))["seeds"]
     rows = []
-    for path in git("diff", "--name-only", "--diff-filter=AM", base, commit, "--", f"{METRICS}/val").splitlines():
-        run = Path(path).stem
-        validation = json.loads(git("show", f"{commit}:{path}"))
-        row = {"experiment": name, "base": base[:7], "changes": changed, "run": run}
+    for model, seed in itertools.product(trained, seeds):
+        run = run_name(model, seed)
+        row: dict[str, Any] = {"experiment": name, "base": base[:7], "changes": told, "run": run}
+        validation = metrics(commit, "val", run)
         row |= {key: validation[key] for key in ("epochs", "parameters")}
         row |= {"val_accuracy": validation["accuracy"], "val_accuracy_plain": validation["accuracy_plain"]}
         row |= {"test_accuracy": None, "test_accuracy_plain": None}
-        test_path = f"{METRICS}/test/{run}.json"
-        if git("diff", "--name-only", "--diff-filter=AM", base, commit, "--", test_path):
-            test = json.loads(git("show", f"{commit}:{test_path}"))
+        if model in evaluated:
+            test = metrics(commit, "test", run)
             row |= {"test_accuracy": test["accuracy"], "test_accuracy_plain": test["accuracy_plain"]}
         rows.append(row)
     if not rows:

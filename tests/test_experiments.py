@@ -33,24 +33,34 @@ def committed(folder, rate: float, seeds: list[int], val: dict[str, float], test
 
 @pytest.fixture
 def repository(monkeypatch, tmp_path):
-    """A base commit, and an experiment `faster` on it that changed cnn-0, added cnn-1 and left mlp-0 alone."""
+    """A base commit, and an experiment `faster` on it that added cnn-1, whose cnn-0 came out the same, without mlp-0."""
     monkeypatch.chdir(tmp_path)
     git("init", "--quiet")
     base = committed(tmp_path, 0.003, [0], {"cnn-0": 0.9, "mlp-0": 0.85}, {"cnn-0": 0.89})
-    commit = committed(tmp_path, 0.01, [0, 1], {"cnn-0": 0.92, "cnn-1": 0.94}, {"cnn-1": 0.91})
+    commit = committed(tmp_path, 0.01, [0, 1], {"cnn-0": 0.9, "cnn-1": 0.94}, {})
     git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/faster", commit)
     git("reset", "--hard", "--quiet", base)
     return base
 
 
-def test_a_row_for_every_run_that_the_experiment_changed(repository):
+def test_a_row_for_every_run_of_the_models_that_were_trained(repository):
     rows = experiments.rows_of("faster")
     assert [row["run"] for row in rows] == ["cnn-0", "cnn-1"]
     assert {row["base"] for row in rows} == {repository[:7]}
     assert {row["changes"] for row in rows} == {"models.cnn.learning_rate=0.01"}
-    assert [row["val_accuracy"] for row in rows] == [0.92, 0.94]
-    assert rows[0]["test_accuracy"] is None
-    assert rows[1]["test_accuracy"] == 0.91
+    assert [row["val_accuracy"] for row in rows] == [0.9, 0.94]
+    assert [row["test_accuracy"] for row in rows] == [None, None]  # those of the base are not its own
+
+
+def test_test_accuracies_of_what_was_evaluated(repository, tmp_path):
+    accuracies = {"cnn-0": 0.9, "cnn-1": 0.93}
+    commit = committed(tmp_path, 0.003, [0, 1], accuracies, {"cnn-0": 0.89, "cnn-1": 0.91})
+    git("update-ref", f"refs/exps/{repository[:2]}/{repository[2:]}/seeds", commit)
+    rows = experiments.rows_of("seeds")
+    assert [(row["changes"], row["run"], row["test_accuracy"]) for row in rows] == [
+        ("", "cnn-0", 0.89),
+        ("", "cnn-1", 0.91),
+    ]
 
 
 def test_rows_of_the_same_name_are_replaced_and_others_kept(repository, tmp_path):
@@ -72,4 +82,4 @@ def test_the_table_tells_mean_and_deviation_over_the_seeds(repository):
     table = tried(pd.DataFrame(experiments.rows_of("faster")))
     (line,) = table.splitlines()[2:]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells == ["cnn: learning_rate=0.01", "2", "3", "93.00 ± 1.41 %", "80.00 ± 0.00 %", "-"]
+    assert cells == ["cnn: learning_rate=0.01", "2", "3", "92.00 ± 2.83 %", "80.00 ± 0.00 %", "-"]
