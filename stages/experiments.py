@@ -94,11 +94,11 @@ def rows_of(name: str) -> list[dict]:
 
 def keep(names: list[str]) -> None:
     """Write the rows of these experiments into the table, in place of those that they have there already."""
-    found = pd.DataFrame([row for name in names for row in rows_of(name)])
+    found = [row for name in names for row in rows_of(name)]
     if TABLE.exists():
         kept = pd.read_csv(TABLE, dtype={"base": str})
-        found = pd.concat([kept[~kept["experiment"].isin(names)], found], ignore_index=True)
-    write_csv(TABLE, found)
+        found = [*kept[~kept["experiment"].isin(names)].to_dict("records"), *found]
+    write_csv(TABLE, pd.DataFrame(found))
 
 
 @front_door
