@@ -41,11 +41,14 @@ def flat(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from flat(inner, f"{path}.{key}" if path else str(key))
 
 
+def parameters_of(commit: str) -> dict:
+    """`params.yaml` as it lies in a commit, which may be of another time: its schema is not checked."""
+    return YAML(typ="safe").load(io.StringIO(git("show", f"{commit}:params.yaml")))
+
+
 def changes(base: str, commit: str) -> str:
     """The parameters, but for the seeds, that `commit` has and `base` has not: `models.cnn.dropout=0.5, ...`."""
-    before, after = (
-        dict(flat(YAML(typ="safe").load(io.StringIO(git("show", f"{point}:params.yaml"))))) for point in (base, commit)
-    )
+    before, after = (dict(flat(parameters_of(point))) for point in (base, commit))
     return ", ".join(f"{key}={value}" for key, value in after.items() if before.get(key) != value and key != "seeds")
 
 
@@ -74,7 +77,7 @@ def rows_of(name: str) -> list[dict]:
     commit, base = commits[-1].split()[:2]
     trained, evaluated = changed_models(base, commit, "val"), changed_models(base, commit, "test")
     told = changes(base, commit)
-    seeds = YAML(typ="safe").load(io.StringIO(git("show", f"{commit}:params.yaml")))["seeds"]
+    seeds = parameters_of(commit)["seeds"]
     rows = []
     for model, seed in itertools.product(trained, seeds):
         run = run_name(model, seed)
