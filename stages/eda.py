@@ -23,6 +23,7 @@ from stages.parameters import read_parameters
 REPORTS = Path("reports/eda")
 COMPONENTS = 50  # principal components in which distances are taken: most of the variance, a sixteenth of the work
 NEIGHBOURS = 10
+ASKED = 10000  # pictures, at most, whose neighbours among all are counted
 SHOWN = 6  # typical and unusual pictures a class
 
 
@@ -44,16 +45,20 @@ def remoteness(features: np.ndarray) -> np.ndarray:
     return distances.mean(axis=1)
 
 
-def overlap(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def overlap(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Of the nearest neighbours of each class's pictures, the share that each class has: (10, 10), rows sum to 1.
 
     Args:
         features: (N, D), one row a picture; labels (N,).
+        asked: The numbers of the pictures whose neighbours, among all, are counted.
     """
-    search = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(features)
-    found = search.kneighbors(return_distance=False)  # (N, NEIGHBOURS), never the picture itself
+    search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(features)
+    found = search.kneighbors(features[asked], return_distance=False)
+    others = found != asked[:, None]  # a picture is its own nearest neighbour,
+    others[others.all(axis=1), -1] = False  # or one of many that are the same: then the last goes
+    neighbours = found[others].reshape(len(asked), NEIGHBOURS)
     shares = np.zeros((10, 10))
-    np.add.at(shares, (np.repeat(labels, NEIGHBOURS), labels[found].ravel()), 1)
+    np.add.at(shares, (np.repeat(labels[asked], NEIGHBOURS), labels[neighbours].ravel()), 1)
     return shares / shares.sum(axis=1, keepdims=True)
 
 
@@ -95,7 +100,7 @@ def main() -> None:
     rng = np.random.default_rng(parameters.seed)  # anew: which pictures are embedded hangs on nothing above
     embedded = np.sort(rng.choice(len(images), min(parameters.embedded_images, len(images)), replace=False))
     with threadpool_limits(1):  # on few, busy cores its threads wait for each other
-        tsne = TSNE(init="pca", random_state=parameters.seed).fit_transform(features[embedded])
+        tsne = TSNE(init="pca", max_iter=500, random_state=parameters.seed).fit_transform(features[embedded])
     variance = 100 * pca.explained_variance_ratio_[:2].sum()
     points = {
         f"PCA: the two directions of most variance ({variance:.0f} %)": features[embedded, :2],
@@ -103,7 +108,9 @@ def main() -> None:
     }
     save(draw.embeddings(points, labels[embedded]), REPORTS / "embedding.png", dataset)
 
-    shares = overlap(features, labels)
+    rng = np.random.default_rng(parameters.seed)
+    asked = rng.permutation(len(images))[:ASKED]
+    shares = overlap(features, labels, asked)
     table = [(CLASS_NAMES[i], CLASS_NAMES[j], shares[i, j]) for i, j in np.ndindex(10, 10)]
     write_csv(REPORTS / "class_overlap.csv", pd.DataFrame(table, columns=["class", "neighbour", "share"]))
     save(draw.class_overlap(shares, NEIGHBOURS), REPORTS / "class_overlap.png", dataset)

@@ -19,8 +19,9 @@ from threadpoolctl import threadpool_limits
 
 from stages.dataset import CLASS_NAMES, load_split, load_summary, notice
 from stages.errors import InputError, front_door
-from stages.evaluation.features import BATCH_SIZE, features_and_probabilities
+from stages.evaluation.features import features_and_probabilities
 from stages.evaluation.filters import receptive_field, strongest_patches, windows
+from stages.evaluation.inference import in_batches
 from stages.evaluation.occlusion import PATCH, occlusion
 from stages.figures import explain as draw
 from stages.figures.style import save
@@ -36,6 +37,7 @@ FILTERS = 32  # shown at most
 EMBEDDED = 2000  # pictures in the map
 COMPONENTS = 50  # principal components in which the map's distances are taken
 PERPLEXITY = 30  # of t-SNE: about how many neighbours a picture keeps
+ITERATIONS = 500  # of t-SNE
 
 
 def occluded(probabilities: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -101,10 +103,11 @@ def filters(model: "keras.Model", images: np.ndarray) -> Figure:
 
 def embed(features: np.ndarray, seed: int) -> np.ndarray:
     """Rows (N, D) as points (N, 2): principal components, then t-SNE (van der Maaten and Hinton, 2008)."""
-    components = PCA(min(COMPONENTS, *features.shape), svd_solver="full").fit_transform(features)
+    components = PCA(min(COMPONENTS, *features.shape), svd_solver="covariance_eigh").fit_transform(features)
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     with threadpool_limits(1):  # on few, busy cores its threads wait for each other
-        return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(components)
+        tsne = TSNE(perplexity=perplexity, init="pca", max_iter=ITERATIONS, random_state=seed)
+        return tsne.fit_transform(components)
 
 
 def embedding_table(
@@ -141,7 +144,7 @@ def main() -> None:
     model = load_model(SELECTED)
 
     def predict(pictures: np.ndarray) -> np.ndarray:
-        return softmax(model.predict(pictures, batch_size=BATCH_SIZE, verbose=0).astype(np.float64), axis=1)
+        return softmax(in_batches(model, pictures)[0].astype(np.float64), axis=1)
 
     features, probabilities = features_and_probabilities(model, images)
     chosen = occluded(probabilities, labels, min(parameters.samples, draw.COLUMNS), parameters.seed)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.errors import InputError
-from stages.training.epochs import Epochs, NextEpoch, RemembersLosses
+from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, Validation, for_tensorflow
 
 IMAGES = np.random.default_rng(0).integers(1, 256, size=(100, 28, 28, 1), dtype=np.uint8)
 LABELS = (np.arange(100) % 10).astype(np.uint8)
@@ -58,10 +58,11 @@ def test_pictures_that_were_never_shown_come_first_and_then_the_hardest():
     assert len(set(easy)) == 64  # the others have their turns
 
 
-@pytest.mark.parametrize("workers", [1, 2] if keras.backend.backend() == "tensorflow" else [1])
-def test_a_model_in_training_remembers_the_loss_of_every_picture_it_was_shown(workers):
+@pytest.mark.parametrize("handed_over", [for_tensorflow, lambda data: data])
+def test_a_model_in_training_remembers_the_loss_of_every_picture_it_was_shown(handed_over):
+    if handed_over is for_tensorflow and keras.backend.backend() != "tensorflow":
+        pytest.skip("TensorFlow's own way")
     data = epochs(epoch_size=0.5, hardest=0.5)
-    data.workers = workers
     inputs = keras.Input((28, 28, 1))
     logits = keras.layers.Dense(10, dtype="float32")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)))
     plain = keras.Model(inputs, logits)
@@ -69,15 +70,17 @@ def test_a_model_in_training_remembers_the_loss_of_every_picture_it_was_shown(wo
     model.compile(keras.optimizers.SGD(0.0), keras.losses.CategoricalCrossentropy(from_logits=True))
     shown = []
     remember = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: shown.append(data.order))
-    validation = (IMAGES, np.eye(10)[LABELS])  # must not be taken for training
-    model.fit(
-        data, epochs=2, callbacks=[remember, NextEpoch(data)], validation_data=validation, shuffle=False, verbose=0
-    )
+    validation = handed_over(Validation(IMAGES, np.eye(10)[LABELS], 30))  # must not be taken for training
+    callbacks = [remember, NextEpoch(data)]
+    history = model.fit(
+        handed_over(data), epochs=2, callbacks=callbacks, validation_data=validation, shuffle=False, verbose=0
+    ).history
     assert not np.array_equal(*shown)
     expected = keras.losses.categorical_crossentropy(np.eye(10)[LABELS], plain.predict(IMAGES, verbose=0), True)
     seen = np.concatenate(shown)
     np.testing.assert_allclose(data.losses[seen], np.array(expected)[seen], rtol=1e-4)
     assert np.isinf(np.delete(data.losses, seen)).all()
+    np.testing.assert_allclose(history["val_loss"], np.mean(expected), rtol=1e-4)  # of all pictures, once each
     assert len(plain.weights) == 2
 
 

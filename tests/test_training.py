@@ -8,7 +8,7 @@ import pytest
 
 from stages import models
 from stages.errors import InputError
-from stages.evaluation.inference import predict, views_of
+from stages.evaluation.inference import in_batches, predict, views_of
 from stages.evaluation.scores import scores
 from stages.parameters import read_parameters
 from stages.training.fit import SeedDropout, train
@@ -206,3 +206,15 @@ def test_probabilities_are_those_of_the_mean_logits(drawn_pictures):
     plain = np.exp(model.predict(images))
     np.testing.assert_allclose(predicted.plain, plain / plain.sum(axis=1, keepdims=True), rtol=1e-4)
     assert len(predicted.seconds) == 2
+
+
+@pytest.mark.parametrize("count", [1, 1000, 2500])
+def test_pictures_go_through_a_model_in_batches_and_come_out_in_order(count):
+    inputs = keras.Input((28, 28, 1))
+    pixels = keras.layers.Flatten()(inputs)
+    model = keras.Model(inputs, [pixels, keras.layers.GlobalMaxPooling2D()(inputs)])
+    images = np.random.default_rng(0).integers(256, size=(count, 28, 28, 1), dtype=np.uint8)
+    flat, highest = in_batches(model, images)
+    np.testing.assert_array_equal(flat, images.reshape(count, -1))
+    np.testing.assert_array_equal(highest, images.max(axis=(1, 2)))
+    np.testing.assert_array_equal(in_batches(keras.Model(inputs, pixels), images), [flat])

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import softmax
 
+from stages.evaluation.inference import in_batches
+
 if TYPE_CHECKING:
     import keras
-
-BATCH_SIZE = 1000
 
 
 def features_and_probabilities(model: "keras.Model", images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -26,5 +26,5 @@ def features_and_probabilities(model: "keras.Model", images: np.ndarray) -> tupl
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     logits = model.outputs[0]
     both = keras.Model(model.inputs[0], [dense[-1].input if dense else logits, logits])
-    features, logits = both.predict(images, batch_size=BATCH_SIZE, verbose=0)
+    features, logits = in_batches(both, images)
     return features.reshape(len(images), -1).astype(np.float32), softmax(logits.astype(np.float64), axis=1)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from sklearn.metrics import roc_auc_score
 
 SCALE = 4  # strokes are drawn at 112x112, then reduced to 28x28
 
@@ -101,6 +100,8 @@ def detection(familiar: np.ndarray, unfamiliar: np.ndarray) -> dict[str, float]:
         than guessing, below that the unfamiliar ones have the higher ones; `fpr_at_95`: the share of unfamiliar pictures
         that pass the highest threshold which at least 95 % of the familiar ones pass.
     """
+    from sklearn.metrics import roc_auc_score  # here: the report draws pictures alone, and loading it takes its time
+
     known = np.repeat([1, 0], [len(familiar), len(unfamiliar)])
     threshold = np.sort(familiar)[len(familiar) // 20]
     return {

@@ -1,6 +1,5 @@
 """How every figure looks, and how it is saved."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,10 +44,10 @@ def save(figure: Figure, path: Path, dataset: str) -> None:
     """Save as a PNG of at most 256 colours and close; names the data if it is not Fashion-MNIST."""
     if notice(dataset):
         figure.supxlabel(notice(dataset), color=WRONG, fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.canvas.draw()  # once; `figure.savefig` would draw it a first time only to lay it out
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
     plt.close(figure)
-    picture = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture = picture.quantize(256, dither=Image.Dither.NONE)
     with written_whole(path) as beside:
         picture.save(beside, optimize=True)
 

@@ -12,7 +12,7 @@ import pandas as pd
 from stages.errors import InputError
 from stages.parameters import ModelParameters
 from stages.training.devices import several_devices, use_bfloat16
-from stages.training.epochs import Epochs, NextEpoch, RemembersLosses
+from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, Validation, for_tensorflow
 from stages.training.optimizers import optimizer
 
 
@@ -69,11 +69,10 @@ def train(
     make_deterministic(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, train_labels, parameters, seed)
+    val_one_hot = np.eye(10, dtype=np.float32)[val_labels]
+    batches, validation = data, Validation(val_images, val_one_hot, devices * (1000 // devices))
     if keras.backend.backend() == "tensorflow" and devices == 1:
-        # With workers Keras hands the batches over itself. Without, they go through tf.data's autotuned prefetching, which
-        # at the start of an epoch can wait for seconds. Elsewhere Keras looks at a batch before training, and what
-        # workers had fetched by then would come a second time.
-        data.workers = 2
+        batches, validation = for_tensorflow(batches), for_tensorflow(validation)
     clock = EpochClock()
     callbacks = [clock, StopIfNotFinite(), NextEpoch(data), SeedDropout(len(data))]
     if parameters.ema:
@@ -99,10 +98,9 @@ def train(
         # Variables that the first step creates make TensorFlow trace it a second time; now it creates none.
         trainer.optimizer.build(trainer.trainable_variables)
         history = trainer.fit(
-            data,
+            batches,
             epochs=parameters.epochs,
-            validation_data=(val_images, np.eye(10, dtype=np.float32)[val_labels]),
-            validation_batch_size=devices * (1000 // devices),
+            validation_data=validation,
             callbacks=callbacks,
             shuffle=False,  # the epochs are shuffled already
             verbose=1 if sys.stdout.isatty() else 2,

@@ -1,0 +1,34 @@
+"""What the exploration computes."""
+
+import numpy as np
+
+from stages.eda import NEIGHBOURS, overlap
+
+
+def test_neighbours_are_counted_by_class_and_no_picture_is_its_own():
+    half = NEIGHBOURS // 2
+    # In each place stand `half` members of class 0, `half` of class 1 and one of class 2, all of them the same point.
+    labels = np.tile(np.repeat([0, 1, 2], [half, half, 1]), 30)
+    places = np.repeat(np.arange(30), NEIGHBOURS + 1).astype(np.float32)
+    labels, places = np.append(labels, range(3, 10)), np.append(places, np.arange(100, 800, 100))
+    shares = overlap(places[:, None] * np.ones(3, np.float32), labels, np.arange(len(labels)))
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    np.testing.assert_allclose(shares[0, :3], [(half - 1) / NEIGHBOURS, half / NEIGHBOURS, 1 / NEIGHBOURS])
+    np.testing.assert_allclose(shares[2, :3], [half / NEIGHBOURS, half / NEIGHBOURS, 0])
+
+
+def test_only_those_asked_are_counted_but_all_may_be_neighbours():
+    labels = np.repeat(np.arange(10), 2 * NEIGHBOURS)
+    places = np.arange(len(labels), dtype=np.float32)[:, None]
+    asked = np.flatnonzero(np.arange(len(labels)) % (2 * NEIGHBOURS) == 0)  # the first of each class
+    shares = overlap(places, labels, asked)
+    middle = NEIGHBOURS / 2 / NEIGHBOURS  # half of its neighbours stand on the other side of the border
+    np.testing.assert_allclose(shares[5, 4:6], [middle, middle])
+    np.testing.assert_allclose(np.diag(shares)[1:], middle)
+
+
+def test_a_picture_that_stands_there_too_often_is_still_left_out():
+    labels = np.append(np.zeros(50, int), np.repeat(np.arange(1, 10), 20))
+    places = np.append(np.zeros(50), 1000 * labels[50:] + np.tile(np.arange(20), 9)).astype(np.float32)[:, None]
+    shares = overlap(places, labels, np.arange(len(labels)))
+    np.testing.assert_array_equal(shares, np.eye(10))
