@@ -47,7 +47,7 @@ def rows(summary: dict, timing: pd.DataFrame) -> list[list[str]]:
             f"{row['multiply_adds']:,}",
             f"{row['epochs']:g}",
             f"{seconds.training_seconds[model]:.0f}",
-            f"{seconds.milliseconds_a_picture[model]:.2f}",
+            f"{seconds.milliseconds_a_picture[model]:.3f}",
         ]
         for model, row in ordered
     ]

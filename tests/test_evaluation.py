@@ -103,7 +103,7 @@ def test_the_table_marks_the_selected_model_and_shows_deviations():
     two = combine([run(0.95), run(0.97)], [run(0.9), run(0.92)])
     cells = table_of(a=one, b=two)
     assert cells[0][:3] == ["b (selected)", "96.00 ± 1.41 %", "91.00 ± 1.41 %"]
-    assert cells[1] == ["a", "90.00 %", "88.00 %", "88.00 %", "0.300", "10", "20", "5", "61", "0.12"]
+    assert cells[1] == ["a", "90.00 %", "88.00 %", "88.00 %", "0.300", "10", "20", "5", "61", "0.123"]
     assert len({len(line) for line in aligned(HEADER, cells).splitlines()}) == 1
 
 
