@@ -69,10 +69,9 @@ def train(
     make_deterministic(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, train_labels, parameters, seed)
-    val_one_hot = np.eye(10, dtype=np.float32)[val_labels]
-    batches, validation = data, Validation(val_images, val_one_hot, devices * (1000 // devices))
-    if keras.backend.backend() == "tensorflow" and devices == 1:
-        batches, validation = for_tensorflow(batches), for_tensorflow(validation)
+    batches, validation = data, (val_images, np.eye(10, dtype=np.float32)[val_labels])
+    if keras.backend.backend() == "tensorflow" and devices == 1:  # several would now and then miss a part of a validation
+        batches, validation = for_tensorflow(data), for_tensorflow(Validation(*validation, 1000))
     clock = EpochClock()
     callbacks = [clock, StopIfNotFinite(), NextEpoch(data), SeedDropout(len(data))]
     if parameters.ema:
@@ -101,6 +100,7 @@ def train(
             batches,
             epochs=parameters.epochs,
             validation_data=validation,
+            validation_batch_size=devices * (1000 // devices),  # of arrays
             callbacks=callbacks,
             shuffle=False,  # the epochs are shuffled already
             verbose=1 if sys.stdout.isatty() else 2,
