@@ -70,7 +70,9 @@ def test_a_model_in_training_remembers_the_loss_of_every_picture_it_was_shown(ha
     model.compile(keras.optimizers.SGD(0.0), keras.losses.CategoricalCrossentropy(from_logits=True))
     shown = []
     remember = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: shown.append(data.order))
-    validation = handed_over(Validation(IMAGES, np.eye(10)[LABELS], 30))  # must not be taken for training
+    validation = (IMAGES, np.eye(10)[LABELS])  # must not be taken for training
+    if handed_over is for_tensorflow:
+        validation = for_tensorflow(Validation(*validation, 30))
     callbacks = [remember, NextEpoch(data)]
     history = model.fit(
         handed_over(data), epochs=2, callbacks=callbacks, validation_data=validation, shuffle=False, verbose=0

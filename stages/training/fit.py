@@ -70,7 +70,7 @@ def train(
     keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, train_labels, parameters, seed)
     batches, validation = data, (val_images, np.eye(10, dtype=np.float32)[val_labels])
-    # Not on several devices: there TensorFlow now and then misses a part of a validation that comes in batches.
+    # Not on several devices: there a validation that came in batches was now and then wrong, the weights being the same.
     if keras.backend.backend() == "tensorflow" and devices == 1:
         batches, validation = for_tensorflow(data), for_tensorflow(Validation(*validation, 1000))
     clock = EpochClock()
