@@ -41,6 +41,7 @@ const first = document.querySelector("#left [data-cell='0,0']");
 first.focus();
 first.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight", bubbles: true}));
 notes.focus = document.activeElement.dataset.cell;
+notes.stops = [...cells].filter((cell) => cell.tabIndex === 0).map((cell) => cell.dataset.cell);
 set("gallery-model", models[models.length - 1]);
 notes.gallery = words("gallery-words");
 set("gallery-class", "6");
@@ -58,6 +59,7 @@ document.querySelector("[data-curve=loss]").click();
 notes.curve = [document.querySelector("#curves svg").getAttribute("aria-label").slice(0, 4), words("curve-values")];
 document.querySelector("#curves svg").dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
 notes.moved = words("curve-values");
+notes.slider = ["role", "aria-valuenow", "aria-valuetext"].map((name) => document.querySelector("#curves svg").getAttribute(name));
 const table = document.querySelector("table.sortable");
 const column = () => [...table.tBodies[0].rows].map((row) => row.cells[2].textContent);
 table.tHead.querySelectorAll("button")[2].click();
@@ -70,6 +72,9 @@ const loaded = performance.getEntriesByType("resource").map((entry) => entry.nam
 notes.requests = loaded.filter((name) => !name.startsWith("data:"));
 notes.ids = [...document.querySelectorAll("[id]")].map((node) => node.id).filter((id, i, all) => all.indexOf(id) !== i);
 notes.unnamed = [...document.querySelectorAll("img:not([alt]), button:empty, select:not(label select)")].length;
+notes.said = document.querySelector("#gallery-tiles .picture").getAttribute("aria-label");
+notes.nameless = [...document.querySelectorAll("main tbody tr")].filter((row) => !row.querySelector("th[scope=row]")).length;
+notes.live = document.querySelectorAll("[aria-live]").length;
 const anchors = [...document.querySelectorAll("a[href^='#']")].map((a) => a.hash);
 notes.anchors = anchors.filter((hash) => !document.querySelector(hash));
 notes.width = document.documentElement.scrollWidth - window.innerWidth;
@@ -105,6 +110,9 @@ def test_every_control_works_without_an_error_or_a_request(finished, tmp_path):
     assert notes["width"] <= 0  # nothing makes a phone scroll sideways
     assert notes["requests"] == []
     assert (notes["ids"], notes["unnamed"], notes["anchors"]) == ([], 0, [])
+    assert notes["nameless"] == 0  # a screen reader says the row's name with each cell
+    assert re.fullmatch(r"test picture \d+, [^;]+; \w+ says \D+ \d+ %, \D+ \d+ %, \D+ \d+ %", notes["said"])
+    assert notes["live"] == 3
     confusion = pd.read_csv(finished / f"reports/confusion/{selected(finished)}.csv")
     assert notes["matrix"] == confusion["pictures"].tolist()
     assert notes["cells"] == notes["side"][0] == 100
@@ -113,10 +121,15 @@ def test_every_control_works_without_an_error_or_a_request(finished, tmp_path):
     assert "called" in notes["first"]
     assert notes["side"][1]
     assert notes["focus"] == "0,1"
+    assert notes["stops"] == ["0,1"]  # a hundred cells, but one stop of the tab key
     assert len({notes["gallery"], notes["of_class"], notes["sure"]}) == 3
     assert notes["more"][1] >= notes["more"][0] > 0
     assert notes["curve"][0] == "loss"
     assert notes["moved"] != notes["curve"][1]
+    role, epoch, said = notes["slider"]  # a slider gets the arrow keys from a screen reader, a picture does not
+    assert role == "slider"
+    assert said.startswith(f"Epoch {epoch}: ")
+    assert said.replace(" ", "") == notes["moved"].replace(" ", "")
     assert notes["up"] == notes["down"][::-1]
     assert notes["link"] == "3"
 

@@ -60,8 +60,8 @@ function drawCurves(kind) {
   const last = Math.max(...data.curves.map((run) => run.epoch.length));
   const x = (epoch) => left + ((epoch - 1) / Math.max(1, last - 1)) * (width - left - right);
   const y = (value) => top + (1 - (value - low) / (high - low)) * (height - top - bottom);
-  const svg = make("svg:svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "img",
-    "aria-label": `${kind} by epoch of every model; arrow keys move the cursor, the values stand below` });
+  const svg = make("svg:svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, tabindex: 0,
+    role: "slider", "aria-valuemin": 1, "aria-valuemax": last, "aria-label": `${kind} of every model by epoch` });
   const clip = make("svg:clipPath", { id: "plot" },
     make("svg:rect", { x: left, y: top, width: width - left - right, height: height - top - bottom }));
   svg.append(clip);
@@ -86,12 +86,15 @@ function drawCurves(kind) {
     cursor.setAttribute("x1", x(at));
     cursor.setAttribute("x2", x(at));
     const write = (value) => (percent ? `${(100 * value).toFixed(2)} %` : value.toFixed(4));
-    $("curve-values").replaceChildren(make("span", {}, `Epoch ${at}:`), ...data.curves.map((run) => {
+    const values = [make("span", {}, `Epoch ${at}:`), ...data.curves.map((run) => {
       const swatch = make("i"), end = run.epoch.length, i = Math.min(at, end) - 1;
       swatch.style.background = run.colour;
       const name = end < at ? `${run.model}, ended with ${end}:` : run.model;
-      return make("span", {}, swatch, `${name} ${write(run[`val_${kind}`][i])} (training ${write(run[kind][i])})`);
-    }));
+      return make("span", {}, swatch, `${name} ${write(run[`val_${kind}`][i])} (training ${write(run[kind][i])});`);
+    })];
+    $("curve-values").replaceChildren(...values);
+    svg.setAttribute("aria-valuenow", at);
+    svg.setAttribute("aria-valuetext", values.map((value) => value.textContent).join(" "));
   };
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
@@ -99,7 +102,7 @@ function drawCurves(kind) {
     show(Math.round(1 + ((place - left) / (width - left - right)) * (last - 1)));
   });
   svg.addEventListener("keydown", (event) => {
-    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const move = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, Home: -last, End: last }[event.key];
     if (move) { show(at + move); event.preventDefault(); }
   });
   $("curves").replaceChildren(svg);
@@ -122,7 +125,9 @@ function tile(place, model) {
   const [label, first] = [data.labels[place], guess[model][place]];
   const order = [...classes.keys()].sort((a, b) => (b === first) - (a === first) || chance(model, place, b) - chance(model, place, a));
   const shown = order.slice(0, 3).includes(label) ? order.slice(0, 3) : [...order.slice(0, 2), label];
-  const picture = make("span", { class: "picture", role: "img", "aria-label": `test picture ${data.pictures[place]}` });
+  const words = `test picture ${data.pictures[place]}, ${classes[label]}; ${model} says `
+    + shown.map((which) => `${classes[which]} ${chance(model, place, which)} %`).join(", ");
+  const picture = make("span", { class: "picture", role: "img", "aria-label": words });
   picture.style.backgroundImage = `url(${sheet.src})`;
   picture.style.backgroundSize = `${sheet.naturalWidth * scale}px auto`;
   picture.style.backgroundPosition = `${-28 * scale * (place % columns)}px ${-28 * scale * Math.floor(place / columns)}px`;
@@ -130,9 +135,9 @@ function tile(place, model) {
     const bar = make("i");
     bar.style.width = `${Math.max(1, chance(model, place, which))}%`;
     const kind = which === label ? "right" : which === first ? "wrong" : "";
-    return make("div", { class: `bar ${kind}` }, make(which === label ? "b" : "span", {}, classes[which]), make("span", {}, `${chance(model, place, which)} %`), bar);
+    return make("div", { class: `bar ${kind}`, "aria-hidden": true }, make(which === label ? "b" : "span", {}, classes[which]), make("span", {}, `${chance(model, place, which)} %`), bar);
   });
-  return make("li", { class: "tile" }, picture, ...bars, make("div", { class: "soft" }, `no. ${data.pictures[place]}${models.length > 1 ? ", " + model : ""}`));
+  return make("li", { class: "tile" }, picture, ...bars, make("div", { class: "soft", "aria-hidden": true }, `no. ${data.pictures[place]}${models.length > 1 ? ", " + model : ""}`));
 }
 
 function choice(id, options, chosen) {
@@ -155,7 +160,7 @@ function matrix(side) {
   const rows = counts.map((row, actual) => make("tr", {}, make("th", { scope: "row" }, classes[actual]), ...row.map((count, predicted) => {
     const words = `${count} of class ${classes[actual]} called ${classes[predicted]} by ${model}`;
     const button = make("button", { type: "button", "aria-label": words, title: words, "data-cell": `${actual},${predicted}`,
-      class: actual === predicted ? "diagonal" : "", onclick: () => press([actual, predicted]), onkeydown: walk },
+      class: actual === predicted ? "diagonal" : "", onclick: () => press([actual, predicted]), onkeydown: walk, onfocus: stop },
       count ? String(count) : "·");
     if (actual !== predicted && count) button.style.background = `color-mix(in srgb, var(--wrong) ${Math.round(8 + (77 * count) / most)}%, var(--back))`;
     return make("td", {}, button);
@@ -167,9 +172,16 @@ function matrix(side) {
 
 function press(chosen) {
   cell = chosen;
-  for (const button of document.querySelectorAll("[data-cell]"))
+  for (const button of document.querySelectorAll("[data-cell]")) {
     button.setAttribute("aria-pressed", button.dataset.cell === cell.join());
+    button.tabIndex = button.dataset.cell === cell.join() ? 0 : -1;
+  }
   sides.forEach(behind);
+}
+
+function stop(event) { // the tab key stops once at a matrix, at the cell that was last looked at
+  for (const button of event.target.closest("table").querySelectorAll("button")) button.tabIndex = -1;
+  event.target.tabIndex = 0;
 }
 
 function walk(event) { // arrow keys move between cells
@@ -232,5 +244,11 @@ $("gallery-more").addEventListener("click", () => { page += 1; gallery(); });
 for (const link of document.querySelectorAll("[data-gallery-class]"))
   link.addEventListener("click", () => { $("gallery-class").value = link.dataset.galleryClass; page = 1; gallery(); });
 
-function start() { press(mostConfused()); gallery(); document.body.dataset.ready = "yes"; }
+function start() {
+  press(mostConfused());
+  gallery();
+  for (const id of ["left-words", "right-words", "gallery-words"])
+    $(id).setAttribute("aria-live", "polite"); // from here on: the first words are no news
+  document.body.dataset.ready = "yes";
+}
 if (sheet.complete) start(); else sheet.addEventListener("load", start);
