@@ -103,17 +103,20 @@ def speed(benchmark: dict) -> str:
 
 
 def tried(runs: pd.DataFrame) -> str:
-    """A row an experiment and model: what was changed, and the mean accuracies over its seeds, with their deviation."""
+    """A row an experiment and model: the commit that it started from, what was changed of that commit's `params.yaml`, and
+    the mean accuracies over its seeds, with their deviation.
+    """
     runs = runs.assign(model=runs["run"].str.rpartition("-")[0])
     lines = []
-    for (model, _, changes, epochs), rows in runs.groupby(["model", "experiment", "changes", "epochs"], sort=False):
-        cells = [str(len(rows)), str(epochs)]
+    alike = ["model", "experiment", "base", "changes", "epochs"]
+    for (model, _, base, changes, epochs), rows in runs.groupby(alike, sort=False):
+        cells = [base, str(len(rows)), str(epochs)]
         for column in ("val_accuracy", "val_accuracy_plain", "test_accuracy"):
             values = 100 * rows[column]
             spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
             cells.append("-" if values.isna().any() else f"{values.mean():.2f}{spread} %")
-        lines.append([f"{model}: {changes.replace(f'models.{model}.', '') or 'as in params.yaml'}", *cells])
-    header = ("what", "seeds", "epochs", "validation accuracy", "without views", "test accuracy")
+        lines.append([f"{model}: {changes.replace(f'models.{model}.', '') or 'nothing changed'}", *cells])
+    header = ("what", "commit", "seeds", "epochs", "validation accuracy", "without views", "test accuracy")
     return aligned(header, lines)
 
 

@@ -82,4 +82,4 @@ def test_the_table_tells_mean_and_deviation_over_the_seeds(repository):
     table = tried(pd.DataFrame(experiments.rows_of("faster")))
     (line,) = table.splitlines()[2:]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells == ["cnn: learning_rate=0.01", "2", "3", "92.00 ± 2.83 %", "80.00 ± 0.00 %", "-"]
+    assert cells == ["cnn: learning_rate=0.01", repository[:7], "2", "3", "92.00 ± 2.83 %", "80.00 ± 0.00 %", "-"]
