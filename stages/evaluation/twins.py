@@ -3,9 +3,14 @@
 Pictures are uint8 (N, 28, 28, 1), light on black, those of all parts in one array.
 """
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
 
 from stages.training.augmentation import shift
 
@@ -94,14 +99,15 @@ def near_by_pixels(images: np.ndarray, others: np.ndarray, contrast: np.ndarray,
     ones = np.ones_like(bound)
     left = np.hstack([left, -halves[0], -ones, bound])  # (N, 35)
     right = np.hstack([right, ones, halves[1], bound]).T.copy()
-    found = []
-    for top in range(0, len(images), ROWS):
+
+    def near_to(top: int) -> np.ndarray:
         product = left[top : top + ROWS] @ right[:, top:]
         np.fill_diagonal(product, -np.inf)  # not itself
         rows = np.flatnonzero(product.max(axis=1) > 0)
         places, columns = np.nonzero(product[rows] > 0)
-        found.append(top + np.stack([rows[places], columns], axis=1))
-    pairs = np.concatenate(found)
+        return top + np.stack([rows[places], columns], axis=1)
+
+    pairs = of_all_rows(near_to, len(images))
     return pairs[pairs[:, 0] < pairs[:, 1]]
 
 
@@ -114,16 +120,29 @@ def near_by_features(features: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     units = (features / np.maximum(lengths, 1e-9)).astype(np.float32)
     turned = units.T.copy()
-    found = []
-    for top in range(0, len(units), ROWS):
+
+    def nearest_to(top: int) -> np.ndarray:
         similarity = units[top : top + ROWS] @ turned  # (ROWS, N)
         rows = np.arange(len(similarity))
         similarity[rows, top + rows] = -np.inf  # not itself
+        found = [np.empty((0, 2), int)]
         for _ in range(min(NEIGHBOURS, len(units) - 1)):
             best = similarity.argmax(axis=1)
             similarity[rows, best] = -np.inf
             found.append(np.stack([top + rows, best], axis=1))
-    return np.sort(np.concatenate(found), axis=1)
+        return np.concatenate(found)
+
+    return np.sort(of_all_rows(nearest_to, len(units)), axis=1)
+
+
+def of_all_rows(pairs_of: Callable[[int], np.ndarray], count: int) -> np.ndarray:
+    """The pairs of every `ROWS` rows of a matrix of `count`, one after another: `pairs_of` gets the first of them.
+
+    Each processor takes rows of its own: less of the work is a product that would use them all than it is looking through
+    the product.
+    """
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as processors:
+        return np.concatenate(list(processors.map(pairs_of, range(0, count, ROWS))))
 
 
 def same_bytes(images: np.ndarray) -> np.ndarray:

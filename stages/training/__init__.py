@@ -1,9 +1,11 @@
 """What trains a model: layers, augmentation, optimizer and schedule, the fit, the saved file.
 
 Importing this package loads Keras and its backend, and throws away what TensorFlow writes at its start: notes on
-processor instructions and absent GPU drivers, which no log level silences. Where loading fails, they are shown.
+processor instructions and absent GPU drivers, which no log level silences. Where loading fails, they are shown. Python's
+garbage collector does not search what was loaded, which would cost each process a second, most of it at its end.
 """
 
+import gc
 import os
 import sys
 import tempfile
@@ -16,6 +18,8 @@ def load_quietly() -> None:
     # TensorFlow and Keras load these where they find them, for converters and wrappers that nothing here uses.
     unused = {"jax", "matplotlib", "sklearn"} - {os.environ["KERAS_BACKEND"], *sys.modules}
     sys.modules.update(dict.fromkeys(unused))  # None: an import of it fails, and they go on without
+    collects = gc.isenabled()
+    gc.disable()
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as aside:
@@ -35,6 +39,9 @@ def load_quietly() -> None:
                 del sys.modules[name]
             os.dup2(kept, 2)
             os.close(kept)
+            gc.freeze()
+            if collects:
+                gc.enable()
 
 
 load_quietly()
