@@ -11,7 +11,7 @@ from stages import audit, drawn, folds, models, runs
 from stages.errors import InputError
 from stages.evaluation.features import features_and_probabilities
 from stages.evaluation.suspects import suspects
-from stages.evaluation.twins import centred, contrasts, distances, same_bytes, twins
+from stages.evaluation.twins import centred, contrasts, distances, near_by_features, same_bytes, twins
 from stages.figures import audit as draw
 from stages.figures.style import save
 from stages.parameters import read_parameters
@@ -104,6 +104,19 @@ def test_features_find_what_the_alignment_spoils():
     features[30] = features[3]
     row = found(np.concatenate([images, copy]), features).iloc[0]
     assert (row["first"], row["second"], row["found_in"]) == (3, 30, "features")
+
+
+def test_twins_and_neighbours_are_found_however_far_apart_they_stand():
+    count = 1100  # more than two blocks of rows
+    images = articles(count)
+    images[-10:] = moved(images[:10], 1, 2)
+    assert found(images)[["first", "second"]].to_numpy().tolist() == [[i, count - 10 + i] for i in range(10)]
+    features = no_features(images)
+    units = features / np.linalg.norm(features, axis=1, keepdims=True)
+    similarity = units @ units.T
+    np.fill_diagonal(similarity, -np.inf)
+    expected = {tuple(sorted((i, j))) for i, row in enumerate(similarity) for j in np.argsort(-row)[:3]}
+    assert set(map(tuple, near_by_features(features))) == expected
 
 
 def test_two_or_three_pictures_are_enough():
