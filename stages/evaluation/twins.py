@@ -19,7 +19,8 @@ COMPONENTS = 32  # principal components in which pairs are searched
 SAMPLE = 10000  # pictures, at most, that they are fitted to
 NEIGHBOURS = 3  # of each picture, by features
 MOVES = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]  # pixels, tried after the alignment
-ROWS = 512  # of a matrix of all pairs, computed at a time
+ROWS = 512  # of a matrix of all pairs, computed at a time by one processor
+PROCESSORS = 4  # at most, since each holds its rows in memory
 REACH = 4  # they are tried on pairs that without them are at most so many times too far apart
 
 
@@ -141,7 +142,7 @@ def of_all_rows(pairs_of: Callable[[int], np.ndarray], count: int) -> np.ndarray
     Each processor takes rows of its own: less of the work is a product that would use them all than it is looking through
     the product.
     """
-    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as processors:
+    with threadpool_limits(1), ThreadPoolExecutor(min(PROCESSORS, os.cpu_count() or 1)) as processors:
         return np.concatenate(list(processors.map(pairs_of, range(0, count, ROWS))))
 
 

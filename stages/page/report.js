@@ -86,15 +86,15 @@ function drawCurves(kind) {
     cursor.setAttribute("x1", x(at));
     cursor.setAttribute("x2", x(at));
     const write = (value) => (percent ? `${(100 * value).toFixed(2)} %` : value.toFixed(4));
-    const values = [make("span", {}, `Epoch ${at}:`), ...data.curves.map((run) => {
+    const readings = [make("span", {}, `Epoch ${at}:`), ...data.curves.map((run) => {
       const swatch = make("i"), end = run.epoch.length, i = Math.min(at, end) - 1;
       swatch.style.background = run.colour;
       const name = end < at ? `${run.model}, ended with ${end}:` : run.model;
       return make("span", {}, swatch, `${name} ${write(run[`val_${kind}`][i])} (training ${write(run[kind][i])});`);
     })];
-    $("curve-values").replaceChildren(...values);
+    $("curve-values").replaceChildren(...readings);
     svg.setAttribute("aria-valuenow", at);
-    svg.setAttribute("aria-valuetext", values.map((value) => value.textContent).join(" "));
+    svg.setAttribute("aria-valuetext", readings.map((reading) => reading.textContent).join(" "));
   };
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();

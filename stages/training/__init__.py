@@ -2,7 +2,7 @@
 
 Importing this package loads Keras and its backend, and throws away what TensorFlow writes at its start: notes on
 processor instructions and absent GPU drivers, which no log level silences. Where loading fails, they are shown. Python's
-garbage collector does not search what was loaded, which would cost each process a second, most of it at its end.
+garbage collector does not search what was loaded, which would hold up every process, most of all at its end.
 """
 
 import gc
