@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from stages.dataset import load_split, load_summary, notice
 from stages.errors import InputError, front_door
@@ -89,13 +90,13 @@ def main() -> None:
     if not path.exists():
         raise InputError(f"{path} is missing. Type `dvc repro train@{run}`.")
 
-    from stages.evaluation.inference import predict  # after the checks: it loads TensorFlow, which takes seconds
+    from stages.evaluation.inference import in_batches  # after the checks: it loads TensorFlow, which takes seconds
     from stages.training.saving import load_model
 
     model = load_model(path)
 
     def classify(pictures: np.ndarray) -> np.ndarray:
-        return predict(model, pictures, "plain").probabilities
+        return softmax(in_batches(model, pictures)[0].astype(np.float64), axis=1)
 
     chosen = np.random.default_rng(parameters.seed).permutation(len(images))[: parameters.pictures]
     corrupted = robustness(classify, images[chosen], labels[chosen], parameters.seed, confidence)
