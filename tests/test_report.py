@@ -37,11 +37,13 @@ notes.diagonal = [words("left-words"), tiles("left-pictures")];
 set("right-model", models[1]);
 notes.side = [document.querySelectorAll("#right [data-cell]").length, words("right-words")];
 notes.matrix = [...cells].map((cell) => Number(cell.textContent) || 0);
+const stops = () => [...cells].filter((cell) => cell.tabIndex === 0).map((cell) => cell.dataset.cell);
 const first = document.querySelector("#left [data-cell='0,0']");
+notes.stops = [stops()];
 first.focus();
 first.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight", bubbles: true}));
 notes.focus = document.activeElement.dataset.cell;
-notes.stops = [...cells].filter((cell) => cell.tabIndex === 0).map((cell) => cell.dataset.cell);
+notes.stops.push(stops());
 set("gallery-model", models[models.length - 1]);
 notes.gallery = words("gallery-words");
 set("gallery-class", "6");
@@ -123,7 +125,7 @@ def test_every_control_works_without_an_error_or_a_request(finished, tmp_path):
     assert "called" in notes["first"]
     assert notes["side"][1]
     assert notes["focus"] == "0,1"
-    assert notes["stops"] == ["0,1"]  # a hundred cells, but one stop of the tab key
+    assert notes["stops"] == [["0,0"], ["0,1"]]  # a hundred cells, but one stop of the tab key
     assert len({notes["gallery"], notes["of_class"], notes["sure"]}) == 3
     assert notes["more"][1] >= notes["more"][0] > 0
     assert notes["curve"][0] == "loss"
