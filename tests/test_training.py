@@ -176,7 +176,8 @@ def test_the_average_of_the_weights_is_what_is_validated_stopped_on_and_kept(dra
         assert loss == pytest.approx(trained.history["val_loss"][best], abs=1e-4)
     without = fit("cnn", drawn_pictures, epochs=4, ema=0.0, patience=None, **still)
     np.testing.assert_allclose(without.history["loss"], trained.history["loss"], rtol=1e-4)  # trained the same
-    assert (np.abs(without.history["val_loss"] - trained.history["val_loss"]) > 1e-3).all()
+    behind = trained.history["val_loss"] - without.history["val_loss"]
+    assert (behind[:2] > 0.01).all()  # later the two may cross
 
 
 def test_dropout_is_a_function_of_seed_and_epoch():
