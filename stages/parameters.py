@@ -23,6 +23,7 @@ def number(kind: type, expected: str, **bounds: float) -> Any:
 Seed = number(int, "a whole number from 0 to 4294967295", ge=0, lt=2**32)
 Fraction = number(float, "a number from 0 up to, but not including, 1", ge=0, lt=1)
 Address = Annotated[str, Field(pattern="^https?://", description="an address that begins with http:// or https://")]
+EpochCount = number(int, "a whole number of epochs from 1 to 10000", ge=1, le=10000)
 Width = number(int, "a whole number from 1 to 4096", ge=1, le=4096)
 
 
@@ -66,7 +67,7 @@ class Statistics(Section):
 
 class Audit(Section):
     model: str
-    epochs: number(int, "a whole number of epochs from 1 to 10000", ge=1, le=10000)
+    epochs: EpochCount
     folds: number(int, "a whole number from 2 to 20", ge=2, le=20)
     near: number(float, "a number from 0 to 1", ge=0, le=1)
     seed: Seed
@@ -85,7 +86,7 @@ class Report(Section):
 class ModelParameters(Section):
     """The keys that every model's block has: how it is trained and how it predicts."""
 
-    epochs: number(int, "a whole number of epochs from 1 to 10000", ge=1, le=10000)
+    epochs: EpochCount
     patience: Annotated[
         int | None, Field(ge=1, description="a whole number of epochs of at least 1, or null to never stop early")
     ]
@@ -100,6 +101,8 @@ class ModelParameters(Section):
     bias_factor: number(float, "a number from 1 to 1000", ge=1, le=1000)
     weight_decay: number(float, "a number from 0 to 1", ge=0, le=1)
     label_smoothing: Fraction
+    teachers: Annotated[list[EpochCount], Field(max_length=20, description="a list of up to 20 numbers of epochs")]
+    taught: number(float, "a number from 0 to 1", ge=0, le=1)
     ema: Fraction
     epoch_size: number(float, "a number above 0, at most 1", gt=0, le=1)
     hardest: number(float, "a number from 0 to 1", ge=0, le=1)

@@ -15,7 +15,7 @@ LABELS = (np.arange(100) % 10).astype(np.uint8)
 
 def epochs(seed: int = 0, **changes: object) -> Epochs:
     plain = {"batch_size": 16, "epoch_size": 1, "hardest": 0, "shift": 0, "flip": False, "erase": 0}
-    return Epochs(IMAGES, LABELS, SimpleNamespace(**plain | changes), seed)
+    return Epochs(IMAGES, np.eye(10, dtype=np.float32)[LABELS], SimpleNamespace(**plain | changes), seed)
 
 
 def test_batches_pair_pictures_with_their_labels():

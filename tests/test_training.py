@@ -12,7 +12,7 @@ from stages.errors import InputError
 from stages.evaluation.inference import in_batches, predict, views_of
 from stages.evaluation.scores import scores
 from stages.parameters import read_parameters
-from stages.training.fit import SeedDropout, train
+from stages.training.fit import SeedDropout, said_by_teachers, train
 from stages.training.optimizers import SGD, Muon, WarmupThenDecay, orthogonalised
 from stages.training.saving import load_model, multiply_adds, save_model
 from tests.conftest import ROOT
@@ -49,6 +49,36 @@ def test_every_model_learns_and_gives_logits_of_ten_classes(name, drawn_pictures
 def test_another_seed_gives_other_weights(drawn_pictures):
     first, second = (fit("logistic", drawn_pictures, seed=seed).model.get_weights()[0] for seed in (0, 1))
     assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("taught", [0.2, 0.8])
+def test_a_taught_network_learns_what_its_teachers_say_beside_the_labels(taught, drawn_pictures, monkeypatch):
+    labels = drawn_pictures[1]
+    other = (labels + 1) % 10
+    monkeypatch.setattr(
+        "stages.training.fit.said_by_teachers", lambda *_, **__: np.eye(10, dtype=np.float32)[other[200:]]
+    )
+    trained = fit("mlp", drawn_pictures, epochs=8, teachers=[1], taught=taught)
+    answers = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain").probabilities.argmax(axis=1)
+    assert (answers == (labels if taught < 0.5 else other)[:200]).mean() > 0.7
+    assert list(trained.seconds["epoch"]) == list(range(9))  # what teachers take counts, as epoch 0
+    assert list(trained.history["epoch"]) == list(range(1, 9))
+
+
+def test_what_teachers_say_is_the_mean_of_networks_with_seeds_of_their_own(drawn_pictures):
+    images, labels = drawn_pictures[0][..., None], drawn_pictures[1]
+    data = images[200:], labels[200:], images[:200], labels[:200]
+    first, again, both, longer = (
+        said_by_teachers(models.load("mlp"), block("mlp", teachers=teachers, taught=0.5), 0, *data, devices=1)
+        for teachers in ([2], [2], [2, 2], [8])
+    )
+    np.testing.assert_array_equal(first, again)
+    second = 2 * both - first
+    np.testing.assert_allclose(second.sum(axis=1), 1, atol=1e-5)
+    assert second.min() > -1e-6
+    assert np.abs(second - first).max() > 0.05
+    shown = np.arange(800), labels[200:]
+    assert first[shown].mean() + 0.1 < longer[shown].mean()  # each is trained for its own number of epochs
 
 
 def test_early_stopping_goes_back_to_the_best_epoch(drawn_pictures):

@@ -21,7 +21,7 @@ class Epochs(keras.utils.PyDataset):
 
     Args:
         images: uint8 (N, H, W, C).
-        labels: uint8 (N,), 0-9.
+        targets: float32 (N, 10), rows sum to 1: the labels, one-hot, or what teachers make of them.
         parameters: Of these, batch_size, epoch_size, hardest, shift, flip and erase.
         seed: Of order and changes.
 
@@ -30,15 +30,14 @@ class Epochs(keras.utils.PyDataset):
         order: The indices of the pictures of this epoch, as they are shown.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, parameters: ModelParameters, seed: int):
+    def __init__(self, images: np.ndarray, targets: np.ndarray, parameters: ModelParameters, seed: int):
         super().__init__()
-        self.images, self.parameters, self.seed = images, parameters, seed
+        self.images, self.targets, self.parameters, self.seed = images, targets, parameters, seed
         if not len(self):
             raise InputError(
                 f"batch_size is {parameters.batch_size}, but an epoch shows only "
                 f"{int(len(images) * parameters.epoch_size)} training images: set a smaller batch_size in params.yaml."
             )
-        self.one_hot = np.eye(10, dtype=np.float32)[labels]
         self.losses = np.full(len(images), np.inf, np.float32)
         self.begin(0)
 
@@ -61,9 +60,9 @@ class Epochs(keras.utils.PyDataset):
         return int(len(self.images) * self.parameters.epoch_size) // self.parameters.batch_size
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures, uint8 (batch_size, H, W, C), and labels, one-hot float32 (batch_size, 10)."""
+        """Pictures, uint8 (batch_size, H, W, C), and targets, float32 (batch_size, 10)."""
         batch = slice(index * self.parameters.batch_size, (index + 1) * self.parameters.batch_size)
-        return self.shown[batch], self.one_hot[self.order[batch]]
+        return self.shown[batch], self.targets[self.order[batch]]
 
 
 def for_tensorflow(data: keras.utils.PyDataset):

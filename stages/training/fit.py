@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stages.errors import InputError
+from stages.evaluation.inference import predict
 from stages.parameters import ModelParameters
 from stages.training.devices import several_devices, use_bfloat16
 from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, Validation, for_tensorflow
@@ -24,7 +25,8 @@ class Trained:
         model: With `patience`, the weights of the epoch of the lowest validation loss; without, of the last epoch.
         history: A row an epoch: epoch (from 1), accuracy and loss on the training pictures as they were shown (changed,
             under dropout), val_accuracy and val_loss. Losses are the mean negative log-likelihood, nats.
-        seconds: A row an epoch: epoch, seconds that it took, validation included.
+        seconds: A row an epoch: epoch, seconds that it took, validation included. Epoch 0, where there are teachers: all
+            of theirs.
         training_seconds: The seconds of each epoch without validation.
         ends: When each epoch ended, seconds since 1970.
     """
@@ -66,9 +68,17 @@ def train(
     for name, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
         if count % devices:
             raise InputError(f"{name} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
+    started = time.perf_counter()
+    targets, smoothing = np.eye(10, dtype=np.float32)[train_labels], parameters.label_smoothing
+    if parameters.teachers:
+        parts = train_images, train_labels, val_images, val_labels
+        said = said_by_teachers(architecture, parameters, seed, *parts, devices=devices)
+        targets = (1 - parameters.taught) * targets + parameters.taught * said
+        smoothing *= 1 - parameters.taught  # what the teachers say is smooth already
+    teaching = time.perf_counter() - started
     make_deterministic(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
-    data = Epochs(train_images, train_labels, parameters, seed)
+    data = Epochs(train_images, targets, parameters, seed)
     batches, validation = data, (val_images, np.eye(10, dtype=np.float32)[val_labels])
     # Not on several devices: there a validation that came in batches was now and then wrong, the weights being the same.
     if keras.backend.backend() == "tensorflow" and devices == 1:
@@ -89,7 +99,7 @@ def train(
         trainer = RemembersLosses(model, data) if selects else model
         trainer.compile(
             optimizer=optimizer(parameters, len(data) * parameters.epochs),
-            loss=cross_entropy(from_logits=True, label_smoothing=parameters.label_smoothing),
+            loss=cross_entropy(from_logits=True, label_smoothing=smoothing),
             metrics=[
                 keras.metrics.CategoricalAccuracy(name="accuracy"),
                 keras.metrics.CategoricalCrossentropy(name="nll", from_logits=True),
@@ -111,14 +121,41 @@ def train(
         model = architecture.build(parameters, train_images)
         model.set_weights(weights)
     epochs = range(1, len(history["loss"]) + 1)
+    seconds = pd.DataFrame({"epoch": epochs, "seconds": clock.seconds})
+    if parameters.teachers:
+        seconds = pd.concat([pd.DataFrame({"epoch": [0], "seconds": [round(teaching, 3)]}), seconds], ignore_index=True)
     columns = {"accuracy": "accuracy", "loss": "nll", "val_accuracy": "val_accuracy", "val_loss": "val_nll"}
     return Trained(
         model,
         pd.DataFrame({"epoch": epochs} | {column: history[key] for column, key in columns.items()}),
-        pd.DataFrame({"epoch": epochs, "seconds": clock.seconds}),
+        seconds,
         clock.training_seconds,
         clock.ends,
     )
+
+
+def said_by_teachers(
+    architecture: ModuleType,
+    parameters: ModelParameters,
+    seed: int,
+    *data: np.ndarray,
+    devices: int,
+) -> np.ndarray:
+    """The mean probabilities that networks of the same block, trained first, give the training pictures: float32 (N, 10).
+
+    A network that learns them beside the labels sees which pictures are doubtful, and what they might be instead. Source:
+    Hinton et al., "Distilling the Knowledge in a Neural Network" (2015); with teachers of the student's own size,
+    Furlanello et al., "Born-Again Neural Networks" (2018). The arguments are those of `train`; `data` are its four arrays.
+    """
+    said = []
+    for number, epochs in enumerate(parameters.teachers):
+        own_seed = int(np.random.SeedSequence(seed, spawn_key=(2, number)).generate_state(1)[0])
+        block = parameters.model_copy(update={"teachers": [], "epochs": epochs})
+        print(f"teacher {number + 1} of {len(parameters.teachers)}", flush=True)
+        teacher = train(architecture, block, own_seed, *data, devices=devices).model
+        said.append(predict(teacher, data[0], parameters.views).probabilities)
+        keras.utils.clear_session()  # the names of layers start anew
+    return np.mean(said, axis=0, dtype=np.float32)
 
 
 def make_deterministic(seed: int) -> None:
