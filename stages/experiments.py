@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from stages.errors import InputError, front_door
 from stages.files import write_csv
-from stages.runs import METRICS, run_name
+from stages.runs import METRICS, TIMING, run_name
 
 TABLE = Path("reports/experiments.csv")
 
@@ -63,8 +63,14 @@ def metrics(commit: str, split: str, run: str) -> dict:
     return json.loads(git("show", f"{commit}:{METRICS}/{split}/{run}.json"))
 
 
+def training_seconds(commit: str, run: str) -> float:
+    """The wall time of a run's epochs, validation and teachers included, as it lies in a commit."""
+    return round(pd.read_csv(io.StringIO(git("show", f"{commit}:{TIMING}/train/{run}.csv")))["seconds"].sum(), 1)
+
+
 def rows_of(name: str) -> list[dict]:
-    """A row a run of the experiment: experiment, base, changes, run, epochs, parameters, val_accuracy, ... test_accuracy.
+    """A row a run of the experiment: experiment, base, changes, run, epochs, parameters, val_accuracy, ... test_accuracy,
+    test_accuracy_plain, training_seconds.
 
     `base` is the commit that it started from; `_plain` are accuracies without other views. Test columns are empty where
     the experiment evaluated nothing on test. Raises `InputError` where there is no such experiment.
@@ -89,7 +95,7 @@ def rows_of(name: str) -> list[dict]:
         if model in evaluated:
             test = metrics(commit, "test", run)
             row |= {"test_accuracy": test["accuracy"], "test_accuracy_plain": test["accuracy_plain"]}
-        rows.append(row)
+        rows.append(row | {"training_seconds": training_seconds(commit, run)})
     if not rows:
         raise InputError(f"experiment {name} changed no metrics in {METRICS}/val.")
     return rows

@@ -104,7 +104,7 @@ def speed(benchmark: dict) -> str:
 
 def tried(runs: pd.DataFrame) -> str:
     """A row an experiment and model: the commit that it started from, what was changed of that commit's `params.yaml`, and
-    the mean accuracies over its seeds, with their deviation.
+    the mean accuracies over its seeds, with their deviation, and the mean wall time of training.
     """
     runs = runs.assign(model=runs["run"].str.rpartition("-")[0])
     lines = []
@@ -115,8 +115,18 @@ def tried(runs: pd.DataFrame) -> str:
             values = 100 * rows[column]
             spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
             cells.append("-" if values.isna().any() else f"{values.mean():.2f}{spread} %")
+        cells.append(f"{rows['training_seconds'].mean():.0f}")
         lines.append([f"{model}: {changes.replace(f'models.{model}.', '') or 'nothing changed'}", *cells])
-    header = ("what", "commit", "seeds", "epochs", "validation accuracy", "without views", "test accuracy")
+    header = (
+        "what",
+        "commit",
+        "seeds",
+        "epochs",
+        "validation accuracy",
+        "without views",
+        "test accuracy",
+        "training, s",
+    )
     return aligned(header, lines)
 
 

@@ -26,6 +26,10 @@ def committed(folder, rate: float, seeds: list[int], val: dict[str, float], test
             path = folder / "reports" / "metrics" / split / f"{run}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(METRICS | {"accuracy": accuracy}))
+    timing = folder / "reports" / "timing" / "train"
+    timing.mkdir(parents=True, exist_ok=True)
+    for number, run in enumerate(val):
+        (timing / f"{run}.csv").write_text(f"epoch,seconds\n1,20.5\n2,{10 * number}\n")
     git("add", "--all")
     git("commit", "--message", "a state")
     return git("rev-parse", "HEAD")
@@ -49,6 +53,7 @@ def test_a_row_for_every_run_of_the_models_that_were_trained(repository):
     assert {row["base"] for row in rows} == {repository[:7]}
     assert {row["changes"] for row in rows} == {"models.cnn.learning_rate=0.01"}
     assert [row["val_accuracy"] for row in rows] == [0.9, 0.94]
+    assert [row["training_seconds"] for row in rows] == [20.5, 30.5]
     assert [row["test_accuracy"] for row in rows] == [None, None]  # those of the base are not its own
 
 
@@ -82,4 +87,5 @@ def test_the_table_tells_mean_and_deviation_over_the_seeds(repository):
     table = tried(pd.DataFrame(experiments.rows_of("faster")))
     (line,) = table.splitlines()[2:]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells == ["cnn: learning_rate=0.01", repository[:7], "2", "3", "92.00 ± 2.83 %", "80.00 ± 0.00 %", "-"]
+    accuracies = ["92.00 ± 2.83 %", "80.00 ± 0.00 %", "-"]
+    assert cells == ["cnn: learning_rate=0.01", repository[:7], "2", "3", *accuracies, "26"]
