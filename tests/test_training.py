@@ -65,6 +65,17 @@ def test_a_taught_network_learns_what_its_teachers_say_beside_the_labels(taught,
     assert list(trained.history["epoch"]) == list(range(1, 9))
 
 
+def test_what_teachers_say_is_not_smoothed_again(drawn_pictures, monkeypatch):
+    said = np.eye(10, dtype=np.float32)[drawn_pictures[1][200:]]
+    monkeypatch.setattr("stages.training.fit.said_by_teachers", lambda *_, **__: said)
+    sharp, smooth, labels_too = (
+        fit("mlp", drawn_pictures, teachers=[1], taught=taught, label_smoothing=share).model.get_weights()[0]
+        for taught, share in ((1.0, 0.0), (1.0, 0.5), (0.5, 0.5))
+    )
+    np.testing.assert_array_equal(sharp, smooth)
+    assert not np.array_equal(sharp, labels_too)
+
+
 def test_what_teachers_say_is_the_mean_of_networks_with_seeds_of_their_own(drawn_pictures):
     images, labels = drawn_pictures[0][..., None], drawn_pictures[1]
     data = images[200:], labels[200:], images[:200], labels[:200]
