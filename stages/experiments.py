@@ -1,13 +1,12 @@
 """Keep what experiments gave: `python -m stages.experiments NAME ...` writes their rows into `reports/experiments.csv`.
 
-NAMEs are those of `dvc exp run --name NAME`. A row is a run (a model trained with a seed) of a model that the experiment
-trained otherwise, or with more seeds, than the commit that it started from. Experiments lie in git's `refs/exps`, which a
-clone does not get; the table is committed. No stage of the graph.
+NAMEs are those of `dvc exp run --name NAME`. A row is a run (a model trained with a seed) that the experiment trained.
+Where it changed no parameter but the seeds, the runs of these models that were there already count, too. Experiments lie in
+git's `refs/exps`, which a clone does not get; the table is committed. No stage of the graph.
 """
 
 import argparse
 import io
-import itertools
 import json
 import subprocess
 from collections.abc import Iterator
@@ -52,10 +51,26 @@ def changes(base: str, commit: str) -> str:
     return ", ".join(f"{key}={value}" for key, value in after.items() if before.get(key) != value and key != "seeds")
 
 
-def changed_models(base: str, commit: str, split: str) -> list[str]:
-    """The models of which at least one run has other metrics in `commit` than in `base`, or has none there; sorted."""
-    paths = git("diff", "--name-only", "--diff-filter=AM", base, commit, "--", f"{METRICS}/{split}").splitlines()
-    return sorted({Path(path).stem.rpartition("-")[0] for path in paths})
+def made(base: str, commit: str, split: str, stage: str) -> set[str]:
+    """The runs whose metrics on `split`, or wall times of `stage`, are others in `commit` than in `base`, or new.
+
+    A run that was made again tells other wall times, even where its metrics came out the same.
+    """
+    folders = [f"{METRICS}/{split}", f"{TIMING}/{stage}"]
+    paths = git("diff", "--name-only", "--diff-filter=AM", base, commit, "--", *folders).splitlines()
+    return {Path(path).stem for path in paths}
+
+
+def model_of(run: str) -> str:
+    """The model of a run: `cnn` of `cnn-0`."""
+    return run.rpartition("-")[0]
+
+
+def with_metrics(commit: str, split: str) -> list[str]:
+    """The runs that have metrics on `split` in a commit, by model, then by seed."""
+    names = git("ls-tree", "--name-only", f"{commit}:{METRICS}/{split}").splitlines()
+    runs = [Path(name).stem for name in names]
+    return sorted(runs, key=lambda run: (model_of(run), int(run.rpartition("-")[2])))
 
 
 def metrics(commit: str, split: str, run: str) -> dict:
@@ -81,29 +96,33 @@ def rows_of(name: str) -> list[dict]:
     if not commits:
         raise InputError(f"there is no experiment {name}. `dvc exp list --all-commits` lists all.")
     commit, base = commits[-1].split()[:2]
-    trained, evaluated = changed_models(base, commit, "val"), changed_models(base, commit, "test")
     told = changes(base, commit)
-    seeds = parameters_of(commit)["seeds"]
+    trained, evaluated = made(base, commit, "val", "train"), made(base, commit, "test", "evaluate")
+    if not told:  # what the base has of these models is of the same parameters
+        also = {run_name(model_of(run), seed) for run in trained for seed in parameters_of(commit)["seeds"]}
+        trained, evaluated = trained | also, evaluated | (also if evaluated else set())
+    tested = with_metrics(commit, "test") if evaluated else []
     rows = []
-    for model, seed in itertools.product(trained, seeds):
-        run = run_name(model, seed)
+    for run in with_metrics(commit, "val"):
+        if run not in trained:
+            continue
         row: dict[str, Any] = {"experiment": name, "base": base[:7], "changes": told, "run": run}
         validation = metrics(commit, "val", run)
         row |= {key: validation[key] for key in ("epochs", "parameters")}
         row |= {"val_accuracy": validation["accuracy"], "val_accuracy_plain": validation["accuracy_plain"]}
         row |= {"test_accuracy": None, "test_accuracy_plain": None}
-        if model in evaluated:
+        if run in evaluated and run in tested:
             test = metrics(commit, "test", run)
             row |= {"test_accuracy": test["accuracy"], "test_accuracy_plain": test["accuracy_plain"]}
         rows.append(row | {"training_seconds": training_seconds(commit, run)})
     if not rows:
-        raise InputError(f"experiment {name} changed no metrics in {METRICS}/val.")
+        raise InputError(f"experiment {name} trained nothing: it changed no file in {METRICS}/val or {TIMING}/train.")
     return rows
 
 
 def keep(names: list[str]) -> None:
     """Write the rows of these experiments into the table, in place of those that they have there already."""
-    found = [row for name in names for row in rows_of(name)]
+    found = [row for name in dict.fromkeys(names) for row in rows_of(name)]
     if TABLE.exists():
         kept = pd.read_csv(TABLE, dtype={"base": str})
         found = [*kept[~kept["experiment"].isin(names)].to_dict("records"), *found]

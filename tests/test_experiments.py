@@ -19,7 +19,7 @@ def git(*arguments: str) -> str:
 
 
 def committed(folder, rate: float, seeds: list[int], val: dict[str, float], test: dict[str, float]) -> str:
-    """A commit with these parameters, and these accuracies of runs; returns its hash."""
+    """A commit with these parameters and accuracies, whose runs took 20.5 s and 10 more a seed; returns its hash."""
     (folder / "params.yaml").write_text(f"seeds: {seeds}\nmodels:\n  cnn:\n    learning_rate: {rate}\n")
     for split, accuracies in (("val", val), ("test", test)):
         for run, accuracy in accuracies.items():
@@ -28,8 +28,8 @@ def committed(folder, rate: float, seeds: list[int], val: dict[str, float], test
             path.write_text(json.dumps(METRICS | {"accuracy": accuracy}))
     timing = folder / "reports" / "timing" / "train"
     timing.mkdir(parents=True, exist_ok=True)
-    for number, run in enumerate(val):
-        (timing / f"{run}.csv").write_text(f"epoch,seconds\n1,20.5\n2,{10 * number}\n")
+    for run in val:
+        (timing / f"{run}.csv").write_text(f"epoch,seconds\n1,20.5\n2,{10 * int(run[-1])}\n")
     git("add", "--all")
     git("commit", "--message", "a state")
     return git("rev-parse", "HEAD")
@@ -37,44 +37,65 @@ def committed(folder, rate: float, seeds: list[int], val: dict[str, float], test
 
 @pytest.fixture
 def repository(monkeypatch, tmp_path):
-    """A base commit, and an experiment `faster` on it that added cnn-1, whose cnn-0 came out the same, without mlp-0."""
+    """A base commit, and an experiment `seeds` on it, which added cnn-1 alone."""
     monkeypatch.chdir(tmp_path)
     git("init", "--quiet")
     base = committed(tmp_path, 0.003, [0], {"cnn-0": 0.9, "mlp-0": 0.85}, {"cnn-0": 0.89})
-    commit = committed(tmp_path, 0.01, [0, 1], {"cnn-0": 0.9, "cnn-1": 0.94}, {})
-    git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/faster", commit)
-    git("reset", "--hard", "--quiet", base)
+    commit = committed(tmp_path, 0.003, [0, 1], {"cnn-1": 0.94}, {})
+    name(base, commit, "seeds")
     return base
 
 
-def test_a_row_for_every_run_of_the_models_that_were_trained(repository):
-    rows = experiments.rows_of("faster")
-    assert [row["run"] for row in rows] == ["cnn-0", "cnn-1"]
-    assert {row["base"] for row in rows} == {repository[:7]}
-    assert {row["changes"] for row in rows} == {"models.cnn.learning_rate=0.01"}
-    assert [row["val_accuracy"] for row in rows] == [0.9, 0.94]
-    assert [row["training_seconds"] for row in rows] == [20.5, 30.5]
-    assert [row["test_accuracy"] for row in rows] == [None, None]  # those of the base are not its own
+def name(base: str, commit: str, experiment: str) -> None:
+    """Make `commit` an experiment as DVC does, and go back to where it started from."""
+    git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/{experiment}", commit)
+    git("reset", "--hard", "--quiet", base)
+
+
+def told(experiment: str, *keys: str) -> list[tuple]:
+    return [tuple(row[key] for key in ("run", *keys)) for row in experiments.rows_of(experiment)]
+
+
+def test_more_seeds_of_the_same_parameters_count_with_those_that_were_there(repository):
+    assert told("seeds", "base", "changes") == [("cnn-0", repository[:7], ""), ("cnn-1", repository[:7], "")]
+    assert told("seeds", "val_accuracy", "training_seconds") == [("cnn-0", 0.9, 20.5), ("cnn-1", 0.94, 30.5)]
+    assert told("seeds", "test_accuracy") == [("cnn-0", None), ("cnn-1", None)]  # it looked at no test set
 
 
 def test_test_accuracies_of_what_was_evaluated(repository, tmp_path):
-    accuracies = {"cnn-0": 0.9, "cnn-1": 0.93}
-    commit = committed(tmp_path, 0.003, [0, 1], accuracies, {"cnn-0": 0.89, "cnn-1": 0.91})
-    git("update-ref", f"refs/exps/{repository[:2]}/{repository[2:]}/seeds", commit)
-    rows = experiments.rows_of("seeds")
-    assert [(row["changes"], row["run"], row["test_accuracy"]) for row in rows] == [
-        ("", "cnn-0", 0.89),
-        ("", "cnn-1", 0.91),
-    ]
+    name(repository, committed(tmp_path, 0.003, [0, 1], {"cnn-1": 0.93}, {"cnn-1": 0.91}), "tested")
+    assert told("tested", "test_accuracy") == [("cnn-0", 0.89), ("cnn-1", 0.91)]
+
+
+def test_under_other_parameters_only_what_was_trained_and_evaluated_counts(repository, tmp_path):
+    base = committed(tmp_path, 0.003, [0, 1], {"cnn-1": 0.91}, {"cnn-1": 0.9})
+    name(base, committed(tmp_path, 0.01, [0, 1], {"cnn-1": 0.92}, {}), "faster")
+    assert told("faster", "changes", "val_accuracy") == [("cnn-1", "models.cnn.learning_rate=0.01", 0.92)]
+    assert told("faster", "test_accuracy") == [("cnn-1", None)]  # that of the base is not its own
+    timing = tmp_path / "reports/timing/train/cnn-0.csv"
+    timing.write_text("epoch,seconds\n1,7\n")  # trained again, to the same accuracy
+    name(base, committed(tmp_path, 0.02, [0, 1], {"cnn-1": 0.91}, {"cnn-1": 0.95}), "mixed")
+    assert told("mixed", "val_accuracy", "test_accuracy") == [("cnn-0", 0.9, None)]
+
+
+def test_a_seed_that_was_not_run_is_left_out(repository, tmp_path):
+    name(repository, committed(tmp_path, 0.003, [0, 1, 2], {"cnn-2": 0.93}, {}), "two")
+    assert told("two") == [("cnn-0",), ("cnn-2",)]
+
+
+def test_an_experiment_that_trained_nothing_is_a_sentence(repository, tmp_path):
+    name(repository, committed(tmp_path, 0.01, [0], {}, {}), "idle")
+    with pytest.raises(InputError, match="idle trained nothing"):
+        experiments.rows_of("idle")
 
 
 def test_rows_of_the_same_name_are_replaced_and_others_kept(repository, tmp_path):
     (tmp_path / "reports").mkdir(exist_ok=True)
-    old = pd.DataFrame({"experiment": ["faster", "older"], "base": ["0000000"] * 2, "run": ["cnn-7", "mlp-0"]})
+    old = pd.DataFrame({"experiment": ["seeds", "older"], "base": ["0000000"] * 2, "run": ["cnn-7", "mlp-0"]})
     old.to_csv(experiments.TABLE, index=False)
-    experiments.keep(["faster"])
+    experiments.keep(["seeds", "seeds"])
     written = pd.read_csv(experiments.TABLE, dtype={"base": str})
-    assert written["experiment"].tolist() == ["older", "faster", "faster"]
+    assert written["experiment"].tolist() == ["older", "seeds", "seeds"]
     assert written["base"].tolist() == ["0000000", repository[:7], repository[:7]]
 
 
@@ -84,8 +105,8 @@ def test_an_experiment_that_is_not_there_is_a_sentence(repository):
 
 
 def test_the_table_tells_mean_and_deviation_over_the_seeds(repository):
-    table = tried(pd.DataFrame(experiments.rows_of("faster")))
+    table = tried(pd.DataFrame(experiments.rows_of("seeds")).assign(epochs=[3, 4]))
     (line,) = table.splitlines()[2:]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     accuracies = ["92.00 ± 2.83 %", "80.00 ± 0.00 %", "-"]
-    assert cells == ["cnn: learning_rate=0.01", repository[:7], "2", "3", *accuracies, "26"]
+    assert cells == ["cnn: nothing changed", repository[:7], "2", "3.5", *accuracies, "26"]
