@@ -104,13 +104,12 @@ def speed(benchmark: dict) -> str:
 
 def tried(runs: pd.DataFrame) -> str:
     """A row an experiment and model: the commit that it started from, what was changed of that commit's `params.yaml`, and
-    the mean accuracies over its seeds, with their deviation, and the mean wall time of training.
+    the means over its seeds of the epochs, of the accuracies, with their deviation, and of the wall time of training.
     """
     runs = runs.assign(model=runs["run"].str.rpartition("-")[0])
     lines = []
-    alike = ["model", "experiment", "base", "changes", "epochs"]
-    for (model, _, base, changes, epochs), rows in runs.groupby(alike, sort=False):
-        cells = [base, str(len(rows)), str(epochs)]
+    for (model, _, base, changes), rows in runs.groupby(["model", "experiment", "base", "changes"], sort=False):
+        cells = [base, str(len(rows)), f"{rows['epochs'].mean():.4g}"]
         for column in ("val_accuracy", "val_accuracy_plain", "test_accuracy"):
             values = 100 * rows[column]
             spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
@@ -141,7 +140,10 @@ def with_table(readme: str, name: str, table: str) -> str:
 
 
 def updated(readme: str) -> str:
-    """The README's text with the tables of what lies in `reports/`."""
+    """The README's text with the tables of what lies in `reports/`. Raises `InputError` where one of them is missing."""
+    for path, maker in ((BENCHMARK, "make bench"), (EXPERIMENTS, "python -m stages.experiments NAME")):
+        if not path.exists():
+            raise InputError(f"{path} is missing. `git checkout {path}` brings it back, `{maker}` makes it anew.")
     readme = with_table(with_table(readme, "results", current()), "speed", speed(read_json(BENCHMARK)))
     return with_table(
         readme, "experiments", tried(pd.read_csv(EXPERIMENTS, dtype={"base": str}).fillna({"changes": ""}))
@@ -152,11 +154,11 @@ def updated(readme: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print the table of all models, or write it into the README.")
     parser.add_argument(
-        "--readme", action="store_true", help="write it and the benchmark's between the marks in README.md"
+        "--readme", action="store_true", help="write it, the benchmark's and the experiments' into README.md"
     )
     if parser.parse_args().readme:
         write_text(README, updated(README.read_text(encoding="utf-8")))
-        print(f"{README}: the tables are those of {SUMMARY} and {BENCHMARK}")
+        print(f"{README}: the tables are those of {SUMMARY}, {BENCHMARK} and {EXPERIMENTS}")
     else:
         print(f"\n{current()}\n\nThe report: {REPORT.resolve()}")
 

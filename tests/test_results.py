@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+
+from stages import table
+from stages.errors import InputError
 from stages.table import updated
 from tests.conftest import ROOT
 
@@ -19,6 +23,15 @@ def test_the_readme_shows_their_tables(monkeypatch):
     monkeypatch.chdir(ROOT)
     readme = (ROOT / "README.md").read_text()
     assert updated(readme) == readme
+
+
+def test_a_table_whose_file_is_gone_names_what_makes_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    for name, maker in (("BENCHMARK", "`make bench`"), ("EXPERIMENTS", "`python -m stages.experiments NAME`")):
+        with monkeypatch.context() as without:
+            without.setattr(table, name, tmp_path / "gone")
+            with pytest.raises(InputError, match=f"gone is missing.*{maker}"):
+                updated((ROOT / "README.md").read_text())
 
 
 def test_the_selected_model_has_the_best_validation_accuracy():
