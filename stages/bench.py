@@ -157,7 +157,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the speed of training against a plain notebook.")
     parser.add_argument("--repetitions", type=int, default=3, help="of every contender; 3 unless given")
     repetitions = parser.parse_args().repetitions
-    read_parameters("models")
+    if repetitions < 1:
+        raise InputError(f"--repetitions is {repetitions}, but must be at least 1.")
+    blocks = read_parameters("models")
+    gone = sorted({model for model, _ in filter(None, CONTENDERS.values())} - set(blocks))
+    if gone:
+        raise InputError(
+            f"the benchmark trains {', '.join(gone)}, without a block in params.yaml: change its CONTENDERS."
+        )
     dataset = load_summary()["dataset"]
     measured: dict[str, list[dict]] = {name: [] for name in CONTENDERS}
     products: dict[str, list[float]] = {"float32": [], "bfloat16": []}

@@ -4,8 +4,10 @@ import sys
 
 import pytest
 
+from stages import bench
 from stages.bench import run, summarise, time_to
 from stages.errors import InputError
+from tests.conftest import ROOT
 
 
 def contender(*accuracies: float, step: float, **more: object) -> dict:
@@ -49,3 +51,15 @@ def test_a_process_reports_its_json_lines_and_its_memory():
 def test_a_process_that_fails_says_why():
     with pytest.raises(InputError, match="ZeroDivisionError"):
         run(["-c", "1 / 0"], {"PYTHONPATH": sys.path[0]})
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_runs(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["bench", "--repetitions", "0"])
+    with pytest.raises(SystemExit, match="--repetitions is 0, but must be at least 1"):
+        bench.main()
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    monkeypatch.setattr(bench, "read_parameters", lambda key: {"sprint": None})
+    monkeypatch.setattr(bench, "contend", lambda *arguments: pytest.fail("it runs"))
+    with pytest.raises(SystemExit, match="the benchmark trains cnn, without a block"):
+        bench.main()

@@ -59,7 +59,10 @@ def has_code(file: Path) -> bool:
 @pytest.mark.parametrize("name", STAGES)
 def test_every_local_import_is_a_dependency(name):
     declared = paths(STAGES[name]["deps"])
-    needed = {str(file.relative_to(ROOT)) for file in imported(MODULES[name], set()) if has_code(file)}
+    files = imported(MODULES[name], set())
+    if name == "bench":  # which starts it as a process
+        imported("stages.benchmark.ours", files)
+    needed = {str(file.relative_to(ROOT)) for file in files if has_code(file)}
     if name in {"train", "folds", "check"}:  # these load models by name, which no import statement shows
         assert {"stages/models/${item.model}.py", "stages/models/${audit.model}.py", "stages/models"} & declared
     missing = {file for file in needed if not any(file == dep or file.startswith(f"{dep}/") for dep in declared)}
