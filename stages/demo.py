@@ -43,6 +43,7 @@ def shrink(parameters: dict) -> dict:
     """The same parameters for a small set of drawn pictures: less of everything that takes time."""
     parameters["dataset"] = "drawn"
     parameters["seeds"] = [0]
+    parameters["devices"] = 1
     parameters["prepare"]["val_per_class"] = 50
     parameters["eda"]["embedded_images"] = 400
     parameters["statistics"]["resamples"] = 100
@@ -51,6 +52,8 @@ def shrink(parameters: dict) -> dict:
     for block in parameters["models"].values():
         block["epochs"] = min(block["epochs"], 3)
         block["batch_size"] = 64
+        block["epoch_size"] = max(block["epoch_size"], 0.25)
+        block["teachers"] = [min(epochs, 3) for epochs in block["teachers"][:2]]
         block["views"] = "plain"
     return parameters
 

@@ -7,11 +7,22 @@ import textwrap
 
 import pandas as pd
 import pytest
+import yaml
 
 from stages import dataset
+from stages.demo import shrink
 from tests.conftest import MODELS, ROOT, commit, edit, planned, ran, run
 
 # --- The first run ---
+
+
+def test_the_copy_is_small_whatever_the_parameters_ask_for():
+    asked = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"seeds": [0, 1], "devices": 8}
+    asked["models"]["cnn"] |= {"epochs": 50, "epoch_size": 0.01, "teachers": [28, 2, 28], "batch_size": 16384}
+    small = shrink(asked)
+    assert (small["seeds"], small["devices"]) == ([0], 1)
+    block = small["models"]["cnn"]
+    assert (block["epochs"], block["epoch_size"], block["teachers"], block["batch_size"]) == (3, 0.25, [3, 2], 64)
 
 
 def test_every_result_says_that_it_is_not_on_fashion_mnist(finished):
