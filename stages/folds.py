@@ -1,7 +1,7 @@
 """Stage `folds`: for every training and validation picture, the probabilities of a model that has not seen it.
 
-Trains the model `audit.model`, for `audit.epochs` epochs, once a fold, on all other folds of the training and validation
-pictures together, and predicts the fold that was held out. Nothing of the test set is read. Writes
+Trains the model `audit.model`, without teachers and for `audit.epochs` epochs, once a fold, on all other folds of the
+training and validation pictures together, and predicts the fold that was held out. Nothing of the test set is read. Writes
 `data/folds/probabilities.npz`, for stage `audit`.
 """
 
@@ -67,7 +67,8 @@ def out_of_fold(
 @front_door
 def main() -> None:
     audit_model, epochs, folds, seed = read_parameters("audit.model", "audit.epochs", "audit.folds", "audit.seed")
-    block = read_parameters(f"models.{audit_model}").model_copy(update={"epochs": epochs, "patience": None})
+    alone = {"epochs": epochs, "patience": None, "teachers": []}
+    block = read_parameters(f"models.{audit_model}").model_copy(update=alone)
     dataset = load_summary()["dataset"]
     parts = [load_split("train"), load_split("val")]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

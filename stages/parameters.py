@@ -8,7 +8,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from ruamel.yaml import YAML, YAMLError
 
 from stages import models
@@ -102,7 +102,7 @@ class ModelParameters(Section):
     weight_decay: number(float, "a number from 0 to 1", ge=0, le=1)
     label_smoothing: Fraction
     teachers: Annotated[list[EpochCount], Field(max_length=20, description="a list of up to 20 numbers of epochs")]
-    taught: number(float, "a number from 0 to 1", ge=0, le=1)
+    taught: number(float, "a number from 0 to 1, above 0 where there are teachers", ge=0, le=1)
     ema: Fraction
     epoch_size: number(float, "a number above 0, at most 1", gt=0, le=1)
     hardest: number(float, "a number from 0 to 1", ge=0, le=1)
@@ -113,6 +113,13 @@ class ModelParameters(Section):
         Literal["plain", "flips", "flips_and_shifts"], Field(description="plain, flips or flips_and_shifts")
     ]
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Field(description="auto, float32 or bfloat16")]
+
+    @field_validator("taught")
+    @classmethod
+    def teachers_are_heard(cls, taught: float, info: ValidationInfo) -> float:
+        if not taught and info.data.get("teachers"):
+            raise ValueError
+        return taught
 
 
 class Parameters(Section):
@@ -209,7 +216,11 @@ def validate_models(blocks: dict, faults: list[str]) -> dict[str, ModelParameter
     """Every model's block as its own class; blocks without a file and files without a block are faults."""
     files, checked = models.names(), {}
     for name, block in blocks.items():
-        if name in files:
+        if name == models.ENSEMBLE:
+            faults.append(
+                f"models.{name} has the name of the row of soft voting: give the block, and its file, another."
+            )
+        elif name in files:
             checked[name] = validate(models.load(name).Parameters, block, ("models", name), faults)
         else:
             faults.append(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.errors import InputError
-from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, Validation, for_tensorflow
+from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, for_tensorflow
 
 IMAGES = np.random.default_rng(0).integers(1, 256, size=(100, 28, 28, 1), dtype=np.uint8)
 LABELS = (np.arange(100) % 10).astype(np.uint8)
@@ -72,7 +72,9 @@ def test_a_model_in_training_remembers_the_loss_of_every_picture_it_was_shown(ha
     remember = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: shown.append(data.order))
     validation = (IMAGES, np.eye(10)[LABELS])  # must not be taken for training
     if handed_over is for_tensorflow:
-        validation = for_tensorflow(Validation(*validation, 30))
+        validation = for_tensorflow(
+            [tuple(part[start : start + 30] for part in validation) for start in range(0, 100, 30)]
+        )
     callbacks = [remember, NextEpoch(data)]
     history = model.fit(
         handed_over(data), epochs=2, callbacks=callbacks, validation_data=validation, shuffle=False, verbose=0

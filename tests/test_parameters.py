@@ -65,6 +65,12 @@ def test_the_committed_file_is_valid():
         ("models.cnn", None, "models.cnn is None, but must be a mapping"),
         ("models.cnnn", GOOD["models"]["cnn"], "models.cnnn has no file stages/models/cnnn.py; did you mean cnn?"),
         ("audit.model", "sprnt", "audit.model is 'sprnt', which has no block; did you mean sprint?"),
+        (
+            "models.cnn.teachers",
+            [3],
+            "models.cnn.taught is 0, but must be a number from 0 to 1, above 0 where there are teachers",
+        ),
+        ("models.ensemble", GOOD["models"]["cnn"], "models.ensemble has the name of the row of soft voting"),
         ("model", 1, "model is unknown; did you mean models?"),
         ("seeds", [], "seeds is [], but must be a list of one or more whole numbers, none twice"),
         ("seeds", [0, 0], "seeds is [0, 0], but must be a list of one or more whole numbers, none twice"),
@@ -126,6 +132,16 @@ def test_a_model_file_that_does_not_work_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "stages.models.cnn", broken)
     with pytest.raises(InputError, match=r"stages/models/cnn\.py has no Parameters"):
         check(GOOD)
+
+
+@pytest.mark.parametrize("content", ["x = 1 / 0", "class Parameters(ModelParameters):\n    widths = [1, 2]"])
+def test_a_model_file_that_fails_when_it_is_loaded_is_named(content, monkeypatch, tmp_path):
+    (tmp_path / "half_done.py").write_text(f"from stages.parameters import ModelParameters\n{content}\n")
+    monkeypatch.setattr(models, "__path__", [str(tmp_path)])
+    with pytest.raises(
+        InputError, match=r"stages/models/half_done\.py cannot be loaded: (ZeroDivision|PydanticUser)Error: "
+    ):
+        models.load("half_done")
 
 
 def test_a_key_that_is_not_there_is_named():

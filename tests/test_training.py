@@ -12,7 +12,7 @@ from stages.errors import InputError
 from stages.evaluation.inference import in_batches, predict, views_of
 from stages.evaluation.scores import scores
 from stages.parameters import read_parameters
-from stages.training.fit import SeedDropout, said_by_teachers, train
+from stages.training.fit import SeedDropout, mixed, said_by_teachers, train
 from stages.training.optimizers import SGD, Muon, WarmupThenDecay, orthogonalised
 from stages.training.saving import load_model, multiply_adds, save_model
 from tests.conftest import ROOT
@@ -76,6 +76,18 @@ def test_what_teachers_say_is_not_smoothed_again(drawn_pictures, monkeypatch):
     assert not np.array_equal(sharp, labels_too)
 
 
+@pytest.mark.parametrize("smoothing", [0, 0.1, 0.5])
+@pytest.mark.parametrize("taught", [0, 0.3, 0.7, 1])
+def test_smoothing_and_teachers_have_the_shares_that_the_parameters_say(taught, smoothing):
+    one_hot = np.eye(10, dtype=np.float32)[[3, 7]]
+    said = np.random.default_rng(0).dirichlet(np.ones(10), size=2).astype(np.float32)
+    targets, share = mixed(one_hot, said, taught, smoothing)
+    found = (1 - share) * targets + share / 10  # what Keras makes of them
+    labels = (1 - smoothing) * one_hot + smoothing / 10
+    np.testing.assert_allclose(found, (1 - taught) * labels + taught * said, rtol=1e-5)
+    assert targets.dtype == np.float32
+
+
 def test_what_teachers_say_is_the_mean_of_networks_with_seeds_of_their_own(drawn_pictures):
     images, labels = drawn_pictures[0][..., None], drawn_pictures[1]
     data = images[200:], labels[200:], images[:200], labels[:200]
@@ -90,6 +102,17 @@ def test_what_teachers_say_is_the_mean_of_networks_with_seeds_of_their_own(drawn
     assert np.abs(second - first).max() > 0.05
     shown = np.arange(800), labels[200:]
     assert first[shown].mean() + 0.1 < longer[shown].mean()  # each is trained for its own number of epochs
+
+
+def test_a_teacher_is_not_stopped_early(drawn_pictures):
+    images, labels = drawn_pictures[0][..., None], drawn_pictures[1]
+    data = images[200:], labels[200:], images[:200], labels[:200]
+    impatient, patient = (
+        said_by_teachers(models.load("mlp"), parameters, 0, *data, devices=1)
+        for patience in (1, None)
+        for parameters in [block("mlp", teachers=[8], taught=0.5, patience=patience, learning_rate=0.05)]
+    )
+    np.testing.assert_array_equal(impatient, patient)
 
 
 def test_early_stopping_goes_back_to_the_best_epoch(drawn_pictures):

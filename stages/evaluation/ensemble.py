@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from stages.models import ENSEMBLE
 from stages.runs import load_predictions, run_name
-
-ENSEMBLE = "ensemble"  # what it is called in tables of models
 
 
 def vote(split: str, runs: list[str]) -> dict[str, np.ndarray]:

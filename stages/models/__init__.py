@@ -16,6 +16,8 @@ from types import ModuleType
 
 from stages.errors import InputError
 
+ENSEMBLE = "ensemble"  # the row of soft voting in tables of models: no model's name
+
 
 def names() -> list[str]:
     """The models that have a file here, sorted."""
@@ -27,7 +29,7 @@ def load(name: str) -> ModuleType:
     file = f"stages/models/{name}.py"
     try:
         module = importlib.import_module(f"stages.models.{name}")
-    except (ImportError, SyntaxError, NameError, AttributeError) as error:
+    except Exception as error:  # whatever a file under work may hold
         raise InputError(f"{file} cannot be loaded: {type(error).__name__}: {error}. Mend it, or remove it.") from error
     for part in ("Parameters", "build"):
         if not callable(getattr(module, part, None)):

@@ -65,8 +65,8 @@ class Epochs(keras.utils.PyDataset):
         return self.shown[batch], self.targets[self.order[batch]]
 
 
-def for_tensorflow(data: keras.utils.PyDataset):
-    """The batches of `data` as a `tf.data.Dataset` that hands them over as they come.
+def for_tensorflow(data: keras.utils.PyDataset | list[tuple[np.ndarray, ...]]):
+    """Batches, tuples of arrays, as a `tf.data.Dataset` that hands them over as they come.
 
     Keras would make one of `data` itself, but with the tuning of its buffers, which holds up every start: no loss in hours
     of training, a part of the time where an epoch, and a validation after each, take a few seconds.
@@ -102,21 +102,6 @@ class RemembersLosses(keras.Model):
             self.seen.assign(keras.ops.scatter_update(self.seen, self.step[None, None], losses[None]))
             self.step.assign((self.step + 1) % self.seen.shape[0])
         return super().compute_loss(x, y, y_pred, sample_weight, training)
-
-
-class Validation(keras.utils.PyDataset):
-    """Pictures, uint8 (N, H, W, C), and labels, one-hot (N, 10), in batches of at most `batch_size`."""
-
-    def __init__(self, images: np.ndarray, one_hot: np.ndarray, batch_size: int):
-        super().__init__()
-        self.images, self.one_hot, self.batch_size = images, one_hot, batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        batch = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        return self.images[batch], self.one_hot[batch]
 
 
 class NextEpoch(keras.callbacks.Callback):

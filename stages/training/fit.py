@@ -13,7 +13,7 @@ from stages.errors import InputError
 from stages.evaluation.inference import predict
 from stages.parameters import ModelParameters
 from stages.training.devices import several_devices, use_bfloat16
-from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, Validation, for_tensorflow
+from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, for_tensorflow
 from stages.training.optimizers import optimizer
 
 
@@ -24,7 +24,8 @@ class Trained:
     Attributes:
         model: With `patience`, the weights of the epoch of the lowest validation loss; without, of the last epoch.
         history: A row an epoch: epoch (from 1), accuracy and loss on the training pictures as they were shown (changed,
-            under dropout), val_accuracy and val_loss. Losses are the mean negative log-likelihood, nats.
+            under dropout), val_accuracy and val_loss. Losses are the mean negative log-likelihood, nats. Where there are
+            teachers, accuracy and loss are against the mixed targets, val_accuracy and val_loss against the labels.
         seconds: A row an epoch: epoch, seconds that it took, validation included. Epoch 0, where there are teachers: all
             of theirs.
         training_seconds: The seconds of each epoch without validation.
@@ -73,8 +74,7 @@ def train(
     if parameters.teachers:
         parts = train_images, train_labels, val_images, val_labels
         said = said_by_teachers(architecture, parameters, seed, *parts, devices=devices)
-        targets = (1 - parameters.taught) * targets + parameters.taught * said
-        smoothing *= 1 - parameters.taught  # what the teachers say is smooth already
+        targets, smoothing = mixed(targets, said, parameters.taught, smoothing)
     teaching = time.perf_counter() - started
     make_deterministic(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
@@ -82,7 +82,10 @@ def train(
     batches, validation = data, (val_images, np.eye(10, dtype=np.float32)[val_labels])
     # Not on several devices: there a validation that came in batches was now and then wrong, the weights being the same.
     if keras.backend.backend() == "tensorflow" and devices == 1:
-        batches, validation = for_tensorflow(data), for_tensorflow(Validation(*validation, 1000))
+        batches = for_tensorflow(data)
+        validation = for_tensorflow(
+            [tuple(part[start : start + 1000] for part in validation) for start in range(0, len(val_images), 1000)]
+        )
     clock = EpochClock()
     callbacks = [clock, StopIfNotFinite(), NextEpoch(data), SeedDropout(len(data))]
     if parameters.ema:
@@ -150,12 +153,28 @@ def said_by_teachers(
     said = []
     for number, epochs in enumerate(parameters.teachers):
         own_seed = int(np.random.SeedSequence(seed, spawn_key=(2, number)).generate_state(1)[0])
-        block = parameters.model_copy(update={"teachers": [], "epochs": epochs})
+        block = parameters.model_copy(update={"teachers": [], "epochs": epochs, "patience": None})
         print(f"teacher {number + 1} of {len(parameters.teachers)}", flush=True)
         teacher = train(architecture, block, own_seed, *data, devices=devices).model
         said.append(predict(teacher, data[0], parameters.views).probabilities)
         keras.utils.clear_session()  # the names of layers start anew
     return np.mean(said, axis=0, dtype=np.float32)
+
+
+def mixed(one_hot: np.ndarray, said: np.ndarray, taught: float, smoothing: float) -> tuple[np.ndarray, float]:
+    """Targets and label smoothing that together make `taught` of what the teachers say, and the rest of smoothed labels.
+
+    Smoothing spreads a share of all that it is given, but what the teachers say is smooth already: here it takes the share
+    `smoothing` of the labels' part alone, (1 - taught) x smoothing of the whole.
+
+    Args:
+        one_hot: The labels, float32 (N, 10); `said`, of the same shape, the teachers' probabilities.
+        taught: Their share, 0 to 1.
+        smoothing: From 0 to below 1.
+    """
+    smoothing *= 1 - taught
+    share = taught / (1 - smoothing)
+    return (1 - share) * one_hot + share * said, smoothing
 
 
 def make_deterministic(seed: int) -> None:

@@ -55,7 +55,7 @@ def load_model(path: Path) -> keras.Model:
     """
     try:
         return keras.saving.load_model(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a saved model: {error} Delete it and type `dvc repro`.") from None
 
 
