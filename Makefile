@@ -35,7 +35,7 @@ verify: $(INSTALLED) ## do dvc.lock and reports/ belong to this code and these p
 	  echo "error: these stages would run: type \`make run readme\` and commit dvc.lock, reports/ and README.md."; exit 1; \
 	else echo "dvc.lock and reports/ belong to this code and these parameters (the frozen benchmark aside): nothing would run."; fi
 
-bench: $(INSTALLED) ## measure the speed against a plain notebook, a quarter of an hour or more; writes reports/benchmark.*
+bench: $(INSTALLED) ## measure the speed against a plain notebook, half an hour or more; writes reports/benchmark.*
 	@$(BIN)/python -m stages.bench
 	@$(BIN)/dvc commit --force bench
 

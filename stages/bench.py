@@ -1,9 +1,9 @@
 """Stage `bench` (`make bench`; frozen, so that `dvc repro` never runs it): what the same accuracy costs.
 
-The plain notebook, `cnn`, `sprint` and a shorter `sprint` ("dash") train in turn, several times over, each in a fresh
-process; before each round the machine's matrix products are timed. Accuracy is on validation; the test set is not used. Our
-models train from the same seed each time. Writes `reports/benchmark.json`, the curves `reports/benchmark.csv` and the
-picture `reports/benchmark.png`.
+The plain notebook, `cnn`, `sprint`, a shorter `sprint` ("dash") and `resnet` train in turn, several times over, each in a
+fresh process; before each round the machine's matrix products are timed. Accuracy is on validation; the test set is not
+used. Our models train from the same seed each time. Writes `reports/benchmark.json`, the curves `reports/benchmark.csv` and
+the picture `reports/benchmark.png`.
 """
 
 import argparse
@@ -40,7 +40,13 @@ DASH = {
     "warmup": 0.1,
 }
 DASH |= {"shift": 0, "flip": False}
-CONTENDERS = {"notebook": None, "cnn": ("cnn", {}), "sprint": ("sprint", {}), "dash": ("sprint", DASH)}
+CONTENDERS = {
+    "notebook": None,
+    "cnn": ("cnn", {}),
+    "sprint": ("sprint", {}),
+    "dash": ("sprint", DASH),
+    "resnet": ("resnet", {}),
+}
 
 MATRIX_PRODUCT = """
 import json, sys, time

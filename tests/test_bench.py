@@ -61,5 +61,5 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["bench"])
     monkeypatch.setattr(bench, "read_parameters", lambda key: {"sprint": None})
     monkeypatch.setattr(bench, "contend", lambda *arguments: pytest.fail("it runs"))
-    with pytest.raises(SystemExit, match="the benchmark trains cnn, without a block"):
+    with pytest.raises(SystemExit, match="the benchmark trains cnn, resnet, without a block"):
         bench.main()

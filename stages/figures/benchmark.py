@@ -7,7 +7,13 @@ import pandas as pd
 
 from stages.figures.style import NEUTRAL, RIGHT, WRONG, save
 
-LINES = {"notebook": (NEUTRAL, "s"), "cnn": ("#332288", "^"), "sprint": (WRONG, "o"), "dash": (RIGHT, "D")}
+LINES = {
+    "notebook": (NEUTRAL, "s"),
+    "cnn": ("#332288", "^"),
+    "sprint": (WRONG, "o"),
+    "dash": (RIGHT, "D"),
+    "resnet": ("#222222", "v"),
+}
 
 
 def draw(curves: pd.DataFrame, summary: dict, path: Path) -> None:
