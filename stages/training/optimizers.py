@@ -95,15 +95,18 @@ class Muon(SGD):
 def orthogonalised(matrix):
     """A matrix with the singular vectors of `matrix` (M, N) and singular values between about 0.7 and 1.2.
 
-    Five Newton-Schulz steps with the quintic's coefficients of Jordan et al. (2024).
+    Five Newton-Schulz steps with the quintic's coefficients of Jordan et al. (2024). Each multiplies by a polynomial of the
+    matrix's small Gram matrix, so only that one, of side min(M, N), goes through the steps, and `matrix` is multiplied once.
     """
     tall = matrix.shape[0] > matrix.shape[1]
-    x = ops.transpose(matrix) if tall else matrix
-    x = x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-7)
+    x = matrix / (ops.sqrt(ops.sum(ops.square(matrix))) + 1e-7)
+    gram = ops.matmul(ops.transpose(x), x) if tall else ops.matmul(x, ops.transpose(x))
+    product = identity = ops.eye(gram.shape[0], dtype=matrix.dtype)
     for _ in range(5):
-        square = ops.matmul(x, ops.transpose(x))
-        x = 3.4445 * x + ops.matmul(-4.7750 * square + 2.0315 * ops.matmul(square, square), x)
-    return ops.transpose(x) if tall else x
+        step = 3.4445 * identity - 4.7750 * gram + 2.0315 * ops.matmul(gram, gram)
+        product = ops.matmul(step, product)
+        gram = ops.matmul(step, ops.matmul(gram, step))
+    return ops.matmul(x, product) if tall else ops.matmul(product, x)
 
 
 def optimizer(parameters: ModelParameters, steps: int) -> keras.optimizers.Optimizer:
