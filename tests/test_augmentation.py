@@ -48,7 +48,7 @@ def test_erasing_covers_one_rectangle_of_each_chosen_picture():
         assert box.mean() > 0.85
         areas.append(box.size / 784)
     assert 0.01 < min(areas) < 0.03
-    assert 0.35 < max(areas) < 0.42
+    assert 0.35 < max(areas) < 0.43  # sides are rounded to whole pixels
     assert 0.18 < np.mean(areas) < 0.24
     assert erased[chosen].any(axis=0).all()  # every pixel is in reach
 

@@ -14,24 +14,18 @@ def shift(images: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         images: (N, H, W, C).
         offsets: (N, 2) integers: pixels down and pixels to the right, each smaller than the picture.
     """
-    height, width = images.shape[1:3]
-    moved = np.zeros_like(images)
-    for down, right in np.unique(offsets, axis=0):
-        group = np.flatnonzero((offsets == (down, right)).all(axis=1))
-        to_y, from_y = overlap(down, height)
-        to_x, from_x = overlap(right, width)
-        moved[group, to_y, to_x] = images[group, from_y, from_x]
-    return moved
-
-
-def overlap(offset: int, size: int) -> tuple[slice, slice]:
-    """Where a line of `size` pixels lands, and where it came from, when it moves by `offset`."""
-    return slice(max(offset, 0), size + min(offset, 0)), slice(max(-offset, 0), size - max(offset, 0))
+    size, border = images.shape[1:3], np.abs(offsets).max()
+    framed = np.pad(images, [(0, 0), (border, border), (border, border), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(framed, size, axis=(1, 2))  # (N, down, right, C, H, W)
+    down, right = (border - offsets).T
+    return np.moveaxis(windows[np.arange(len(images)), down, right], 1, -1)
 
 
 def flip(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """The pictures where `chosen` (N, bool) is true, mirrored left to right; the others as they are."""
-    return np.where(chosen[:, None, None, None], images[:, :, ::-1], images)
+    flipped = images.copy()
+    flipped[chosen] = images[chosen, :, ::-1]
+    return flipped
 
 
 def erase(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -44,17 +38,20 @@ def erase(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> n
         images: (N, H, W, C).
         chosen: (N,) bool.
     """
-    count, height, width = images.shape[:3]
+    erased = images.copy()
+    covered = images[chosen]
+    count, height, width = covered.shape[:3]
     area = rng.uniform(0.02, 0.4, count) * height * width
     aspect = np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3), count))
-    inside = chosen[:, None, None]  # (N, 1, 1), then (N, H, 1), then (N, H, W)
+    inside = True  # then (count, H, 1), then (count, H, W)
     for axis, size, side in ((1, height, np.sqrt(area * aspect)), (2, width, np.sqrt(area / aspect))):
         side = np.clip(np.rint(side).astype(int), 1, size)
         start = rng.integers(0, size - side + 1)
         position = np.arange(size)
-        line = (position >= start[:, None]) & (position < (start + side)[:, None])  # (N, size)
+        line = (position >= start[:, None]) & (position < (start + side)[:, None])  # (count, size)
         inside = inside & np.expand_dims(line, 3 - axis)
-    return np.where(inside[..., None], rng.integers(0, 256, images.shape, dtype=images.dtype), images)
+    erased[chosen] = np.where(inside[..., None], rng.integers(0, 256, covered.shape, dtype=images.dtype), covered)
+    return erased
 
 
 def augmented(

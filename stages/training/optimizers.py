@@ -96,7 +96,7 @@ def orthogonalised(matrix):
     """A matrix with the singular vectors of `matrix` (M, N) and singular values between about 0.7 and 1.2.
 
     Five Newton-Schulz steps with the quintic's coefficients of Jordan et al. (2024). Each multiplies by a polynomial of the
-    matrix's small Gram matrix, so only that one, of side min(M, N), goes through the steps, and `matrix` is multiplied once.
+    small Gram matrix, so only that one, of side min(M, N), goes through the steps, and `matrix` is multiplied once.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix / (ops.sqrt(ops.sum(ops.square(matrix))) + 1e-7)
