@@ -53,6 +53,29 @@ def test_a_process_that_fails_says_why():
         run(["-c", "1 / 0"], {"PYTHONPATH": sys.path[0]})
 
 
+def test_each_repetition_trains_our_models_from_a_seed_of_its_own(monkeypatch, tmp_path):
+    started = []
+    speed = {"operations_per_second": [2e11], "images_per_second": [3000], "seconds_to_load": 3, "precision": "float32"}
+    speed |= {"predicted_per_second": 10000, "milliseconds_for_one": 2.5}
+
+    def pretend(arguments: list[str], environment: dict[str, str]) -> tuple[list[dict], float]:
+        if arguments[0] == "-c":
+            return [{"operations_per_second": 2e11}], 1.0
+        started.append(arguments)
+        points = [{"seconds": 10.0 * epoch, "val_accuracy": 0.9} for epoch in (1, 2)]
+        return [*points, *([speed] if arguments[0] == "-m" else [])], 900.0
+
+    monkeypatch.setattr(bench, "run", pretend)
+    monkeypatch.setattr(bench, "REPORTS", tmp_path)
+    monkeypatch.setattr(bench, "load_summary", lambda: {"dataset": "drawn"})
+    monkeypatch.setattr(bench, "read_parameters", lambda key: dict.fromkeys(("cnn", "sprint", "resnet")))
+    monkeypatch.setattr(sys, "argv", ["bench", "--repetitions", "3"])
+    bench.main()
+    ours = [arguments for arguments in started if arguments[:3] == ["-m", "stages.benchmark.ours", "sprint"]]
+    assert [arguments[4] for arguments in ours] == ["0", "0", "1", "1", "2", "2"]  # sprint and dash
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmark.csv", "benchmark.json", "benchmark.png"]
+
+
 def test_what_cannot_be_measured_is_refused_before_anything_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["bench", "--repetitions", "0"])

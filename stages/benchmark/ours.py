@@ -1,6 +1,6 @@
 """One of this project's models, trained as in `params.yaml` but for `changes`, and then asked to predict.
 
-`python -m stages.benchmark.ours MODEL STARTED CHANGES` prints lines of JSON as `notebook.py` does, and a last one with
+`python -m stages.benchmark.ours MODEL STARTED SEED CHANGES` prints lines of JSON as `notebook.py` does, and a last one with
 what else was measured.
 """
 
@@ -24,7 +24,7 @@ def latencies(model, images, times: int) -> list[float]:
 
 
 def main() -> None:
-    name, started, changes = sys.argv[1], float(sys.argv[2]), json.loads(sys.argv[3])
+    name, started, seed, changes = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
     parameters = read_parameters("models")[name].model_copy(update=changes)
     train_part, val_part = load_split("train"), load_split("val")
 
@@ -35,7 +35,7 @@ def main() -> None:
     from stages.training.saving import multiply_adds
 
     loaded = time.time() - started
-    trained = train(models.load(name), parameters, 0, *train_part, *val_part)
+    trained = train(models.load(name), parameters, seed, *train_part, *val_part)
     for ended, accuracy in zip(trained.ends, trained.history["val_accuracy"], strict=True):
         print(json.dumps({"seconds": ended - started, "val_accuracy": accuracy}))
     shown = int(len(train_part[0]) * parameters.epoch_size) // parameters.batch_size * parameters.batch_size
