@@ -36,6 +36,12 @@ def test_a_shift_of_a_picture_with_an_empty_border_keeps_its_mass():
     assert np.array_equal(shift(framed, offsets).sum(axis=(1, 2, 3)), framed.sum(axis=(1, 2, 3)))
 
 
+def test_changes_of_no_picture_give_none():
+    none, nobody = IMAGES[:0], np.zeros(0, bool)
+    assert shift(none, np.zeros((0, 2), int)).shape == flip(none, nobody).shape == none.shape
+    assert np.array_equal(erase(IMAGES, np.zeros(40, bool), np.random.default_rng(0)), IMAGES)
+
+
 def test_erasing_covers_one_rectangle_of_each_chosen_picture():
     many = np.zeros((2000, 28, 28, 1), np.uint8)
     chosen = np.arange(2000) % 2 == 0

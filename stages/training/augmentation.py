@@ -14,7 +14,7 @@ def shift(images: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         images: (N, H, W, C).
         offsets: (N, 2) integers: pixels down and pixels to the right, each smaller than the picture.
     """
-    size, border = images.shape[1:3], np.abs(offsets).max()
+    size, border = images.shape[1:3], np.abs(offsets).max(initial=0)
     framed = np.pad(images, [(0, 0), (border, border), (border, border), (0, 0)])
     windows = np.lib.stride_tricks.sliding_window_view(framed, size, axis=(1, 2))  # (N, down, right, C, H, W)
     down, right = (border - offsets).T
