@@ -36,6 +36,7 @@ DASH = {
     "epochs": 2,
     "epoch_size": 0.5,
     "hardest": 0.3,
+    "small_epochs": 0,
     "batch_size": 256,
     "learning_rate": 0.17,
     "warmup": 0.1,

@@ -106,6 +106,8 @@ class ModelParameters(Section):
     ema: Fraction
     epoch_size: number(float, "a number above 0, at most 1", gt=0, le=1)
     hardest: number(float, "a number from 0 to 1", ge=0, le=1)
+    small_epochs: Fraction
+    small_size: number(int, "a whole number of pixels from 8 to 27", ge=8, le=27)
     shift: number(int, "a whole number of pixels from 0 to 8", ge=0, le=8)
     flip: Annotated[bool, Field(description="true or false")]
     erase: number(float, "a number from 0 to 1", ge=0, le=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.training.augmentation import augmented, erase, flip, shift
+from stages.training.augmentation import augmented, erase, flip, shift, shrunk
 
 IMAGES = np.random.default_rng(0).integers(1, 256, size=(40, 28, 28, 1), dtype=np.uint8)
 
@@ -34,6 +34,21 @@ def test_a_shift_of_a_picture_with_an_empty_border_keeps_its_mass():
     framed[:, :, [0, 1, -2, -1]] = 0
     offsets = np.random.default_rng(1).integers(-2, 3, size=(40, 2))
     assert np.array_equal(shift(framed, offsets).sum(axis=(1, 2, 3)), framed.sum(axis=(1, 2, 3)))
+
+
+def test_a_shrunk_pixel_is_the_mean_of_the_area_that_it_covers():
+    halved = IMAGES.reshape(40, 14, 2, 14, 2, 1).mean(axis=(2, 4))
+    assert np.abs(shrunk(IMAGES, 14) - halved).max() <= 0.5
+    assert shrunk(IMAGES, 14).dtype == np.uint8
+    assert np.array_equal(shrunk(IMAGES, 28), IMAGES)
+    corner = np.zeros((1, 28, 28, 2), np.uint8)
+    corner[0, :7, 21:, 1] = 200  # 7 of 28 are 4.25 of 17
+    small = shrunk(corner, 17)[0]
+    assert not small[..., 0].any()
+    assert (small[:4, 13:, 1] == 200).all()
+    assert (small[4, 13:, 1] == 50).all()
+    assert not small[5:].any()
+    assert not small[:, :12].any()
 
 
 def test_changes_of_no_picture_give_none():

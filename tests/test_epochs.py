@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stages.errors import InputError
+from stages.training.augmentation import shrunk
 from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, for_tensorflow
 
 IMAGES = np.random.default_rng(0).integers(1, 256, size=(100, 28, 28, 1), dtype=np.uint8)
@@ -14,7 +15,8 @@ LABELS = (np.arange(100) % 10).astype(np.uint8)
 
 
 def epochs(seed: int = 0, **changes: object) -> Epochs:
-    plain = {"batch_size": 16, "epoch_size": 1, "hardest": 0, "shift": 0, "flip": False, "erase": 0}
+    plain = {"epochs": 10, "batch_size": 16, "epoch_size": 1, "hardest": 0, "shift": 0, "flip": False, "erase": 0}
+    plain |= {"small_epochs": 0, "small_size": 14}
     return Epochs(IMAGES, np.eye(10, dtype=np.float32)[LABELS], SimpleNamespace(**plain | changes), seed)
 
 
@@ -40,6 +42,17 @@ def test_an_epoch_is_a_function_of_seed_and_epoch_not_of_the_epochs_before():
     assert not np.array_equal(straight[2][0], epochs(seed=1, shift=2)[2][0])
     jumped.begin(4)
     assert not np.array_equal(straight[2][0], jumped[2][0])
+
+
+@pytest.mark.parametrize(("count", "share", "small"), [(10, 0.4, 4), (10, 0.99, 9), (1, 0.99, 0), (10, 0, 0)])
+def test_the_first_epochs_show_the_same_pictures_shrunk(count, share, small):
+    data, full = epochs(epochs=count, small_epochs=share, small_size=17, shift=1), epochs(epochs=count, shift=1)
+    for epoch in range(count):
+        data.begin(epoch)
+        full.begin(epoch)
+        expected = shrunk(full[2][0], 17) if epoch < small else full[2][0]
+        assert np.array_equal(data[2][0], expected)
+        assert np.array_equal(data[2][1], full[2][1])
 
 
 def test_pictures_that_were_never_shown_come_first_and_then_the_hardest():

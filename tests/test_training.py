@@ -51,6 +51,54 @@ def test_another_seed_gives_other_weights(drawn_pictures):
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.parametrize("ema", [0, 0.5])
+def test_small_epochs_come_first_and_train_the_same_weights(ema, drawn_pictures, monkeypatch):
+    fitted = []
+    plain_fit = keras.Model.fit
+
+    def spied(model, batches, validation_data, callbacks, initial_epoch, epochs, **others):
+        shapes = [data.element_spec[0].shape[1] for data in (batches, validation_data)]
+        stops = any(isinstance(callback, keras.callbacks.EarlyStopping) for callback in callbacks)
+        before = model.layers[4].get_weights()[0], int(model.optimizer.iterations)
+        others |= {"validation_data": validation_data, "callbacks": callbacks, "epochs": epochs}
+        history = plain_fit(model, batches, initial_epoch=initial_epoch, **others)
+        fitted.append((shapes, range(initial_epoch, epochs), stops, before, model.layers[4].get_weights()[0]))
+        return history
+
+    monkeypatch.setattr(keras.Model, "fit", spied)
+    changes = {
+        "small_epochs": 0.4,
+        "small_size": 17,
+        "epoch_size": 1,
+        "patience": 9,
+        "ema": ema,
+        "precision": "float32",
+    }
+    trained = fit("sprint", drawn_pictures, epochs=5, **changes)
+    small, full = fitted
+    assert small[:3] == ([17, 17], range(2), False)
+    assert full[:3] == ([28, 28], range(2, 5), True)
+    assert (small[3][1], full[3][1]) == (0, 2 * 16)  # steps: the schedule and the momentum go on
+    assert not np.array_equal(small[3][0], small[4])
+    np.testing.assert_array_equal(small[4], full[3][0])
+    assert list(trained.history["epoch"]) == list(trained.seconds["epoch"]) == [1, 2, 3, 4, 5]
+    assert trained.model.input_shape == (None, 28, 28, 1)
+    answers = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain").probabilities.argmax(axis=1)
+    best = trained.history["val_loss"][2:].idxmin()
+    assert (answers == drawn_pictures[1][:200]).mean() == pytest.approx(trained.history["val_accuracy"][best], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "why"),
+    [("logistic", 14, ".*received input"), ("cnn", 14, ".*received input"), ("sprint", 8, "Nothing is left of them")],
+)
+def test_pictures_that_a_network_cannot_take_are_refused(name, size, why, drawn_pictures):
+    with pytest.raises(
+        InputError, match=f"asks {name} .*{size}x{size} pixels first, which it cannot take: set .*{why}"
+    ):
+        fit(name, drawn_pictures, epochs=2, small_epochs=0.5, small_size=size)
+
+
 @pytest.mark.parametrize("taught", [0.2, 0.8])
 def test_a_taught_network_learns_what_its_teachers_say_beside_the_labels(taught, drawn_pictures, monkeypatch):
     labels = drawn_pictures[1]

@@ -54,6 +54,18 @@ def erase(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> n
     return erased
 
 
+def shrunk(images: np.ndarray, size: int) -> np.ndarray:
+    """The pictures at `size` x `size` pixels, each the mean of the area of the larger picture that it covers.
+
+    Args:
+        images: uint8 (N, S, S, C), S at least `size`.
+    """
+    full = images.shape[1]
+    areas = np.repeat(np.eye(full, dtype=np.float32), size, axis=0).reshape(size, full, full).mean(axis=1)
+    means = areas @ np.moveaxis(images, -1, 1).astype(np.float32) @ areas.T  # (N, C, size, size)
+    return np.moveaxis(np.rint(means).astype(np.uint8), 1, -1)
+
+
 def augmented(
     images: np.ndarray, order: np.ndarray, seed: int, epoch: int, *, max_shift: int, flips: bool, erased: float
 ) -> np.ndarray:

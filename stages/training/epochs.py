@@ -5,7 +5,12 @@ import numpy as np
 
 from stages.errors import InputError
 from stages.parameters import ModelParameters
-from stages.training.augmentation import augmented
+from stages.training.augmentation import augmented, shrunk
+
+
+def small_epochs(parameters: ModelParameters) -> int:
+    """How many epochs, the first ones, show the pictures shrunk; at least the last one does not."""
+    return min(round(parameters.small_epochs * parameters.epochs), parameters.epochs - 1)
 
 
 class Epochs(keras.utils.PyDataset):
@@ -17,12 +22,16 @@ class Epochs(keras.utils.PyDataset):
     selection of the hardest as in Jordan, "94 % on CIFAR-10 in 3.29 seconds" (2024), section on 96 %, who takes the
     losses from a small network; here they are the network's own from earlier epochs, and cost nothing.
 
+    The first epochs, a share `small_epochs` of all, show the pictures shrunk to `small_size`: what a network learns first
+    is still to be seen there, for a part of the arithmetic. Source: Howard's progressive resizing, in fast.ai's entry
+    to DAWNBench (2018).
+
     All that is random is a function of the seed and the number of the epoch.
 
     Args:
         images: uint8 (N, H, W, C).
         targets: float32 (N, 10), rows sum to 1: the labels, one-hot, or what teachers make of them.
-        parameters: Of these, batch_size, epoch_size, hardest, shift, flip and erase.
+        parameters: Of these, epochs, batch_size, epoch_size, hardest, small_epochs, small_size, shift, flip and erase.
         seed: Of order and changes.
 
     Attributes:
@@ -54,6 +63,8 @@ class Epochs(keras.utils.PyDataset):
         self.order = order[:shown]
         changes = {"max_shift": parameters.shift, "flips": parameters.flip, "erased": parameters.erase}
         self.shown = augmented(self.images, self.order, self.seed, epoch, **changes)
+        if epoch < small_epochs(parameters):
+            self.shown = shrunk(self.shown, parameters.small_size)
 
     def __len__(self) -> int:
         """Batches an epoch. An incomplete last one is left out: a different few pictures every time."""
@@ -111,10 +122,8 @@ class NextEpoch(keras.callbacks.Callback):
         super().__init__()
         self.data = data
 
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch:
-            self.data.begin(epoch)
-
     def on_epoch_end(self, epoch, logs=None):
         if isinstance(self.model, RemembersLosses):
             self.data.losses[self.data.order] = keras.ops.convert_to_numpy(self.model.seen).ravel()
+        if epoch + 1 < self.data.parameters.epochs:
+            self.data.begin(epoch + 1)

@@ -12,8 +12,9 @@ import pandas as pd
 from stages.errors import InputError
 from stages.evaluation.inference import predict
 from stages.parameters import ModelParameters
+from stages.training.augmentation import shrunk
 from stages.training.devices import several_devices, use_bfloat16
-from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, for_tensorflow
+from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, for_tensorflow, small_epochs
 from stages.training.optimizers import optimizer
 
 
@@ -22,10 +23,12 @@ class Trained:
     """A trained model and what was seen on the way.
 
     Attributes:
-        model: With `patience`, the weights of the epoch of the lowest validation loss; without, of the last epoch.
+        model: With `patience`, the weights of the epoch of the lowest validation loss, of those that show the pictures at
+            their full size; without, of the last epoch.
         history: A row an epoch: epoch (from 1), accuracy and loss on the training pictures as they were shown (changed,
             under dropout), val_accuracy and val_loss. Losses are the mean negative log-likelihood, nats. Where there are
-            teachers, accuracy and loss are against the mixed targets, val_accuracy and val_loss against the labels.
+            teachers, accuracy and loss are against the mixed targets, val_accuracy and val_loss against the labels. In
+            small epochs the validation pictures are shrunk too.
         seconds: A row an epoch: epoch, seconds that it took, validation included. Epoch 0, where there are teachers: all
             of theirs.
         training_seconds: The seconds of each epoch without validation.
@@ -59,8 +62,8 @@ def train(
         devices: How many GPUs share each batch. A model that selects pictures trains on one under TensorFlow.
 
     Raises:
-        InputError: A batch is larger than an epoch, there are fewer devices, a batch cannot be shared evenly, or the loss
-            is no longer a finite number.
+        InputError: A batch is larger than an epoch, there are fewer devices, a batch cannot be shared evenly, small epochs
+            ask for a size of pictures that the network cannot take, or the loss is no longer a finite number.
     """
     selects = parameters.epoch_size < 1 and parameters.hardest > 0
     if selects and devices > 1 and keras.backend.backend() == "tensorflow":
@@ -79,51 +82,46 @@ def train(
     make_deterministic(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, targets, parameters, seed)
-    batches, validation = data, (val_images, np.eye(10, dtype=np.float32)[val_labels])
-    # Not on several devices: there a validation that came in batches was now and then wrong, the weights being the same.
-    if keras.backend.backend() == "tensorflow" and devices == 1:
-        batches = for_tensorflow(data)
-        validation = for_tensorflow(
-            [tuple(part[start : start + 1000] for part in validation) for start in range(0, len(val_images), 1000)]
-        )
     clock = EpochClock()
     callbacks = [clock, StopIfNotFinite(), NextEpoch(data), SeedDropout(len(data))]
     if parameters.ema:
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    if parameters.patience is not None:
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                "val_nll", mode="min", patience=parameters.patience, restore_best_weights=True
-            )
-        )
-    cross_entropy = keras.losses.CategoricalCrossentropy
+    histories = []
     with several_devices(devices):
         model = architecture.build(parameters, train_images)
-        trainer = RemembersLosses(model, data) if selects else model
-        trainer.compile(
-            optimizer=optimizer(parameters, len(data) * parameters.epochs),
-            loss=cross_entropy(from_logits=True, label_smoothing=smoothing),
-            metrics=[
-                keras.metrics.CategoricalAccuracy(name="accuracy"),
-                keras.metrics.CategoricalCrossentropy(name="nll", from_logits=True),
-            ],
-        )
+        update = optimizer(parameters, len(data) * parameters.epochs)
         # Variables that the first step creates make TensorFlow trace it a second time; now it creates none.
-        trainer.optimizer.build(trainer.trainable_variables)
-        history = trainer.fit(
-            batches,
-            epochs=parameters.epochs,
-            validation_data=validation,
-            validation_batch_size=devices * (1000 // devices),  # of arrays
-            callbacks=callbacks,
-            shuffle=False,  # the epochs are shuffled already
-            verbose=1 if sys.stdout.isatty() else 2,
-        ).history
+        update.build(model.trainable_variables)
+        small = small_epochs(parameters)
+        for first, last, size in ((0, small, parameters.small_size), (small, parameters.epochs, 28)):
+            if first == last:
+                continue
+            network, validation = model, (val_images, np.eye(10, dtype=np.float32)[val_labels])
+            if size < 28:
+                print(f"epochs {first + 1} to {last} show pictures of {size}x{size} pixels", flush=True)
+                network, validation = at_size(model, size), (shrunk(val_images, size), validation[1])
+            elif parameters.patience is not None:
+                callbacks.append(
+                    keras.callbacks.EarlyStopping(
+                        "val_nll", mode="min", patience=parameters.patience, restore_best_weights=True
+                    )
+                )
+            trainer = RemembersLosses(network, data) if selects else network
+            trainer.compile(
+                optimizer=update,
+                loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing),
+                metrics=[
+                    keras.metrics.CategoricalAccuracy(name="accuracy"),
+                    keras.metrics.CategoricalCrossentropy(name="nll", from_logits=True),
+                ],
+            )
+            histories.append(fit(trainer, data, validation, range(first, last), callbacks, devices))
+    history = pd.concat(histories, ignore_index=True)
     if devices > 1:  # the same model on one device
         weights = model.get_weights()
         model = architecture.build(parameters, train_images)
         model.set_weights(weights)
-    epochs = range(1, len(history["loss"]) + 1)
+    epochs = range(1, len(history) + 1)
     seconds = pd.DataFrame({"epoch": epochs, "seconds": clock.seconds})
     if parameters.teachers:
         seconds = pd.concat([pd.DataFrame({"epoch": [0], "seconds": [round(teaching, 3)]}), seconds], ignore_index=True)
@@ -135,6 +133,35 @@ def train(
         clock.training_seconds,
         clock.ends,
     )
+
+
+def fit(
+    trainer: keras.Model,
+    data: Epochs,
+    validation: tuple[np.ndarray, np.ndarray],
+    epochs: range,
+    callbacks: list[keras.callbacks.Callback],
+    devices: int,
+) -> pd.DataFrame:
+    """Keras's `fit` of a compiled model for `epochs`, counted from 0; returns its history, a row an epoch."""
+    batches = data
+    # Not on several devices: there a validation that came in batches was now and then wrong, the weights being the same.
+    if keras.backend.backend() == "tensorflow" and devices == 1:
+        batches = for_tensorflow(data)
+        validation = for_tensorflow(
+            [tuple(part[start : start + 1000] for part in validation) for start in range(0, len(validation[0]), 1000)]
+        )
+    history = trainer.fit(
+        batches,
+        initial_epoch=epochs.start,
+        epochs=epochs.stop,
+        validation_data=validation,
+        validation_batch_size=devices * (1000 // devices),  # of arrays
+        callbacks=callbacks,
+        shuffle=False,  # the epochs are shuffled already
+        verbose=1 if sys.stdout.isatty() else 2,
+    ).history
+    return pd.DataFrame(history)
 
 
 def said_by_teachers(
@@ -177,6 +204,29 @@ def mixed(one_hot: np.ndarray, said: np.ndarray, taught: float, smoothing: float
     return (1 - share) * one_hot + share * said, smoothing
 
 
+def at_size(model: keras.Model, size: int) -> keras.Model:
+    """The same layers, with the same weights, for pictures of `size` x `size` pixels.
+
+    Raises:
+        InputError: A layer cannot take what comes to it, or the last pixel is pooled away.
+    """
+
+    def call(layer, *inputs, **others):
+        outputs = layer(*inputs, **others)
+        if 0 in outputs.shape:
+            raise ValueError(f"Nothing is left of them behind the layer {layer.name}.")
+        return outputs
+
+    pixels = keras.Input((size, size, 1))
+    try:
+        return keras.models.clone_model(model, pixels, clone_function=lambda layer: layer, call_function=call)
+    except ValueError as error:
+        raise InputError(
+            f"small_epochs asks {model.name} to train on pictures of {size}x{size} pixels first, which it cannot take: set "
+            f"small_epochs to 0, or another small_size, in its block in params.yaml. {str(error).splitlines()[0]}"
+        ) from None
+
+
 def make_deterministic(seed: int) -> None:
     """Seed Python, NumPy and the backend, and ask TensorFlow for operations that give the same bits every time."""
     keras.utils.set_random_seed(seed)
@@ -204,7 +254,7 @@ class SeedDropout(keras.callbacks.Callback):
 
 
 class EpochClock(keras.callbacks.Callback):
-    """Takes the wall time of every epoch, with and without its validation."""
+    """Takes the wall time of every epoch, from the end of the one before, with and without its validation."""
 
     def __init__(self):
         super().__init__()
@@ -213,13 +263,16 @@ class EpochClock(keras.callbacks.Callback):
         self.ends: list[float] = []
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.perf_counter()
+        if not self.ends:
+            self.started = time.perf_counter()
 
     def on_test_begin(self, logs=None):
         self.training_seconds.append(time.perf_counter() - self.started)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.seconds.append(round(time.perf_counter() - self.started, 3))
+        now = time.perf_counter()
+        self.seconds.append(round(now - self.started, 3))
+        self.started = now
         self.ends.append(time.time())
 
 

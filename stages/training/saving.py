@@ -77,6 +77,6 @@ def multiply_adds(model: keras.Model) -> int:
 def describe(model: keras.Model) -> str:
     """Keras's summary of the layers as text, 80 columns wide, with the multiply-adds below it."""
     lines: list[str] = []
-    model = keras.Model(model.inputs, model.outputs, name=model.name)  # without the optimizer's state
-    model.summary(line_length=80, print_fn=lines.append)
+    anew = keras.models.clone_model(model)  # whose layers were called once, and that no optimizer belongs to
+    anew.summary(line_length=80, print_fn=lines.append)
     return "\n".join([*lines, f" Multiply-adds a picture: {multiply_adds(model):,}", ""])
