@@ -121,8 +121,9 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
     Returns:
         `seconds_to_91` and so on (null where one repetition never got there) and, under `notebook_to_91`, how many times
         longer the notebook took; `epoch_seconds`, `memory_mib`, `best_val_accuracy` (a value a repetition);
-        `notebook_epochs`, the whole training counted in the notebook's median epoch; for our models also images a second,
-        share of the peak, and what prediction costs.
+        `notebook_epochs`, the whole training counted in the notebook's median epoch; for our models also images a second
+        and share of the peak, both in epochs of full-size pictures, and what prediction costs. The accuracies, and
+        `epoch_seconds`, are of such epochs alone; small ones count in every time since the start.
     """
     summary: dict[str, dict] = {}
     for name, runs in measured.items():

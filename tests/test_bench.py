@@ -1,12 +1,17 @@
 """The benchmark's arithmetic. That it runs is seen where it is run: speed has no place in a test."""
 
+import json
 import sys
 
+import keras
+import pandas as pd
 import pytest
 
 from stages import bench
 from stages.bench import run, summarise, time_to
+from stages.benchmark import ours
 from stages.errors import InputError
+from stages.training.fit import Trained
 from tests.conftest import ROOT
 
 
@@ -86,3 +91,21 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(monkeypatch):
     monkeypatch.setattr(bench, "contend", lambda *arguments: pytest.fail("it runs"))
     with pytest.raises(SystemExit, match="the benchmark trains cnn, resnet, without a block"):
         bench.main()
+
+
+def test_accuracies_and_rates_are_those_of_full_size_pictures_alone(monkeypatch, capsys, drawn_pictures):
+    split = drawn_pictures[0][:100, ..., None], drawn_pictures[1][:100]
+    inputs = keras.Input((28, 28, 1))
+    model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs)))
+    history = pd.DataFrame({"val_accuracy": [0.99, 0.98, 0.5, 0.6, 0.7]})
+    trained = Trained(model, history, history, [100.0, 100.0, 50.0, 2.0, 4.0], [1.0, 2.0, 3.0, 4.0, 5.0])
+    block = {"epochs": 5, "small_epochs": 0.4, "small_size": 14, "batch_size": 10, "epoch_size": 1}
+    monkeypatch.setattr(ours, "load_split", lambda name: split)
+    monkeypatch.setattr("stages.training.fit.train", lambda *_: trained)
+    monkeypatch.setattr(sys, "argv", ["ours", "sprint", "0", "0", json.dumps(block)])
+    monkeypatch.chdir(ROOT)
+    ours.main()
+    *curve, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert curve == [{"seconds": seconds, "val_accuracy": value} for seconds, value in ((3, 0.5), (4, 0.6), (5, 0.7))]
+    assert last["images_per_second"] == [50, 25]  # without the first epoch of a size, in which the step is traced
+    assert last["operations_per_second"] == [6 * 7840 * rate for rate in (50, 25)]

@@ -106,7 +106,6 @@ def test_layers_are_kept_as_text_with_their_cost(finished):
     metrics = json.loads((finished / "reports/metrics/val/sprint-0.json").read_text())
     assert f"Total params: {metrics['parameters']:,}" in text
     assert f"Multiply-adds a picture: {metrics['multiply_adds']:,}" in text
-    assert "(None, 27, 27, 8)" in text  # not of the shrunk pictures of the first epochs
 
 
 # --- Metrics, parameters and plots, as DVC's users know them ---

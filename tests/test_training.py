@@ -14,7 +14,7 @@ from stages.evaluation.scores import scores
 from stages.parameters import read_parameters
 from stages.training.fit import SeedDropout, mixed, said_by_teachers, train
 from stages.training.optimizers import SGD, Muon, WarmupThenDecay, orthogonalised
-from stages.training.saving import load_model, multiply_adds, save_model
+from stages.training.saving import describe, load_model, multiply_adds, save_model
 from tests.conftest import ROOT
 
 
@@ -83,6 +83,8 @@ def test_small_epochs_come_first_and_train_the_same_weights(ema, drawn_pictures,
     np.testing.assert_array_equal(small[4], full[3][0])
     assert list(trained.history["epoch"]) == list(trained.seconds["epoch"]) == [1, 2, 3, 4, 5]
     assert trained.model.input_shape == (None, 28, 28, 1)
+    assert "(None, 27, 27, 8)" in describe(trained.model)
+    assert "(None, 16, 16, 8)" not in describe(trained.model)  # the shapes of shrunk pictures
     answers = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain").probabilities.argmax(axis=1)
     best = trained.history["val_loss"][2:].idxmin()
     assert (answers == drawn_pictures[1][:200]).mean() == pytest.approx(trained.history["val_accuracy"][best], abs=1e-6)
