@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.figures.results import comparison
 from stages.report import COLUMNS, payload, sheet, shown
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -184,3 +185,13 @@ def test_the_page_shows_all_mistakes_and_some_that_are_right():
     data = payload(predictions, pictures, curves.assign(val_accuracy=0.5, val_loss=1.0), ["b", "a"])
     json.dumps(data)
     assert data["confusion"]["a"] == (30 * np.eye(10, dtype=int)).tolist()
+
+
+@pytest.mark.parametrize("accuracies", [[0.84, 0.9439, 0.9485, 0.945], [0.84, 0.94, 0.94, 0.94], [0.95]])
+def test_models_of_nearly_the_same_accuracy_have_labels_that_can_be_read(accuracies):
+    rows = {"model": [f"model{number}" for number in range(len(accuracies))], "test_accuracy": accuracies}
+    figure = comparison(pd.DataFrame(rows | {"multiply_adds": 10**7}), "model0")
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in figure.axes[0].texts]
+    assert len(boxes) == len(accuracies)
+    assert not any(first.overlaps(second) for index, first in enumerate(boxes) for second in boxes[:index])

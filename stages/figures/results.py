@@ -56,11 +56,16 @@ def model_curves(history: pd.DataFrame, model: str) -> Figure:
 def comparison(table: pd.DataFrame, selected: str) -> Figure:
     """Test accuracy against multiply-adds a picture, a point a model; columns as in `reports/comparison.csv`."""
     figure, axes = plt.subplots(figsize=(7.5, 4.2))
-    for row in table.itertuples():
+    ranked = table.sort_values("test_accuracy", ascending=False)
+    line = 6 * (table.test_accuracy.max() - table.test_accuracy.min())  # a label's height, percentage points
+    height = np.inf
+    for row in ranked.itertuples():
         colour = WRONG if row.model == selected else RIGHT
-        place = (row.multiply_adds, 100 * row.test_accuracy)
-        axes.plot(*place, "o", ms=9, color=colour)
-        label = f"{row.model} {100 * row.test_accuracy:.2f} %" + (" (selected)" if row.model == selected else "")
+        accuracy = 100 * row.test_accuracy
+        axes.plot(row.multiply_adds, accuracy, "o", ms=9, color=colour)
+        label = f"{row.model} {accuracy:.2f} %" + (" (selected)" if row.model == selected else "")
+        height = min(accuracy, height - line)  # beside its dot, or just below the label above
+        place = (row.multiply_adds, height)
         axes.annotate(label, place, xytext=(-9, 0), textcoords="offset points", ha="right", va="center")
     axes.set(
         xscale="log",
