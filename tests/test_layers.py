@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from stages.training.layers import BatchNormalization, Conv2D, Dirac, mean_and_deviation, whitening_kernel
+from stages.training.layers import BatchNormalization, Conv2D, Dirac, mean_and_deviation, whitened, whitening_kernel
 
 INPUTS = np.random.default_rng(0).normal(2, 3, size=(8, 5, 6, 4)).astype(np.float32)
 
@@ -95,3 +95,12 @@ def test_whitened_patches_are_uncorrelated_with_variance_one():
     outputs = np.array(keras.ops.conv(smooth, kernel)).reshape(-1, 8)[:, :4]
     np.testing.assert_allclose(outputs.T @ outputs / len(outputs), np.eye(4), atol=0.02)
     np.testing.assert_array_equal(kernel[..., :4], -kernel[..., 4:])
+
+
+def test_whitening_with_stride_2_takes_every_other_patch():
+    images = np.random.default_rng(0).integers(0, 256, size=(50, 28, 28, 1), dtype=np.uint8)
+    inputs = keras.Input((28, 28, 1))
+    every = keras.Model(inputs, whitened(inputs, images)).predict(images, verbose=0)
+    sparse = keras.Model(inputs, whitened(inputs, images, stride=2)).predict(images, verbose=0)
+    assert every.shape == (50, 27, 27, 8)
+    np.testing.assert_allclose(sparse, every[:, ::2, ::2], rtol=1e-5, atol=1e-5)

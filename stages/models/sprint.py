@@ -15,6 +15,7 @@ from stages.parameters import Fraction, ModelParameters, Width
 
 class Parameters(ModelParameters):
     widths: Annotated[list[Width], Field(min_length=1, max_length=4, description="a list of 1 to 4 filter counts")]
+    stem_stride: Annotated[int, Field(ge=1, le=2, description="1 or 2")]
     statistics_momentum: Fraction
 
 
@@ -26,7 +27,7 @@ def build(parameters: Parameters, images: np.ndarray):
     from stages.training.layers import BatchNormalization, Conv2D, Dirac, whitened
 
     inputs = keras.Input((28, 28, 1), name="pixels")
-    x = whitened(inputs, images)  # (B, 27, 27, 8)
+    x = whitened(inputs, images, parameters.stem_stride)  # (B, 27, 27, 8); (B, 14, 14, 8) with stride 2
 
     def normalise(x):
         x = BatchNormalization(momentum=parameters.statistics_momentum, scale=False)(x)

@@ -131,19 +131,20 @@ def mean_and_deviation(images: np.ndarray) -> tuple[float, float]:
     return float(mean), float(np.sqrt(mean_square - mean**2))
 
 
-def whitened(inputs, images: np.ndarray):
+def whitened(inputs, images: np.ndarray, stride: int = 1):
     """The first layers of a network: pixels scaled by the statistics of `images`, fixed whitening of 2x2 patches, ReLU.
 
     Args:
         inputs: Symbolic pixels 0-255, (B, H, W, 1).
         images: Training pictures, uint8 (N, H, W, 1); patches are those of the first 5,000.
+        stride: Pixels from patch to patch: 1, or 2, for patches that do not overlap and still keep every pixel.
 
     Returns:
-        (B, H - 1, W - 1, 8).
+        (B, H - 1, W - 1, 8), or (B, H / 2, W / 2, 8) with stride 2.
     """
     mean, deviation = mean_and_deviation(images)
     x = keras.layers.Rescaling(1 / deviation, -mean / deviation)(inputs)
-    whiten = keras.layers.Conv2D(8, 2, use_bias=False, trainable=False, name="whiten")
+    whiten = keras.layers.Conv2D(8, 2, strides=stride, use_bias=False, trainable=False, name="whiten")
     x = keras.layers.ReLU()(whiten(x))
     whiten.set_weights([whitening_kernel((images[:5000] - mean) / deviation)])
     return x
