@@ -11,6 +11,7 @@ from stages import bench
 from stages.bench import run, summarise, time_to
 from stages.benchmark import ours
 from stages.errors import InputError
+from stages.parameters import read_parameters
 from stages.training.fit import Trained
 from tests.conftest import ROOT
 
@@ -79,6 +80,13 @@ def test_each_repetition_trains_our_models_from_a_seed_of_its_own(monkeypatch, t
     ours = [arguments for arguments in started if arguments[:3] == ["-m", "stages.benchmark.ours", "sprint"]]
     assert [arguments[4] for arguments in ours] == ["0", "0", "1", "1", "2", "2"]  # sprint and dash
     assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmark.csv", "benchmark.json", "benchmark.png"]
+
+
+def test_what_the_benchmark_changes_in_a_block_is_a_block_still():
+    blocks = read_parameters("models", path=ROOT / "params.yaml")
+    for model, changes in filter(None, bench.CONTENDERS.values()):
+        block = blocks[model]
+        type(block)(**block.model_dump() | changes)  # which refuses what is mistyped or out of range
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_runs(monkeypatch):
