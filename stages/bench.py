@@ -30,7 +30,7 @@ from stages.parameters import read_parameters
 REPORTS = Path("reports")
 NOTEBOOK_EPOCHS = 12
 AIMS = (0.91, 0.93, 0.94)
-# What `sprint` can do in the least time: half the height, width and groups, three half epochs, no picture changed.
+# What `sprint` can do in the least time: maps of half the height and width, two groups, three half epochs, no changes.
 DASH = {
     "widths": [32, 64],
     "stem_stride": 2,

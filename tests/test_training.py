@@ -46,6 +46,13 @@ def test_every_model_learns_and_gives_logits_of_ten_classes(name, drawn_pictures
     assert len(trained.history) == len(trained.seconds) == 4
 
 
+def test_a_stem_of_stride_2_leaves_sprint_about_a_quarter_of_the_work(drawn_pictures):
+    images = drawn_pictures[0][..., None]
+    dense, sparse = (models.load("sprint").build(block("sprint", stem_stride=stride), images) for stride in (1, 2))
+    assert 0.2 < multiply_adds(sparse) / multiply_adds(dense) < 0.3
+    assert sparse(images[:2]).shape == (2, 10)
+
+
 def test_another_seed_gives_other_weights(drawn_pictures):
     first, second = (fit("logistic", drawn_pictures, seed=seed).model.get_weights()[0] for seed in (0, 1))
     assert not np.array_equal(first, second)

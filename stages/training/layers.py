@@ -140,7 +140,7 @@ def whitened(inputs, images: np.ndarray, stride: int = 1):
         stride: Pixels from patch to patch: 1, or 2, for patches that do not overlap and still keep every pixel.
 
     Returns:
-        (B, H - 1, W - 1, 8), or (B, H / 2, W / 2, 8) with stride 2.
+        (B, H - 1, W - 1, 8), or (B, H // 2, W // 2, 8) with stride 2.
     """
     mean, deviation = mean_and_deviation(images)
     x = keras.layers.Rescaling(1 / deviation, -mean / deviation)(inputs)
