@@ -74,8 +74,15 @@ def with_metrics(commit: str, split: str) -> list[str]:
 
 
 def metrics(commit: str, split: str, run: str) -> dict:
-    """A run's metrics as they lie in a commit."""
-    return json.loads(git("show", f"{commit}:{METRICS}/{split}/{run}.json"))
+    """A run's metrics as they lie in a commit. Raises `InputError` where they lack what the table tells."""
+    path = f"{METRICS}/{split}/{run}.json"
+    found = json.loads(git("show", f"{commit}:{path}"))
+    for key in ("epochs", "parameters", "accuracy", "accuracy_plain"):
+        if key not in found:
+            raise InputError(
+                f"{path} of commit {commit[:7]} has no {key}: it is older than the table. Run the experiment again."
+            )
+    return found
 
 
 def training_seconds(commit: str, run: str) -> float:
@@ -88,7 +95,8 @@ def rows_of(name: str) -> list[dict]:
     test_accuracy_plain, training_seconds.
 
     `base` is the commit that it started from; `_plain` are accuracies without other views. Test columns are empty where
-    the experiment evaluated nothing on test. Raises `InputError` where there is no such experiment.
+    the experiment evaluated nothing on test. Raises `InputError` where there is no such experiment, or one that trained
+    nothing or whose metrics lack some of these.
     """
     commits = git(
         "for-each-ref", "--sort=committerdate", "--format=%(objectname) %(parent)", f"refs/exps/*/*/{name}"

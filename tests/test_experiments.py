@@ -89,6 +89,13 @@ def test_an_experiment_that_trained_nothing_is_a_sentence(repository, tmp_path):
         experiments.rows_of("idle")
 
 
+def test_metrics_of_another_time_are_a_sentence(repository, tmp_path, monkeypatch):
+    monkeypatch.delitem(METRICS, "accuracy_plain")
+    name(repository, committed(tmp_path, 0.01, [0], {"cnn-0": 0.8}, {}), "old")
+    with pytest.raises(InputError, match="has no accuracy_plain"):
+        experiments.rows_of("old")
+
+
 def test_rows_of_the_same_name_are_replaced_and_others_kept(repository, tmp_path):
     (tmp_path / "reports").mkdir(exist_ok=True)
     old = pd.DataFrame({"experiment": ["seeds", "older"], "base": ["0000000"] * 2, "run": ["cnn-7", "mlp-0"]})
