@@ -111,6 +111,7 @@ class ModelParameters(Section):
     shift: number(int, "a whole number of pixels from 0 to 8", ge=0, le=8)
     flip: Annotated[bool, Field(description="true or false")]
     erase: number(float, "a number from 0 to 1", ge=0, le=1)
+    cutmix: number(float, "a number from 0 to 1", ge=0, le=1)
     views: Annotated[
         Literal["plain", "flips", "flips_and_shifts"], Field(description="plain, flips or flips_and_shifts")
     ]

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from stages.training.augmentation import augmented, erase, flip, shift, shrunk
+from stages.training.augmentation import augmented, cutmix, erase, flip, shift, shrunk
 
 IMAGES = np.random.default_rng(0).integers(1, 256, size=(40, 28, 28, 1), dtype=np.uint8)
+RNG = np.random.default_rng(1)
 
 
 def test_a_flip_flipped_is_the_original():
@@ -55,6 +56,9 @@ def test_changes_of_no_picture_give_none():
     none, nobody = IMAGES[:0], np.zeros(0, bool)
     assert shift(none, np.zeros((0, 2), int)).shape == flip(none, nobody).shape == none.shape
     assert np.array_equal(erase(IMAGES, np.zeros(40, bool), np.random.default_rng(0)), IMAGES)
+    targets = np.eye(40, dtype=np.float32)
+    for whole, part in zip((IMAGES, targets), cutmix(IMAGES, targets, np.zeros(40, bool), RNG), strict=True):
+        assert np.array_equal(whole, part)
 
 
 def test_erasing_covers_one_rectangle_of_each_chosen_picture():
@@ -72,6 +76,29 @@ def test_erasing_covers_one_rectangle_of_each_chosen_picture():
     assert 0.35 < max(areas) < 0.43  # sides are rounded to whole pixels
     assert 0.18 < np.mean(areas) < 0.24
     assert erased[chosen].any(axis=0).all()  # every pixel is in reach
+
+
+def test_cutmix_pastes_a_square_of_another_chosen_picture_and_mixes_the_targets_by_its_area():
+    count = 2000
+    many = np.broadcast_to((np.arange(count) % 250).astype(np.uint8)[:, None, None, None], (count, 28, 28, 1))
+    targets = np.eye(250, dtype=np.float32)[many[:, 0, 0, 0]]  # a class for each grey
+    chosen = np.arange(count) % 250 < 125
+    pictures, mixed = cutmix(many, targets, chosen, np.random.default_rng(0))
+    assert np.array_equal(pictures[~chosen], many[~chosen])
+    assert np.array_equal(mixed[~chosen], targets[~chosen])
+    shares, covered = [], np.zeros((28, 28), bool)
+    for picture, target, own in zip(pictures[chosen], mixed[chosen], many[chosen, 0, 0, 0], strict=True):
+        greys, counts = np.unique(picture, return_counts=True)
+        assert set(greys) <= set(range(125))
+        assert target[greys] == pytest.approx(counts / 784, abs=1e-6)
+        assert target.sum() == pytest.approx(1)
+        other = picture[..., 0] != own
+        rows, columns = other.any(axis=1), other.any(axis=0)
+        assert rows.sum() == columns.sum() == np.sqrt(other.sum())
+        shares.append(other.mean())
+        covered |= other
+    assert covered.all()
+    assert np.histogram(shares, bins=4, range=(0, 1))[0] == pytest.approx([250] * 4, abs=60)
 
 
 def test_changes_are_a_function_of_seed_and_epoch():

@@ -16,7 +16,7 @@ LABELS = (np.arange(100) % 10).astype(np.uint8)
 
 def epochs(seed: int = 0, **changes: object) -> Epochs:
     plain = {"epochs": 10, "batch_size": 16, "epoch_size": 1, "hardest": 0, "shift": 0, "flip": False, "erase": 0}
-    plain |= {"small_epochs": 0, "small_size": 14}
+    plain |= {"cutmix": 0, "small_epochs": 0, "small_size": 14}
     return Epochs(IMAGES, np.eye(10, dtype=np.float32)[LABELS], SimpleNamespace(**plain | changes), seed)
 
 
@@ -99,6 +99,29 @@ def test_a_model_in_training_remembers_the_loss_of_every_picture_it_was_shown(ha
     assert np.isinf(np.delete(data.losses, seen)).all()
     np.testing.assert_allclose(history["val_loss"], np.mean(expected), rtol=1e-4)  # of all pictures, once each
     assert len(plain.weights) == 2
+
+
+def test_pictures_with_a_part_of_another_bring_its_target_and_leave_their_losses_as_they_were():
+    data = epochs(epoch_size=0.5, hardest=1, cutmix=0.5)
+    before = data.losses.copy()
+    assert 0 < data.mixed.sum() < 48
+    whole = np.concatenate([data[step][1].max(axis=1) for step in range(3)]) == 1
+    assert whole[~data.mixed].all()
+    assert not whole[data.mixed].all()
+    inputs = keras.Input((28, 28, 1))
+    model = RemembersLosses(keras.Model(inputs, keras.layers.Flatten()(inputs)[:, :10]), data)
+    model.seen.assign(np.arange(48).reshape(3, 16))
+    last = NextEpoch(data)
+    last.set_model(model)
+    order, mixed = data.order, data.mixed
+    last.on_epoch_end(0)
+    assert np.array_equal(data.losses[order[~mixed]], np.arange(48)[~mixed])
+    assert np.array_equal(data.losses[order[mixed]], before[order[mixed]])
+    again, other = epochs(cutmix=0.5, epochs=2), epochs(cutmix=0.5, epochs=2)
+    again.begin(1)
+    other.begin(1)
+    assert np.array_equal(again[0][0], other[0][0])
+    assert np.array_equal(again[0][1], other[0][1])
 
 
 def test_a_batch_larger_than_an_epoch_is_refused():

@@ -43,15 +43,55 @@ def erase(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> n
     count, height, width = covered.shape[:3]
     area = rng.uniform(0.02, 0.4, count) * height * width
     aspect = np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3), count))
-    inside = True  # then (count, H, 1), then (count, H, W)
-    for axis, size, side in ((1, height, np.sqrt(area * aspect)), (2, width, np.sqrt(area / aspect))):
-        side = np.clip(np.rint(side).astype(int), 1, size)
-        start = rng.integers(0, size - side + 1)
-        position = np.arange(size)
-        line = (position >= start[:, None]) & (position < (start + side)[:, None])  # (count, size)
-        inside = inside & np.expand_dims(line, 3 - axis)
+    inside = rectangles(area, aspect, (height, width), rng)
     erased[chosen] = np.where(inside[..., None], rng.integers(0, 256, covered.shape, dtype=images.dtype), covered)
     return erased
+
+
+def cutmix(
+    images: np.ndarray, targets: np.ndarray, chosen: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A square of each chosen picture replaced by what another chosen one shows there; the targets mixed in proportion.
+
+    The square lies at a random place inside the picture, and every share of the picture from 0 to 1 is as likely.
+    Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features" (2019),
+    where it may also lie across the border.
+
+    Args:
+        images: (N, H, W, C).
+        targets: float32 (N, 10), rows sum to 1.
+        chosen: (N,) bool. One that is its own partner, by chance, stays as it is.
+
+    Returns:
+        Pictures and targets of the same shapes; those that are not chosen as they are.
+    """
+    mixed, mixed_targets = images.copy(), targets.copy()
+    places = np.flatnonzero(chosen)
+    others = rng.permutation(places)
+    count, (height, width) = len(places), images.shape[1:3]
+    inside = rectangles(rng.random(count) * height * width, np.ones(count), (height, width), rng)
+    mixed[places] = np.where(inside[..., None], images[others], images[places])
+    share = inside.mean(axis=(1, 2), dtype=np.float32)[:, None]
+    mixed_targets[places] = (1 - share) * targets[places] + share * targets[others]
+    return mixed, mixed_targets
+
+
+def rectangles(area: np.ndarray, aspect: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """True inside a rectangle at a random place, cut off where it is larger than the picture: bool (N, H, W).
+
+    Args:
+        area: Pixels, (N,).
+        aspect: Height as a multiple of the width, (N,).
+        size: H and W.
+    """
+    inside = True  # then (N, H, 1), then (N, H, W)
+    for axis, length, side in ((1, size[0], np.sqrt(area * aspect)), (2, size[1], np.sqrt(area / aspect))):
+        side = np.clip(np.rint(side).astype(int), 1, length)
+        start = rng.integers(0, length - side + 1)
+        position = np.arange(length)
+        line = (position >= start[:, None]) & (position < (start + side)[:, None])  # (N, length)
+        inside = inside & np.expand_dims(line, 3 - axis)
+    return inside
 
 
 def shrunk(images: np.ndarray, size: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import numpy as np
 
 from stages.errors import InputError
 from stages.parameters import ModelParameters
-from stages.training.augmentation import augmented, shrunk
+from stages.training.augmentation import augmented, cutmix, shrunk
 
 
 def small_epochs(parameters: ModelParameters) -> int:
@@ -31,12 +31,13 @@ class Epochs(keras.utils.PyDataset):
     Args:
         images: uint8 (N, H, W, C).
         targets: float32 (N, 10), rows sum to 1: the labels, one-hot, or what teachers make of them.
-        parameters: Of these, epochs, batch_size, epoch_size, hardest, small_epochs, small_size, shift, flip and erase.
+        parameters: Of these, epochs, batch_size, epoch_size, hardest, small_epochs, small_size, shift, flip, erase, cutmix.
         seed: Of order and changes.
 
     Attributes:
-        losses: float32 (N,): infinite for a picture that was never shown.
+        losses: float32 (N,): infinite for a picture that was never shown whole.
         order: The indices of the pictures of this epoch, as they are shown.
+        mixed: bool, one a picture of this epoch: whether a part of another stands in it.
     """
 
     def __init__(self, images: np.ndarray, targets: np.ndarray, parameters: ModelParameters, seed: int):
@@ -63,6 +64,8 @@ class Epochs(keras.utils.PyDataset):
         self.order = order[:shown]
         changes = {"max_shift": parameters.shift, "flips": parameters.flip, "erased": parameters.erase}
         self.shown = augmented(self.images, self.order, self.seed, epoch, **changes)
+        self.mixed = rng.random(shown) < parameters.cutmix
+        self.shown, self.shown_targets = cutmix(self.shown, self.targets[self.order], self.mixed, rng)
         if epoch < small_epochs(parameters):
             self.shown = shrunk(self.shown, parameters.small_size)
 
@@ -73,7 +76,7 @@ class Epochs(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Pictures, uint8 (batch_size, H, W, C), and targets, float32 (batch_size, 10)."""
         batch = slice(index * self.parameters.batch_size, (index + 1) * self.parameters.batch_size)
-        return self.shown[batch], self.targets[self.order[batch]]
+        return self.shown[batch], self.shown_targets[batch]
 
 
 def for_tensorflow(data: keras.utils.PyDataset | list[tuple[np.ndarray, ...]]):
@@ -124,6 +127,8 @@ class NextEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if isinstance(self.model, RemembersLosses):
-            self.data.losses[self.data.order] = keras.ops.convert_to_numpy(self.model.seen).ravel()
+            seen = keras.ops.convert_to_numpy(self.model.seen).ravel()
+            whole = ~self.data.mixed  # the loss of a mixture tells of none of its pictures
+            self.data.losses[self.data.order[whole]] = seen[whole]
         if epoch + 1 < self.data.parameters.epochs:
             self.data.begin(epoch + 1)
