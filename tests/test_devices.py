@@ -23,23 +23,20 @@ def one_and_two_devices(backend: str, model: str, **changes: object) -> dict:
     return json.loads(output.splitlines()[-1])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_two_devices_train_the_same_model_as_one(backend):
+@pytest.mark.parametrize(("backend", "epoch_size"), [("tensorflow", 1), ("tensorflow", 0.4), ("jax", 1)])
+def test_two_devices_train_the_same_model_as_one(backend, epoch_size):
+    """Where an epoch shows a part, the losses decide which: one that a device saw and forgot would show other pictures."""
     gentle = {"optimizer": "sgd", "learning_rate": 0.01, "bias_factor": 4.0, "dropout": 0.0, "precision": "float32"}
-    result = one_and_two_devices(backend, "cnn", epochs=2, ema=0.8, **gentle)
+    gentle |= {"patience": None, "epoch_size": epoch_size, "hardest": 0.7, "epochs": 2 if epoch_size == 1 else 5}
+    result = one_and_two_devices(backend, "cnn", ema=0.8, **gentle)
     assert result["apart"] < 1e-5 < 1e-2 < result["moved"]
     assert result["accuracy"][0] == pytest.approx(result["accuracy"][1])
 
 
 @pytest.mark.parametrize(("backend", "model"), [("tensorflow", "sprint"), ("tensorflow", "mlp"), ("jax", "sprint")])
-def test_batch_normalisation_and_dropout_train_on_two_devices(backend, model):
-    result = one_and_two_devices(backend, model, epochs=4, epoch_size=1)
-    assert result["finite"]
-    assert min(result["accuracy"]) > 0.5
-
-
-def test_the_committed_sprint_trains_under_jax_as_it_is():
-    result = one_and_two_devices("jax", "sprint", epochs=3)
+def test_the_committed_models_train_on_two_devices(backend, model):
+    """Batch normalisation, small epochs and the selection of pictures, dropout: none of them stands in the way."""
+    result = one_and_two_devices(backend, model, epochs=5)
     assert result["finite"]
     assert min(result["accuracy"]) > 0.5
 

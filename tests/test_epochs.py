@@ -110,7 +110,7 @@ def test_pictures_with_a_part_of_another_bring_its_target_and_leave_their_losses
     assert not whole[data.mixed].all()
     inputs = keras.Input((28, 28, 1))
     model = RemembersLosses(keras.Model(inputs, keras.layers.Flatten()(inputs)[:, :10]), data)
-    model.seen.assign(np.arange(48).reshape(3, 16))
+    model.seen.assign(np.arange(48).reshape(3, 1, 16))
     last = NextEpoch(data)
     last.set_model(model)
     order, mixed = data.order, data.mixed

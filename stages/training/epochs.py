@@ -100,22 +100,39 @@ def for_tensorflow(data: keras.utils.PyDataset | list[tuple[np.ndarray, ...]]):
 class RemembersLosses(keras.Model):
     """`model`, which while it is fitted keeps the loss of each picture of the epoch, in the order shown.
 
+    Args:
+        devices: That share each batch, in parts of the same size, one after another.
+
     Attributes:
-        seen: Losses, nats, float32 (steps of an epoch, batch_size).
+        seen: Losses, nats, float32 (steps of an epoch, replicas, pictures of a batch that one replica takes).
     """
 
-    def __init__(self, model: keras.Model, data: Epochs):
+    def __init__(self, model: keras.Model, data: Epochs, devices: int = 1):
         super().__init__(model.input, model.output, name=model.name)
-        shape = (len(data), data.parameters.batch_size)
-        self.seen = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="seen")
-        self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
+        self.replicas = devices if keras.backend.backend() == "tensorflow" else 1  # JAX shows each step the whole batch
+        shape = (len(data), self.replicas, data.parameters.batch_size // self.replicas)
+        kept = {"initializer": "zeros", "trainable": False}
+        self.seen = self.add_weight(shape=shape, aggregation="sum", name="seen", **kept)
+        self.step = self.add_weight(shape=(), dtype="int32", aggregation="only_first_replica", name="step", **kept)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if training:
             losses = keras.losses.categorical_crossentropy(y, y_pred, from_logits=True)
-            self.seen.assign(keras.ops.scatter_update(self.seen, self.step[None, None], losses[None]))
+            replica = keras.ops.convert_to_tensor(this_replica(), "int32")
+            place = keras.ops.stack([self.step.value, replica])[None]
+            own = keras.ops.one_hot(replica, self.replicas)[:, None]
+            self.seen.assign(keras.ops.scatter_update(self.seen, place, losses[None]) * own)  # the sum of all replicas'
             self.step.assign((self.step + 1) % self.seen.shape[0])
         return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+
+def this_replica():
+    """Which of the devices that share a step this is, from 0; under JAX one step is all of theirs."""
+    if keras.backend.backend() != "tensorflow":
+        return 0
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
 
 
 class NextEpoch(keras.callbacks.Callback):

@@ -59,16 +59,13 @@ def train(
         parameters: Its block of `params.yaml`.
         seed: Of the initial weights, the order, the augmentation and the dropout.
         train_images: uint8 (N, 28, 28, 1); `train_labels` uint8 (N,), 0-9. Likewise `val_images`, `val_labels`.
-        devices: How many GPUs share each batch. A model that selects pictures trains on one under TensorFlow.
+        devices: How many GPUs share each batch.
 
     Raises:
         InputError: A batch is larger than an epoch, there are fewer devices, a batch cannot be shared evenly, small epochs
             ask for a size of pictures that the network cannot take, or the loss is no longer a finite number.
     """
     selects = parameters.epoch_size < 1 and parameters.hardest > 0
-    if selects and devices > 1 and keras.backend.backend() == "tensorflow":
-        print(f"devices is {devices}, but a model that selects pictures trains on one under TensorFlow.")
-        devices = 1
     for name, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
         if count % devices:
             raise InputError(f"{name} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
@@ -106,7 +103,7 @@ def train(
                         "val_nll", mode="min", patience=parameters.patience, restore_best_weights=True
                     )
                 )
-            trainer = RemembersLosses(network, data) if selects else network
+            trainer = RemembersLosses(network, data, devices) if selects else network
             trainer.compile(
                 optimizer=update,
                 loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing),
