@@ -108,6 +108,10 @@ def test_pictures_with_a_part_of_another_bring_its_target_and_leave_their_losses
     whole = np.concatenate([data[step][1].max(axis=1) for step in range(3)]) == 1
     assert whole[~data.mixed].all()
     assert not whole[data.mixed].all()
+    pictures = np.concatenate([data[step][0] for step in range(3)])
+    known = (pictures[:, None] == IMAGES).all(axis=(2, 3, 4)).any(axis=1)
+    assert known[~data.mixed].all()
+    assert not known[data.mixed].all()
     inputs = keras.Input((28, 28, 1))
     model = RemembersLosses(keras.Model(inputs, keras.layers.Flatten()(inputs)[:, :10]), data)
     model.seen.assign(np.arange(48).reshape(3, 1, 16))

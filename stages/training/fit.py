@@ -26,8 +26,8 @@ class Trained:
         model: With `patience`, the weights of the epoch of the lowest validation loss, of those that show the pictures at
             their full size; without, of the last epoch.
         history: A row an epoch: epoch (from 1), accuracy and loss on the training pictures as they were shown (changed,
-            under dropout), val_accuracy and val_loss. Losses are the mean negative log-likelihood, nats. Where there are
-            teachers, accuracy and loss are against the mixed targets, val_accuracy and val_loss against the labels. In
+            under dropout), val_accuracy and val_loss. Losses are the mean negative log-likelihood, nats. With teachers or
+            `cutmix`, accuracy and loss are against the mixed targets, val_accuracy and val_loss against the labels. In
             small epochs the validation pictures are shrunk too.
         seconds: A row an epoch: epoch, seconds that it took, validation included. Epoch 0, where there are teachers: all
             of theirs.
