@@ -173,7 +173,7 @@ def test_a_teacher_is_not_stopped_early(drawn_pictures):
 
 
 def test_early_stopping_goes_back_to_the_best_epoch(drawn_pictures):
-    changes = {"patience": 1, "learning_rate": 0.02, "label_smoothing": 0.3, "precision": "float32"}
+    changes = {"patience": 1, "epoch_size": 1, "learning_rate": 0.02, "label_smoothing": 0.3, "precision": "float32"}
     trained = fit("cnn", drawn_pictures, epochs=30, **changes)
     best = trained.history["val_loss"].idxmin()
     assert len(trained.history) == best + 2  # one epoch more, and then the end
@@ -186,6 +186,7 @@ def test_early_stopping_goes_back_to_the_best_epoch(drawn_pictures):
 
 def test_the_best_epoch_is_that_of_the_plain_loss_not_of_the_smoothed_one(drawn_pictures):
     changes = {"label_smoothing": 0.6, "dropout": 0.0, "learning_rate": 0.005, "patience": 25, "precision": "float32"}
+    changes["epoch_size"] = 1
     trained = fit("cnn", drawn_pictures, epochs=25, **changes)
     probabilities = predict(trained.model, drawn_pictures[0][:200, ..., None], "plain").probabilities
     assert scores(probabilities, probabilities, drawn_pictures[1][:200])["loss"] == pytest.approx(
@@ -195,7 +196,7 @@ def test_the_best_epoch_is_that_of_the_plain_loss_not_of_the_smoothed_one(drawn_
 
 def test_a_loss_that_is_not_finite_ends_the_run(drawn_pictures):
     with pytest.raises(
-        InputError, match=r"the training loss became (nan|inf) in epoch [123], step \d+; no model was kept"
+        InputError, match=r"the training loss became (nan|inf) in epoch [123], by step \d+; no model was kept"
     ):
         fit("logistic", drawn_pictures, optimizer="sgd", learning_rate=1e38, epochs=3)
 
@@ -287,7 +288,7 @@ def test_muon_scales_convolutions_and_steps_biases_like_sgd():
 
 
 def test_the_average_of_the_weights_is_what_is_validated_stopped_on_and_kept(drawn_pictures):
-    still = {"schedule": "constant", "learning_rate": 0.002, "precision": "float32"}
+    still = {"schedule": "constant", "learning_rate": 0.002, "epoch_size": 1, "precision": "float32"}
     for patience in (1, None):
         trained = fit("cnn", drawn_pictures, epochs=30 if patience else 4, ema=0.9, patience=patience, **still)
         best = trained.history["val_loss"].idxmin() if patience else 3

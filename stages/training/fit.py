@@ -17,6 +17,8 @@ from stages.training.devices import several_devices, use_bfloat16
 from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, for_tensorflow, small_epochs
 from stages.training.optimizers import optimizer
 
+STEPS_PER_EXECUTION = 16  # steps that the backend takes before it comes back to Python: a small model feels each return
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -111,6 +113,7 @@ def train(
                     keras.metrics.CategoricalAccuracy(name="accuracy"),
                     keras.metrics.CategoricalCrossentropy(name="nll", from_logits=True),
                 ],
+                steps_per_execution=STEPS_PER_EXECUTION if devices == 1 else 1,  # on several TensorFlow fails
             )
             histories.append(fit(trainer, data, validation, range(first, last), callbacks, devices))
     history = pd.concat(histories, ignore_index=True)
@@ -280,7 +283,7 @@ class StopIfNotFinite(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        self.refuse("training", logs["loss"], f"in epoch {self.epoch + 1}, step {batch + 1}")
+        self.refuse("training", logs["loss"], f"in epoch {self.epoch + 1}, by step {batch + 1}")
 
     def on_epoch_end(self, epoch, logs=None):
         self.refuse("validation", logs["val_nll"], f"after epoch {epoch + 1}")
