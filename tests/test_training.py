@@ -46,6 +46,14 @@ def test_every_model_learns_and_gives_logits_of_ten_classes(name, drawn_pictures
     assert len(trained.history) == len(trained.seconds) == 4
 
 
+@pytest.mark.parametrize("name", models.names())
+def test_every_model_trained_twice_is_the_same_file(name, drawn_pictures, tmp_path):
+    for place in ("once.keras", "again.keras"):
+        keras.utils.clear_session()  # the names of layers start anew
+        save_model(fit(name, drawn_pictures, epochs=2, patience=None).model, tmp_path / place, {})
+    assert (tmp_path / "once.keras").read_bytes() == (tmp_path / "again.keras").read_bytes()
+
+
 def test_a_stem_of_stride_2_leaves_sprint_about_a_quarter_of_the_work(drawn_pictures):
     images = drawn_pictures[0][..., None]
     dense, sparse = (models.load("sprint").build(block("sprint", stem_stride=stride), images) for stride in (1, 2))
