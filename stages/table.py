@@ -104,11 +104,14 @@ def speed(benchmark: dict) -> str:
 
 
 def tried(runs: pd.DataFrame) -> str:
-    """A row an experiment and model: the commit that it started from, what was changed of that commit's `params.yaml`, and
-    the means over its seeds of the epochs, of the accuracies, with their deviation, and of the wall time of training.
+    """A table a model, with a row an experiment: the commit that it started from, what was changed of that commit's
+    `params.yaml`, and the means over its seeds of the epochs, of the accuracies, with their deviation, and of the wall time
+    of training.
     """
+    header = ("what was changed", "commit", "seeds", "epochs", "validation accuracy", "without views", "test accuracy")
+    header += ("training, s",)
+    tables: dict[str, list[list[str]]] = {}
     runs = runs.assign(model=runs["run"].str.rpartition("-")[0])
-    lines = []
     for (model, _, base, changes), rows in runs.groupby(["model", "experiment", "base", "changes"], sort=False):
         cells = [base, str(len(rows)), f"{rows['epochs'].mean():.4g}"]
         for column in ("val_accuracy", "val_accuracy_plain", "test_accuracy"):
@@ -116,18 +119,8 @@ def tried(runs: pd.DataFrame) -> str:
             spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
             cells.append("-" if values.isna().any() else f"{values.mean():.2f}{spread} %")
         cells.append(f"{rows['training_seconds'].mean():.0f}")
-        lines.append([f"{model}: {changes.replace(f'models.{model}.', '') or 'nothing changed'}", *cells])
-    header = (
-        "what",
-        "commit",
-        "seeds",
-        "epochs",
-        "validation accuracy",
-        "without views",
-        "test accuracy",
-        "training, s",
-    )
-    return aligned(header, lines)
+        tables.setdefault(model, []).append([changes.replace(f"models.{model}.", "") or "nothing", *cells])
+    return "\n\n".join(f"**{model}**\n\n{aligned(header, tables[model])}" for model in sorted(tables))
 
 
 def with_table(readme: str, name: str, table: str) -> str:

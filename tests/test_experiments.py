@@ -113,7 +113,19 @@ def test_an_experiment_that_is_not_there_is_a_sentence(repository):
 
 def test_the_table_tells_mean_and_deviation_over_the_seeds(repository):
     table = tried(pd.DataFrame(experiments.rows_of("seeds")).assign(epochs=[3, 4]))
-    (line,) = table.splitlines()[2:]
+    title, _, _, _, line = table.splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     accuracies = ["92.00 ± 2.83 %", "80.00 ± 0.00 %", "-"]
-    assert cells == ["cnn: nothing changed", repository[:7], "2", "3.5", *accuracies, "26"]
+    assert title == "**cnn**"
+    assert cells == ["nothing", repository[:7], "2", "3.5", *accuracies, "26"]
+
+
+def test_each_model_has_a_table_of_its_own(repository):
+    found = pd.DataFrame(experiments.rows_of("seeds"))
+    renamed = found.assign(run=found["run"].str.replace("cnn", "mlp"), changes="models.mlp.dropout=0.5")
+    table = tried(pd.concat([renamed, found]))
+    cnn, mlp = table.split("**mlp**")
+    assert "| nothing " in cnn
+    assert "dropout" not in cnn
+    assert "| dropout=0.5 " in mlp
+    assert "| nothing " not in mlp
