@@ -230,6 +230,20 @@ def test_a_saved_model_predicts_the_same_and_says_where_it_comes_from(drawn_pict
         assert b"tensorflow" in archive.read("origin.json")
 
 
+@pytest.mark.parametrize("name", models.names())
+def test_a_saved_model_is_of_keras_alone_and_loads_as_the_quicker_layers(name, drawn_pictures, tmp_path):
+    model = fit(name, drawn_pictures, precision="float32").model
+    save_model(model, tmp_path / "model.keras", {})
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        assert b"stages." not in archive.read("config.json")
+    images = drawn_pictures[0][:20, ..., None]
+    plain, quick = keras.saving.load_model(tmp_path / "model.keras"), load_model(tmp_path / "model.keras")
+    assert all(type(layer).__module__.startswith("keras.") for layer in plain.layers)
+    normalisations = [type(layer) for layer in model.layers if "normalization" in layer.name]
+    assert [type(layer) for layer in quick.layers if "normalization" in layer.name] == normalisations or name == "mlp"
+    np.testing.assert_allclose(plain.predict(images), model.predict(images), atol=1e-4)
+
+
 def test_multiply_adds_are_those_of_convolutions_and_dense_layers():
     inputs = keras.Input((28, 28, 1))
     x = keras.layers.Conv2D(8, 3, padding="same")(inputs)  # 28*28 places x 3*3*1*8

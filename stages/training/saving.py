@@ -12,14 +12,17 @@ import keras
 
 from stages.errors import InputError
 from stages.files import written_whole
-from stages.training import layers  # noqa: F401  saved models are made of them
+from stages.training import layers
 
 PACKAGES = ("tensorflow", "keras", "numpy")
+QUICK = {keras.layers.BatchNormalization: layers.BatchNormalization, keras.layers.Conv2D: layers.Conv2D}
+PLAIN = {quick: plain for plain, quick in QUICK.items()}
 
 
 def save_model(model: keras.Model, path: Path, origin: dict) -> None:
     """Write `model` for `keras.saving.load_model`: layers and weights, without optimizer, loss and metrics.
 
+    In the place of this project's layers stand Keras's own, of the same weights, so that a file loads without the project.
     Keras writes the date and memory addresses (as names of shared objects) into the file; the one is taken out, the
     others are numbered, so that equal models are equal files. `origin.json` is added (read it with
     `unzip -p FILE origin.json`): `origin` and the versions of Python and the packages.
@@ -27,7 +30,7 @@ def save_model(model: keras.Model, path: Path, origin: dict) -> None:
     versions = {"backend": keras.backend.backend(), "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
     with written_whole(path) as beside:
-        keras.Model(model.inputs, model.outputs, name=model.name).save(beside)
+        made_of(PLAIN, model).save(beside)
         with zipfile.ZipFile(beside) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
         metadata = json.loads(members["metadata.json"])
@@ -40,6 +43,21 @@ def save_model(model: keras.Model, path: Path, origin: dict) -> None:
                 archive.writestr(zipfile.ZipInfo(name), content)  # a ZipInfo without a date says 1980
 
 
+def made_of(classes: dict[type, type], model: keras.Model) -> keras.Model:
+    """A copy of `model` with the same weights, whose layers of the classes that are keys are of those that are values."""
+
+    def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if type(layer) in classes and "kernel_initializer" in config:
+            config["kernel_initializer"] = "zeros"  # whatever it was, it may be this project's; the weights come below
+        return classes.get(type(layer), type(layer)).from_config(config)
+
+    bare = keras.Model(model.inputs, model.outputs, name=model.name)  # without what `compile` gave it
+    copy = keras.models.clone_model(bare, clone_function=copied)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def number_shared_objects(config: str) -> str:
     """Keras's JSON of a model with its `shared_object_id`s counted from 1 in the order of their appearance."""
     numbers: dict[str, int] = {}
@@ -49,12 +67,12 @@ def number_shared_objects(config: str) -> str:
 
 
 def load_model(path: Path) -> keras.Model:
-    """A saved model. Raises `InputError` where the file is missing or is not one.
+    """A saved model, of this project's quicker layers where it has them. `keras.saving.load_model` gives Keras's own.
 
-    Where `stages.training.layers` is imported, as here, `keras.saving.load_model` does the same.
+    Raises `InputError` where the file is missing or is not a model.
     """
     try:
-        return keras.saving.load_model(path)
+        return made_of(QUICK, keras.saving.load_model(path))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a saved model: {error} Delete it and type `dvc repro`.") from None
 
