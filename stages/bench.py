@@ -88,16 +88,14 @@ def contend(name: str, keras_home: Path, seed: int) -> dict:
     """Train one contender in a fresh process; `curve` holds seconds since its start and validation accuracy, an epoch."""
     environment = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": str(keras_home), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if CONTENDERS[name] is None:
-        command = ["stages/benchmark/notebook.py", str(time.time()), str(NOTEBOOK_EPOCHS)]
+        command = ["-m", "stages.benchmark.notebook", str(time.time()), str(NOTEBOOK_EPOCHS)]
     else:
         model, changes = CONTENDERS[name]
         command = ["-m", "stages.benchmark.ours", model, str(time.time()), str(seed), json.dumps(changes)]
     printed, memory = run(command, environment)
-    curve = [line for line in printed if "val_accuracy" in line]
-    seconds = [line["seconds"] for line in curve]
-    epochs = [after - before for before, after in itertools.pairwise(seconds)]
-    measured = {"curve": curve, "epoch_seconds": epochs, "memory": memory}
-    return measured | (printed[-1] if "val_accuracy" not in printed[-1] else {})
+    *curve, last = printed
+    epochs = [after["seconds"] - before["seconds"] for before, after in itertools.pairwise(curve)]
+    return {"curve": curve, "epoch_seconds": epochs, "memory": memory} | last
 
 
 def time_to(aim: float, curve: list[dict]) -> float | None:
@@ -119,10 +117,11 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
 
     Returns:
         `seconds_to_91` and so on (null where one repetition never got there) and, under `notebook_to_91`, how many times
-        longer the notebook took; `epoch_seconds`, `memory_mib`, `best_val_accuracy` (a value a repetition);
-        `notebook_epochs`, the whole training counted in the notebook's median epoch; for our models also images a second
-        and share of the peak, both in epochs of full-size pictures, and what prediction costs. The accuracies, and
-        `epoch_seconds`, are of such epochs alone; small ones count in every time since the start.
+        longer the notebook took; `seconds_to_load` (until the first epoch), for our models `seconds_to_trace` (that the
+        first epoch of a size takes longer than the others); `epoch_seconds`, `memory_mib`, `best_val_accuracy` (a value a
+        repetition); `notebook_epochs`, the whole training counted in the notebook's median epoch; images a second and
+        share of the peak, both in epochs of full-size pictures without the first, and what prediction costs. The
+        accuracies, and `epoch_seconds`, are of such epochs alone; small ones count in every time since the start.
     """
     summary: dict[str, dict] = {}
     for name, runs in measured.items():
@@ -133,16 +132,15 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
         row["seconds"] = median([run["curve"][-1]["seconds"] for run in runs])
         row["epoch_seconds"] = median([second for run in runs for second in run["epoch_seconds"]])
         row["memory_mib"] = median([run["memory"] for run in runs])
-        if "operations_per_second" in runs[0]:
-            row["images_per_second"] = median([rate for run in runs for rate in run["images_per_second"]])
-            row["share_of_peak"] = median(
-                [rate / peak[run["precision"]] for run in runs for rate in run["operations_per_second"]]
-            )
-            for key in ("seconds_to_load", "predicted_per_second", "milliseconds_for_one"):
-                row[key] = median([run[key] for run in runs])
+        row["images_per_second"] = median([rate for run in runs for rate in run["images_per_second"]])
+        row["share_of_peak"] = median(
+            [rate / peak[run["precision"]] for run in runs for rate in run["operations_per_second"]]
+        )
+        for key in ("seconds_to_load", "seconds_to_trace", "predicted_per_second", "milliseconds_for_one"):
+            row[key] = median([run[key] for run in runs if key in run])
         summary[name] = row
     for row in summary.values():
-        training = row["seconds"] - row.get("seconds_to_load", 0)
+        training = row["seconds"] - row["seconds_to_load"]
         row["notebook_epochs"] = round(training / summary["notebook"]["epoch_seconds"], 2)
         for aim in AIMS:
             ours, theirs = row[f"seconds_to_{100 * aim:.0f}"], summary["notebook"][f"seconds_to_{100 * aim:.0f}"]

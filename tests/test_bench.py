@@ -27,23 +27,26 @@ def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_reaches_it():
 
 
 def test_medians_and_ratios_over_the_repetitions():
-    speed = {"operations_per_second": [2e11, 3e11], "images_per_second": [3000, 4000], "seconds_to_load": 3}
-    speed |= {"precision": "bfloat16"}
-    speed |= {"predicted_per_second": 10000, "milliseconds_for_one": 2.5}
+    speed = {"operations_per_second": [2e11, 3e11], "images_per_second": [3000, 4000], "precision": "bfloat16"}
+    speed |= {"predicted_per_second": 10000, "milliseconds_for_one": 2.5, "seconds_to_load": 3}
+    ours, theirs = speed | {"seconds_to_trace": 1.5}, speed | {"precision": "float32", "seconds_to_load": 6}
     measured = {
-        "notebook": [contender(0.88, 0.9, 0.91, step=step) for step in (10, 12, 20)],
-        "sprint": [contender(0.911, value, step=3, **speed) for value in (0.93, 0.94, 0.95)],
+        "notebook": [contender(0.88, 0.9, 0.91, step=step, **theirs) for step in (10, 12, 20)],
+        "sprint": [contender(0.911, value, step=3, **ours) for value in (0.93, 0.94, 0.95)],
     }
     summary = summarise(measured, {"float32": 2e11, "bfloat16": 4e11})
     assert summary["notebook"]["seconds_to_91"] == 36
     assert summary["notebook"]["seconds_to_94"] is None
     assert summary["notebook"]["epoch_seconds"] == 12
-    assert summary["notebook"]["notebook_epochs"] == 3
+    assert summary["notebook"]["notebook_epochs"] == 2.5
+    assert summary["notebook"]["share_of_peak"] == 1.25
+    assert summary["notebook"]["seconds_to_trace"] is None
     sprint = summary["sprint"]
     assert sprint["notebook_epochs"] == 0.25
     assert (sprint["seconds_to_91"], sprint["seconds_to_93"], sprint["seconds_to_94"]) == (3, 6, None)
     assert (sprint["notebook_to_91"], sprint["notebook_to_93"]) == (12, None)
     assert sprint["share_of_peak"] == 0.625
+    assert sprint["seconds_to_trace"] == 1.5
     assert sprint["best_val_accuracy"] == [0.93, 0.94, 0.95]
 
 
@@ -69,7 +72,7 @@ def test_each_repetition_trains_our_models_from_a_seed_of_its_own(monkeypatch, t
             return [{"operations_per_second": 2e11}], 1.0
         started.append(arguments)
         points = [{"seconds": 10.0 * epoch, "val_accuracy": 0.9} for epoch in (1, 2)]
-        return [*points, *([speed] if arguments[0] == "-m" else [])], 900.0
+        return [*points, speed], 900.0
 
     monkeypatch.setattr(bench, "run", pretend)
     monkeypatch.setattr(bench, "REPORTS", tmp_path)
@@ -106,7 +109,9 @@ def test_accuracies_and_rates_are_those_of_full_size_pictures_alone(monkeypatch,
     inputs = keras.Input((28, 28, 1))
     model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs)))
     history = pd.DataFrame({"val_accuracy": [0.99, 0.98, 0.5, 0.6, 0.7]})
-    trained = Trained(model, history, history, [100.0, 100.0, 50.0, 2.0, 4.0], [1.0, 2.0, 3.0, 4.0, 5.0])
+    seconds = pd.DataFrame({"epoch": [0, 1, 2, 3, 4, 5], "seconds": [300.0, 104.0, 101.0, 52.0, 3.0, 5.0]})
+    ends = [414.0, 515.0, 567.0, 570.0, 575.0]
+    trained = Trained(model, history, seconds, [100.0, 100.0, 50.0, 2.0, 4.0], ends)
     block = {"epochs": 5, "small_epochs": 0.4, "small_size": 14, "batch_size": 10, "epoch_size": 1}
     monkeypatch.setattr(ours, "load_split", lambda name: split)
     monkeypatch.setattr("stages.training.fit.train", lambda *_: trained)
@@ -114,6 +119,10 @@ def test_accuracies_and_rates_are_those_of_full_size_pictures_alone(monkeypatch,
     monkeypatch.chdir(ROOT)
     ours.main()
     *curve, last = map(json.loads, capsys.readouterr().out.splitlines())
-    assert curve == [{"seconds": seconds, "val_accuracy": value} for seconds, value in ((3, 0.5), (4, 0.6), (5, 0.7))]
+    assert curve == [
+        {"seconds": seconds, "val_accuracy": value} for seconds, value in ((567, 0.5), (570, 0.6), (575, 0.7))
+    ]
     assert last["images_per_second"] == [50, 25]  # without the first epoch of a size, in which the step is traced
     assert last["operations_per_second"] == [6 * 7840 * rate for rate in (50, 25)]
+    assert last["seconds_to_load"] == 10  # without the teachers, which are epoch 0
+    assert last["seconds_to_trace"] == (104 - 101) + (52 - 4)

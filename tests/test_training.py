@@ -1,6 +1,7 @@
 """Training learns, stops when it should, and saves what it trained."""
 
 import gc
+import re
 import zipfile
 
 import keras
@@ -31,6 +32,13 @@ def fit(name: str, pictures: tuple[np.ndarray, np.ndarray], seed: int = 0, **cha
     )
 
 
+def test_keras_is_first_imported_by_the_package_that_loads_it_quickly():
+    notebook = ROOT / "stages" / "benchmark" / "notebook.py"  # which shows what a user would write
+    others = {path for path in ROOT.glob("stages/**/*.py") if "training" not in path.parts} - {notebook}
+    assert others
+    assert [path for path in others if re.search(r"^(import|from) (keras|tensorflow)\b", path.read_text(), re.M)] == []
+
+
 def test_what_was_loaded_is_spared_by_the_garbage_collector_which_goes_on_with_the_rest():
     assert gc.get_freeze_count() > 10_000
     assert gc.isenabled()
@@ -52,6 +60,10 @@ def test_every_model_trained_twice_is_the_same_file(name, drawn_pictures, tmp_pa
         keras.utils.clear_session()  # the names of layers start anew
         save_model(fit(name, drawn_pictures, epochs=2, patience=None).model, tmp_path / place, {})
     assert (tmp_path / "once.keras").read_bytes() == (tmp_path / "again.keras").read_bytes()
+
+
+def test_resnet_as_committed_has_at_most_300_000_parameters(drawn_pictures):
+    assert models.load("resnet").build(block("resnet"), drawn_pictures[0][..., None]).count_params() <= 300_000
 
 
 def test_a_stem_of_stride_2_leaves_sprint_about_a_quarter_of_the_work(drawn_pictures):

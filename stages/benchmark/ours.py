@@ -5,22 +5,12 @@ epochs, and a last one with what else was measured.
 """
 
 import json
+import statistics
 import sys
-import time
 
 from stages import models
 from stages.dataset import load_split
 from stages.parameters import read_parameters
-
-
-def latencies(model, images, times: int) -> list[float]:
-    """Seconds of each of `times` predictions of `images` in one batch, after two that do not count."""
-    seconds = []
-    for _ in range(times + 2):
-        before = time.perf_counter()
-        model.predict_on_batch(images)
-        seconds.append(time.perf_counter() - before)
-    return seconds[2:]
 
 
 def main() -> None:
@@ -28,30 +18,27 @@ def main() -> None:
     parameters = read_parameters("models")[name].model_copy(update=changes)
     train_part, val_part = load_split("train"), load_split("val")
 
-    import numpy as np
-
+    from stages.benchmark.measure import measured  # after the data: it loads TensorFlow
     from stages.training.devices import use_bfloat16
     from stages.training.epochs import small_epochs
     from stages.training.fit import train
-    from stages.training.saving import multiply_adds
 
-    loaded = time.time() - started
     trained = train(models.load(name), parameters, seed, *train_part, *val_part)
     small = small_epochs(parameters)  # which count in the seconds, but whose accuracy is that of other pictures
     for ended, accuracy in list(zip(trained.ends, trained.history["val_accuracy"], strict=True))[small:]:
         print(json.dumps({"seconds": ended - started, "val_accuracy": accuracy}))
     shown = int(len(train_part[0]) * parameters.epoch_size) // parameters.batch_size * parameters.batch_size
-    work = 6 * multiply_adds(trained.model) * shown  # 2 operations a multiply-add; backward is twice forward
-    full_size = trained.training_seconds[small + 1 :]  # of these, the first one is also traced
+    epochs, seconds = trained.seconds["epoch"], trained.seconds["seconds"]
+    until_first_end = seconds[epochs <= 1].sum()  # teachers included, which are epoch 0
+    seconds = seconds[epochs > 0].tolist()
+    sizes = [size for size in (seconds[:small], seconds[small:]) if len(size) > 1]
     last = {
         "precision": "bfloat16" if use_bfloat16(parameters.precision) else "float32",
-        "seconds_to_load": loaded,
-        "images_per_second": [shown / seconds for seconds in full_size],
-        "operations_per_second": [work / seconds for seconds in full_size],
-        "predicted_per_second": 1000 / float(np.median(latencies(trained.model, val_part[0][:1000], 10))),
-        "milliseconds_for_one": 1000 * float(np.median(latencies(trained.model, val_part[0][:1], 100))),
+        "seconds_to_load": trained.ends[0] - until_first_end - started,
+        "seconds_to_trace": sum(size[0] - statistics.median(size[1:]) for size in sizes),
     }
-    print(json.dumps(last))
+    full_size = trained.training_seconds[small + 1 :]  # the first of these is also traced
+    print(json.dumps(last | measured(trained.model, val_part[0], shown, full_size)))
 
 
 if __name__ == "__main__":
