@@ -1,14 +1,19 @@
 """Stage `evaluate@MODEL-SEED`: the test pictures through one trained model, once; nothing here chooses or fits anything.
 
 Writes the probabilities, from which every later number and picture derives, the test metrics, the metrics of each class,
-the confusion counts and the wall time of the prediction.
+the confusion counts and the wall time of the prediction. A random part of the test pictures also goes through the model
+corrupted in ten ways at five strengths (`reports/robustness`), and the model's confidence in them as they were is held
+against that in pictures that are no clothing (`reports/unfamiliar`).
 """
 
+import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from stages.dataset import load_split, load_summary, notice
 from stages.errors import InputError, front_door
 from stages.evaluation.classes import confusion, per_class
+from stages.evaluation.robustness import confidence_in_the_unfamiliar, robustness, summary
 from stages.evaluation.scores import scores
 from stages.files import write_csv, write_json
 from stages.parameters import read_parameters
@@ -17,7 +22,9 @@ from stages.runs import (
     METRICS,
     MODELS,
     PER_CLASS,
+    ROBUSTNESS,
     TIMING,
+    UNFAMILIAR,
     arguments,
     read_metrics,
     run_name,
@@ -29,7 +36,7 @@ from stages.runs import (
 def main() -> None:
     model_name, seed = arguments("Evaluate one trained model on the test pictures.")
     run = run_name(model_name, seed)
-    views = read_parameters(f"models.{model_name}.views")
+    views, parameters, confidence = read_parameters(f"models.{model_name}.views", "robustness", "statistics.confidence")
     dataset = load_summary()["dataset"]
     images, labels = load_split("test")
     validation = read_metrics("val", model_name, seed)
@@ -37,13 +44,22 @@ def main() -> None:
     if not path.exists():
         raise InputError(f"{path} is missing. Type `dvc repro train@{run}`.")
 
-    from stages.evaluation.inference import predict  # after the checks: it loads TensorFlow, which takes seconds
+    from stages.evaluation.inference import in_batches, predict  # after the checks: TensorFlow takes seconds
     from stages.training.saving import load_model
 
-    predicted = predict(load_model(path), images, views)
+    model = load_model(path)
+    predicted = predict(model, images, views)
     probabilities, seconds = predicted.probabilities, predicted.seconds
     metrics = {"dataset": dataset, **scores(probabilities, predicted.plain, labels)}
     metrics |= {name: validation[name] for name in ("epochs", "parameters", "multiply_adds")}
+
+    def classify(pictures: np.ndarray) -> np.ndarray:
+        return softmax(in_batches(model, pictures)[0].astype(np.float64), axis=1)
+
+    chosen = np.random.default_rng(parameters.seed).permutation(len(images))[: parameters.pictures]
+    corrupted = robustness(classify, images[chosen], labels[chosen], parameters.seed, confidence)
+    unfamiliar = confidence_in_the_unfamiliar(classify, images[chosen], parameters.seed)
+    lasting = {"dataset": dataset, **summary(corrupted, unfamiliar)}
 
     save_predictions("test", run, probabilities, predicted.plain, labels)
     write_csv(PER_CLASS / f"{run}.csv", per_class(probabilities, labels))
@@ -52,8 +68,14 @@ def main() -> None:
         TIMING / "evaluate" / f"{run}.csv",
         pd.DataFrame({"view": range(1, len(seconds) + 1), "pictures": len(images), "seconds": seconds}),
     )
+    write_csv(ROBUSTNESS / f"{run}.csv", corrupted)
+    write_csv(UNFAMILIAR / f"{run}.csv", unfamiliar)
     write_json(METRICS / "test" / f"{run}.json", metrics)
-    print(f"{run}: test accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f}. {notice(dataset)}")
+    write_json(METRICS / "robustness" / f"{run}.json", lasting)
+    print(
+        f"{run}: test accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f}; of {len(chosen):,} pictures, "
+        f"corrupted, {lasting['mean_accuracy']:.4f}. {notice(dataset)}"
+    )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,17 @@ from stages.figures import robustness as draw_robustness
 from stages.figures.style import save
 from stages.files import read_json, write_text
 from stages.parameters import Report, read_parameters
-from stages.runs import CONFUSION, HISTORY, MODELS, PER_CLASS, SELECTION, load_predictions, run_name
+from stages.runs import (
+    CONFUSION,
+    HISTORY,
+    MODELS,
+    PER_CLASS,
+    ROBUSTNESS,
+    SELECTION,
+    UNFAMILIAR,
+    load_predictions,
+    run_name,
+)
 from stages.table import HEADER, REPORT, SUMMARY, TIMING, rows
 
 FIGURES = Path("reports/figures")
@@ -36,8 +46,6 @@ EXPLAIN = Path("reports/explain")
 COMPARISON = Path("reports/comparison.csv")
 CURVES = Path("reports/curves.csv")
 TEMPERATURES = Path("reports/temperatures.json")
-ROBUSTNESS = Path("reports/robustness")
-UNFAMILIAR = Path("reports/unfamiliar")
 PAGE = Path("stages/page")
 COLUMNS = 50  # pictures in a row of the sheet
 RIGHT_PER_CLASS = 12  # pictures that every model has right, to look at beside the mistakes

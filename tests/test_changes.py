@@ -44,7 +44,6 @@ def test_a_new_model_is_one_file_and_one_block(workspace):
         "check",
         "train@tiny-0",
         "evaluate@tiny-0",
-        "robustness@tiny-0",
         "select",
         "calibrate",
         "compare",

@@ -123,7 +123,7 @@ TEST_DATA = re.compile(
 @pytest.mark.parametrize("name", ["train", "select", "calibrate", "folds", "eda", "bench"])
 def test_what_fits_stops_selects_or_calibrates_has_no_test_data_among_its_ancestors(name):
     reached = ancestors(name)
-    assert not reached & {"evaluate", "robustness", "audit", "explain", "compare", "report"}
+    assert not reached & {"evaluate", "audit", "explain", "compare", "report"}
     read = set().union(*(paths(STAGES[stage]["deps"]) for stage in reached - {"prepare", "fetch"}))
     if name == "bench":  # the notebook's `load_data` wants all four files, and the notebook drops the test set
         read -= {dep for dep in read if "t10k" in dep}
@@ -157,7 +157,7 @@ def test_a_stage_loads_the_parts_that_it_declares_and_no_others(name):
 
 def test_only_stages_that_decide_nothing_read_the_test_set():
     readers = {name for name, stage in STAGES.items() if "data/prepared/test.npz" in paths(stage["deps"])}
-    assert readers == {"evaluate", "robustness", "audit", "explain", "report"}
+    assert readers == {"evaluate", "audit", "explain", "report"}
 
 
 def test_the_four_files_are_pinned_as_published():
@@ -187,7 +187,6 @@ def test_train_and_evaluate_can_be_restored_from_the_run_cache():
         "prepare",
         "eda",
         "folds",
-        "robustness",
         "explain",
     ):  # a plain out without cache would turn it off
         assert not [entry for entry in STAGES[name].get("outs", []) if not isinstance(entry, str)]
@@ -204,10 +203,7 @@ def test_dvc_makes_one_stage_of_every_model_and_seed():
     listed = run(ROOT, "dvc", "stage", "list", "--name-only").split()
     seeds = yaml.safe_load((ROOT / "params.yaml").read_text())["seeds"]
     expected = {
-        f"{stage}@{model}-{seed}"
-        for stage in ("train", "evaluate", "robustness")
-        for model in models.names()
-        for seed in seeds
+        f"{stage}@{model}-{seed}" for stage in ("train", "evaluate") for model in models.names() for seed in seeds
     }
     assert {name for name in listed if "@" in name} == expected
 

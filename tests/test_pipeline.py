@@ -192,7 +192,7 @@ def expand(cell: str, seeds: list[int]) -> set[str]:
     )
     for name in re.findall(r"`([\w@*-]+)`", cell):
         stage, _, which = name.partition("@")
-        if stage not in {"train", "evaluate", "robustness"}:
+        if stage not in {"train", "evaluate"}:
             names.add(name)
         elif which.startswith("*-"):
             names |= {f"{stage}@{model}-{which[2:]}" for model in MODELS}

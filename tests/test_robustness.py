@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from stages.evaluation.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, affine, corrupt, rotation
+from stages.evaluation.robustness import confidence_in_the_unfamiliar, robustness, summary
 from stages.evaluation.unfamiliar import INPUTS, detection, draw_unfamiliar
-from stages.robustness import confidence_in_the_unfamiliar, robustness, summary
 
 RANDOM = {"noise", "rotation", "shear", "translation", "occlusion"}
 

@@ -1,4 +1,4 @@
-"""The pictures of stage `robustness`: accuracy as pictures get worse, and what they look like."""
+"""Pictures of robustness: accuracy as pictures get worse, and what they look like."""
 
 import matplotlib.pyplot as plt
 import numpy as np
