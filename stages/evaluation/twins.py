@@ -19,7 +19,7 @@ COMPONENTS = 32  # principal components in which pairs are searched
 SAMPLE = 10000  # pictures, at most, that they are fitted to
 NEIGHBOURS = 3  # of each picture, by features
 MOVES = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]  # pixels, tried after the alignment
-ROWS = 128  # of a matrix of all pairs, computed at a time by one processor: more no longer fit into its cache
+ROWS = 128  # of a matrix of all pairs, computed at a time by one processor
 PROCESSORS = 4  # at most, since each holds its rows in memory
 REACH = 4  # they are tried on pairs that without them are at most so many times too far apart
 
