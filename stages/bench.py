@@ -10,18 +10,17 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
 from stages.dataset import PUBLISHED, RAW, load_summary
+from stages.environment import processor, threads, versions
 from stages.errors import InputError, front_door
 from stages.figures.benchmark import draw
 from stages.files import write_csv, write_json
@@ -66,12 +65,10 @@ print(json.dumps({"operations_per_second": 2 * 4096**3 / min(seconds)}))
 """
 
 
-def run(arguments: list[str], environment: dict[str, str]) -> tuple[list[dict], float]:
+def run(arguments: list[str]) -> tuple[list[dict], float]:
     """Run Python with `arguments`; returns the JSON objects that it printed, and its peak memory in MiB."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], env=os.environ | environment, stdout=output, stderr=errors
-        )
+        process = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
@@ -86,13 +83,12 @@ def run(arguments: list[str], environment: dict[str, str]) -> tuple[list[dict], 
 
 def contend(name: str, keras_home: Path, seed: int) -> dict:
     """Train one contender in a fresh process; `curve` holds seconds since its start and validation accuracy, an epoch."""
-    environment = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": str(keras_home), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if CONTENDERS[name] is None:
-        command = ["-m", "stages.benchmark.notebook", str(time.time()), str(NOTEBOOK_EPOCHS)]
+        command = ["-m", "stages.benchmark.notebook", str(time.time()), str(NOTEBOOK_EPOCHS), str(keras_home)]
     else:
         model, changes = CONTENDERS[name]
         command = ["-m", "stages.benchmark.ours", model, str(time.time()), str(seed), json.dumps(changes)]
-    printed, memory = run(command, environment)
+    printed, memory = run(command)
     *curve, last = printed
     epochs = [after["seconds"] - before["seconds"] for before, after in itertools.pairwise(curve)]
     return {"curve": curve, "epoch_seconds": epochs, "memory": memory} | last
@@ -148,18 +144,6 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
     return summary
 
 
-def machine() -> dict:
-    """Where this was measured."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor()
-    versions = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": cpu, "cores": cores, "python": platform.python_version(), **versions}
-
-
 @front_door
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the speed of training against a plain notebook.")
@@ -183,7 +167,7 @@ def main() -> None:
             (folder / name).symlink_to((RAW / name).resolve())
         for repetition in range(1, repetitions + 1):
             for dtype, rates in products.items():
-                printed, _ = run(["-c", MATRIX_PRODUCT, dtype], {"TF_CPP_MIN_LOG_LEVEL": "3"})
+                printed, _ = run(["-c", MATRIX_PRODUCT, dtype])
                 rates.append(printed[0]["operations_per_second"])
             for name in CONTENDERS:
                 measured[name].append(contend(name, Path(home), repetition - 1))
@@ -196,7 +180,7 @@ def main() -> None:
     peak = {dtype: statistics.median(rates) for dtype, rates in products.items()}
     summary = {
         "dataset": dataset,
-        "machine": machine(),
+        "machine": {"processor": processor(), "cores": threads(), **versions()},
         "repetitions": repetitions,
         "matrix_product_gflops": {dtype: round(rate / 1e9, 1) for dtype, rate in peak.items()},
         "contenders": summarise(measured, peak),

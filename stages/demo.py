@@ -44,6 +44,7 @@ def shrink(parameters: dict) -> dict:
     parameters["dataset"] = "drawn"
     parameters["seeds"] = [0]
     parameters["devices"] = 1
+    parameters["backend"] = "tensorflow"
     parameters["prepare"]["val_per_class"] = 50
     parameters["eda"]["embedded_images"] = 400
     parameters["statistics"]["resamples"] = 100

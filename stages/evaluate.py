@@ -45,7 +45,7 @@ def main() -> None:
         raise InputError(f"{path} is missing. Type `dvc repro train@{run}`.")
 
     from stages.evaluation.inference import in_batches, predict  # after the checks: TensorFlow takes seconds
-    from stages.training.saving import load_model
+    from stages.training.saving import conditions, load_model
 
     model = load_model(path)
     predicted = predict(model, images, views)
@@ -59,7 +59,9 @@ def main() -> None:
     chosen = np.random.default_rng(parameters.seed).permutation(len(images))[: parameters.pictures]
     corrupted = robustness(classify, images[chosen], labels[chosen], parameters.seed, confidence)
     unfamiliar = confidence_in_the_unfamiliar(classify, images[chosen], parameters.seed)
-    lasting = {"dataset": dataset, **summary(corrupted, unfamiliar)}
+    made_under = {"conditions": [conditions(model)]}  # a list, which `dvc metrics` does not print
+    metrics |= made_under
+    lasting = {"dataset": dataset, **summary(corrupted, unfamiliar)} | made_under
 
     save_predictions("test", run, probabilities, predicted.plain, labels)
     write_csv(PER_CLASS / f"{run}.csv", per_class(probabilities, labels))

@@ -75,8 +75,13 @@ def copied(name: str, folders: list[str], to: Path, refusals: list[str]) -> Path
                 with written_whole(to) as beside:
                     shutil.copyfile(source, beside)
                 return source
+            unpacked = source.with_suffix("")
             if not source.is_file():
-                refusals.append(f"{source}: no such file")
+                refusals.append(
+                    f"{unpacked}: is unpacked, but the publisher's file is wanted as it was downloaded, {name}"
+                    if unpacked.is_file()
+                    else f"{source}: no such file"
+                )
         except PermissionError as error:
             if str(to.parent) in str(error.filename):
                 raise
@@ -106,22 +111,43 @@ def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> s
                 reason = f"the server answered {error.response.status_code} {error.response.reason}"
                 if error.response.status_code < 500 and error.response.status_code != 429:
                     break
-            except (requests.exceptions.SSLError, requests.TooManyRedirects, ValueError) as error:  # also bad addresses
-                reason = f"no connection is possible ({error})"
+            except requests.exceptions.SSLError as error:
+                reason = f"its certificate is not accepted ({error}){told_by('REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')}"
+                break
+            except (requests.TooManyRedirects, ValueError) as error:  # also bad addresses
+                reason = f"no connection is possible ({error}){proxy_of(address)}"
                 break
             except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
-                reason = f"the server was silent for {parameters.timeout_seconds:g} seconds"
+                reason = f"the server was silent for {parameters.timeout_seconds:g} seconds{proxy_of(address)}"
             except requests.ConnectionError:
-                reason = "no connection"
+                reason = f"no connection{proxy_of(address)}"
             except (requests.RequestException, urllib3.exceptions.HTTPError):
                 reason = "the connection broke before the file was complete"
             except InputError as refusal:
                 reason = str(refusal)
                 break
+            except OSError as error:
+                if error.errno is not None:  # of the file, not of the connection
+                    raise
+                reason = f"no connection is possible ({error}){told_by('REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')}"
+                break
         refusal = reason if reason.startswith(address) else f"{address}: {reason}"
         refusals.append(refusal)
         print(f"refused: {refusal}")
     return None
+
+
+def told_by(*names: str) -> str:
+    """Which of these environment variables had a say in a connection, as the end of a sentence; empty if none."""
+    found = [name for name in names if os.environ.get(name)]
+    return f"; {found[0]} is {os.environ[found[0]]}: mend it, or type `unset {found[0]}`" if found else ""
+
+
+def proxy_of(address: str) -> str:
+    """Through which proxy an address is asked for, and which environment variable says so; empty where there is none."""
+    proxy = requests.utils.select_proxy(address, requests.utils.get_environ_proxies(address))
+    names = [name for name, value in os.environ.items() if proxy and proxy.endswith(value) and "proxy" in name.lower()]
+    return f"; through the proxy {proxy}{told_by(*names)}" if proxy else ""
 
 
 def download(address: str, to: Path, timeout: float) -> None:

@@ -12,9 +12,12 @@ from stages.errors import InputError
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder; renames it to `path` at the end, removes it if anything fails."""
+    """Gives a temporary path in the same folder; renames it to `path` at the end, removes it if anything fails.
+
+    Its name is this process's own: two that write the same file do not meet, the last one stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    beside = path.with_name(f".{path.stem}.part{os.getpid()}{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)

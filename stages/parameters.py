@@ -138,6 +138,7 @@ class Parameters(Section):
         AfterValidator(none_twice),
     ]
     devices: number(int, "a whole number from 1 to 64", ge=1, le=64)
+    backend: Annotated[Literal["tensorflow", "jax"], Field(description="tensorflow or jax")]
     models: Annotated[dict[str, Any], Field(min_length=1, description="a mapping with one block a model")]
     statistics: Statistics
     audit: Audit

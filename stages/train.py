@@ -4,8 +4,11 @@ Reads the model's block of `params.yaml`, `data/prepared/train.npz` and `val.npz
 the history, the epochs' wall times, the validation metrics and the probabilities behind them.
 """
 
+import pandas as pd
+
 from stages import models
 from stages.dataset import load_split, load_summary, notice
+from stages.environment import use_backend
 from stages.errors import front_door
 from stages.files import write_csv, write_json, write_text
 from stages.parameters import read_parameters
@@ -15,19 +18,25 @@ from stages.runs import HISTORY, METRICS, MODELS, TIMING, arguments, run_name, s
 @front_door
 def main() -> None:
     model_name, seed = arguments("Train one model with one seed.")
-    parameters, devices = read_parameters(f"models.{model_name}", "devices")
+    parameters, devices, backend = read_parameters(f"models.{model_name}", "devices", "backend")
     summary = load_summary()
     train_part, val_part = load_split("train"), load_split("val")
 
+    use_backend(backend)
     # After the checks above: these import TensorFlow, which takes seconds.
     from stages.evaluation.inference import predict
     from stages.evaluation.scores import scores
     from stages.training.fit import train
-    from stages.training.saving import describe, multiply_adds, save_model
+    from stages.training.saving import conditions, describe, multiply_adds, save_model
 
     run = run_name(model_name, seed)
     print(f"training {run} on {len(train_part[0]):,} pictures. {notice(summary['dataset'])}", flush=True)
-    trained = train(models.load(model_name), parameters, seed, *train_part, *val_part, devices=devices)
+    history = HISTORY / f"{run}.csv"
+
+    def show(rows: pd.DataFrame) -> None:  # whole after each epoch, so that an editor shows a training that runs
+        write_csv(history, rows)
+
+    trained = train(models.load(model_name), parameters, seed, *train_part, *val_part, devices=devices, on_epoch=show)
     predicted = predict(trained.model, val_part[0], parameters.views)
     metrics = {
         "dataset": summary["dataset"],
@@ -35,6 +44,7 @@ def main() -> None:
         "epochs": len(trained.history),
         "parameters": trained.model.count_params(),
         "multiply_adds": multiply_adds(trained.model),
+        "conditions": [conditions(trained.model)],  # a list, which `dvc metrics` does not print
     }
     origin = {
         "dataset": summary["dataset"],
@@ -46,7 +56,7 @@ def main() -> None:
     save_predictions("val", run, predicted.probabilities, predicted.plain, val_part[1])
     save_model(trained.model, MODELS / f"{run}.keras", origin)
     write_text(MODELS / f"{run}.txt", describe(trained.model))
-    write_csv(HISTORY / f"{run}.csv", trained.history)
+    write_csv(history, trained.history)
     write_csv(TIMING / "train" / f"{run}.csv", trained.seconds)
     write_json(METRICS / "val" / f"{run}.json", metrics)
     print(

@@ -14,7 +14,9 @@ import yaml
 
 from stages import drawn
 from stages.demo import environment, make_copy
+from stages.environment import use_backend
 
+use_backend(os.environ.get("BACKEND_OF_TESTS", "tensorflow"))
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = environment() | {
     "GIT_AUTHOR_NAME": "test",

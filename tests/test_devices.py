@@ -12,14 +12,8 @@ from stages.training.devices import several_devices, use_bfloat16
 from stages.training.fit import train
 from tests.conftest import ROOT, run
 
-BACKENDS = {
-    "tensorflow": {"KERAS_BACKEND": "tensorflow"},
-    "jax": {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
-}
-
-
 def one_and_two_devices(backend: str, model: str, **changes: object) -> dict:
-    output = run(ROOT, "python", "-m", "tests.two_devices", model, json.dumps(changes), **BACKENDS[backend])
+    output = run(ROOT, "python", "-m", "tests.two_devices", model, json.dumps(changes), backend)
     return json.loads(output.splitlines()[-1])
 
 
@@ -42,7 +36,7 @@ def test_the_committed_models_train_on_two_devices(backend, model):
 
 
 def test_pictures_are_selected_by_their_losses_under_jax_too():
-    run(ROOT, "python", "-m", "pytest", "-n", "0", "tests/test_epochs.py", KERAS_BACKEND="jax")
+    run(ROOT, "python", "-m", "pytest", "-n", "0", "tests/test_epochs.py", BACKEND_OF_TESTS="jax")
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(drawn_pictures):

@@ -1,5 +1,6 @@
 """Finding, verifying and downloading the four files, against a local server with every fault that servers have."""
 
+import errno
 import hashlib
 import http.server
 import threading
@@ -173,3 +174,42 @@ def test_drawn_pictures_never_replace_results_on_fashion_mnist(tmp_path, monkeyp
     fetch.refuse_to_mix("fashion-mnist")
     with pytest.raises(InputError, match="reports/ holds results on Fashion-MNIST"):
         fetch.refuse_to_mix("drawn")
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_a_proxy_that_cannot_be_reached_is_named_with_the_variable_that_names_it(server, tmp_path, monkeypatch, name):
+    for other in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with pytest.raises(InputError, match=f"through the proxy http://127.0.0.1:9; {name} is .*unset {name}"):
+        fetch.fetch(parameters(server.address("good")), tmp_path / "raw", None)
+
+
+def test_a_certificate_bundle_that_is_not_there_is_named_with_its_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/bundle.pem")
+    with pytest.raises(InputError, match="REQUESTS_CA_BUNDLE is /nonexistent/bundle.pem"):
+        fetch.fetch(parameters("https://127.0.0.1:9"), tmp_path / "raw", None)
+
+
+def test_a_certificate_bundle_that_is_none_is_named_with_its_variable(server, tmp_path, monkeypatch):
+    (tmp_path / "bundle.pem").write_text("no certificate")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
+    with pytest.raises(InputError, match="REQUESTS_CA_BUNDLE is .*bundle.pem"):
+        fetch.fetch(parameters(server.address("good").replace("http:", "https:")), tmp_path / "raw", None)
+
+
+def test_a_full_disk_is_not_taken_for_a_bad_connection(server, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "data/raw/x")
+
+    monkeypatch.setattr(fetch, "download", full)
+    with pytest.raises(OSError, match="No space left"):
+        fetch.fetch(parameters(server.address("good")), tmp_path / "raw", None)
+
+
+def test_unpacked_files_are_named(tmp_path):
+    folder = fill(tmp_path / "mine")
+    for path in folder.iterdir():
+        path.rename(path.with_suffix(""))
+    with pytest.raises(InputError, match=r"mine/train-images-idx3-ubyte: is unpacked, but"):
+        fetch.fetch(parameters(folders=(str(folder),)), tmp_path / "raw", None)

@@ -7,7 +7,11 @@ import sys
 
 import numpy as np
 
-if os.environ["KERAS_BACKEND"] == "tensorflow":
+from stages.environment import use_backend
+
+use_backend(sys.argv[3])
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # for JAX
+if sys.argv[3] == "tensorflow":
     import tensorflow as tf
 
     halves = [tf.config.LogicalDeviceConfiguration()] * 2

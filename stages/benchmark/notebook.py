@@ -1,12 +1,15 @@
 """The notebook that a Keras user would write: data from `keras.datasets`, `Sequential`, Adam, `fit`; nothing of ours.
 
-`python -m stages.benchmark.notebook STARTED EPOCHS` prints, for the benchmark, time and validation accuracy of every epoch
+`python -m stages.benchmark.notebook STARTED EPOCHS KERAS_HOME` prints, for the benchmark, time and validation accuracy of every epoch
 as a line of JSON and, once trained, a last one with what else was measured.
 """
 
 import json
+import os
 import sys
 import time
+
+os.environ["KERAS_HOME"] = sys.argv[3]  # where the data lie already
 
 import keras
 from keras import layers

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
+matplotlib.rcdefaults()  # a matplotlibrc in this folder would count
 
 import matplotlib.pyplot as plt
 import numpy as np

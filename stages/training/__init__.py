@@ -12,9 +12,7 @@ import tempfile
 
 
 def load_quietly() -> None:
-    """Import Keras and wake its backend with the process's stderr set aside; a user's `~/.keras/keras.json` has no say."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # failures still come as exceptions
+    """Import Keras and wake its backend, `KERAS_BACKEND`, with the process's stderr set aside."""
     # TensorFlow and Keras load these where they find them, for converters and wrappers that nothing here uses.
     unused = {"jax", "matplotlib", "sklearn"} - {os.environ["KERAS_BACKEND"], *sys.modules}
     sys.modules.update(dict.fromkeys(unused))  # None: an import of it fails, and they go on without

@@ -1,5 +1,6 @@
 """What the machine can do: compute in bfloat16; train on several GPUs, each with its share of every batch."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,11 @@ from pathlib import Path
 import keras
 
 from stages.errors import InputError
+
+# What oneDNN, which computes for TensorFlow on a processor, may be kept to: instruction sets without bfloat16, in rising
+# order. Source: oneDNN's documentation, "CPU Dispatcher Control".
+BELOW_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
+BELOW_BFLOAT16 = (*BELOW_AVX512, "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
 @contextmanager
@@ -44,16 +50,30 @@ def several_devices(count: int) -> Iterator[None]:
 
 
 def use_bfloat16(precision: str) -> bool:
-    """Whether to compute in bfloat16: as asked or, for `"auto"`, where the GPU or the processor has instructions for it."""
-    if precision != "auto":
-        return precision == "bfloat16"
+    """Whether to compute in bfloat16: as asked or, for `"auto"`, where the GPU or the processor has instructions for it.
+
+    Raises:
+        InputError: `precision` is `"bfloat16"`, and an environment variable keeps oneDNN from all that could compute it.
+    """
+    if precision == "float32":
+        return False
     capabilities = gpu_capabilities()
     if capabilities:
-        return min(capabilities) >= 8  # Ampere and later
+        return precision == "bfloat16" or min(capabilities) >= 8  # Ampere and later
     try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+        instructions = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # not Linux
-        return False
+        instructions = ""
+    name = next((name for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA") if os.environ.get(name)), "")
+    allowed = os.environ.get(name, "").upper()
+    if precision == "auto":
+        return "avx512_bf16" in instructions and allowed not in BELOW_BFLOAT16
+    if "avx512f" in instructions and allowed in BELOW_AVX512:  # TensorFlow would ask oneDNN for what it may not do
+        raise InputError(
+            f"precision is bfloat16, but the environment variable {name} is {allowed}, which keeps oneDNN from computing "
+            f"in it: set `precision: auto` in the model's block of params.yaml, or type `unset {name}`."
+        )
+    return True
 
 
 def gpu_capabilities() -> list[float]:

@@ -1,9 +1,11 @@
 """Train one model: the same few steps for every architecture."""
 
+import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 import keras
 import numpy as np
@@ -53,6 +55,7 @@ def train(
     val_images: np.ndarray,
     val_labels: np.ndarray,
     devices: int = 1,
+    on_epoch: Callable[[pd.DataFrame], None] | None = None,
 ) -> Trained:
     """Build and fit one model. The same arguments on the same machine give the same weights, to the byte.
 
@@ -62,6 +65,7 @@ def train(
         seed: Of the initial weights, the order, the augmentation and the dropout.
         train_images: uint8 (N, 28, 28, 1); `train_labels` uint8 (N,), 0-9. Likewise `val_images`, `val_labels`.
         devices: How many GPUs share each batch.
+        on_epoch: Called after each epoch with the history so far: see `Trained`.
 
     Raises:
         InputError: A batch is larger than an epoch, there are fewer devices, a batch cannot be shared evenly, small epochs
@@ -81,11 +85,10 @@ def train(
     make_deterministic(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, targets, parameters, seed)
-    clock = EpochClock()
-    callbacks = [clock, StopIfNotFinite(), NextEpoch(data), SeedDropout(len(data))]
+    clock, history = EpochClock(), KeepHistory(on_epoch)
+    callbacks = [clock, history, StopIfNotFinite(), NextEpoch(data), SeedDropout(len(data))]
     if parameters.ema:
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    histories = []
     with several_devices(devices):
         model = architecture.build(parameters, train_images)
         update = optimizer(parameters, len(data) * parameters.epochs)
@@ -115,24 +118,15 @@ def train(
                 ],
                 steps_per_execution=STEPS_PER_EXECUTION if devices == 1 else 1,  # on several TensorFlow fails
             )
-            histories.append(fit(trainer, data, validation, range(first, last), callbacks, devices))
-    history = pd.concat(histories, ignore_index=True)
+            fit(trainer, data, validation, range(first, last), callbacks, devices)
     if devices > 1:  # the same model on one device
         weights = model.get_weights()
         model = architecture.build(parameters, train_images)
         model.set_weights(weights)
-    epochs = range(1, len(history) + 1)
-    seconds = pd.DataFrame({"epoch": epochs, "seconds": clock.seconds})
+    seconds = pd.DataFrame({"epoch": history.table()["epoch"], "seconds": clock.seconds})
     if parameters.teachers:
         seconds = pd.concat([pd.DataFrame({"epoch": [0], "seconds": [round(teaching, 3)]}), seconds], ignore_index=True)
-    columns = {"accuracy": "accuracy", "loss": "nll", "val_accuracy": "val_accuracy", "val_loss": "val_nll"}
-    return Trained(
-        model,
-        pd.DataFrame({"epoch": epochs} | {column: history[key] for column, key in columns.items()}),
-        seconds,
-        clock.training_seconds,
-        clock.ends,
-    )
+    return Trained(model, history.table(), seconds, clock.training_seconds, clock.ends)
 
 
 def fit(
@@ -142,8 +136,8 @@ def fit(
     epochs: range,
     callbacks: list[keras.callbacks.Callback],
     devices: int,
-) -> pd.DataFrame:
-    """Keras's `fit` of a compiled model for `epochs`, counted from 0; returns its history, a row an epoch."""
+) -> None:
+    """Keras's `fit` of a compiled model for `epochs`, counted from 0."""
     batches = data
     # Not on several devices: there a validation that came in batches was now and then wrong, the weights being the same.
     if keras.backend.backend() == "tensorflow" and devices == 1:
@@ -151,7 +145,7 @@ def fit(
         validation = for_tensorflow(
             [tuple(part[start : start + 1000] for part in validation) for start in range(0, len(validation[0]), 1000)]
         )
-    history = trainer.fit(
+    trainer.fit(
         batches,
         initial_epoch=epochs.start,
         epochs=epochs.stop,
@@ -160,8 +154,7 @@ def fit(
         callbacks=callbacks,
         shuffle=False,  # the epochs are shuffled already
         verbose=1 if sys.stdout.isatty() else 2,
-    ).history
-    return pd.DataFrame(history)
+    )
 
 
 def said_by_teachers(
@@ -221,9 +214,11 @@ def at_size(model: keras.Model, size: int) -> keras.Model:
     try:
         return keras.models.clone_model(model, pixels, clone_function=lambda layer: layer, call_function=call)
     except ValueError as error:
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()  # Keras prints the reason bold
+        reason = next(line for line in lines if line and not line.startswith("Exception encountered"))
         raise InputError(
             f"small_epochs asks {model.name} to train on pictures of {size}x{size} pixels first, which it cannot take: set "
-            f"small_epochs to 0, or another small_size, in its block in params.yaml. {str(error).splitlines()[0]}"
+            f"small_epochs to 0, or another small_size, in its block in params.yaml. {reason}"
         ) from None
 
 
@@ -251,6 +246,27 @@ class SeedDropout(keras.callbacks.Callback):
             if variable.path.endswith("seed_generator_state"):
                 layer_seed = keras.ops.convert_to_numpy(variable)[0]
                 variable.assign([layer_seed, epoch * self.steps])
+
+
+class KeepHistory(keras.callbacks.Callback):
+    """Keeps a row an epoch, and hands all so far to `on_epoch`, if given; see `Trained`."""
+
+    COLUMNS = MappingProxyType(
+        {"accuracy": "accuracy", "loss": "nll", "val_accuracy": "val_accuracy", "val_loss": "val_nll"}
+    )
+
+    def __init__(self, on_epoch: Callable[[pd.DataFrame], None] | None):
+        super().__init__()
+        self.on_epoch = on_epoch
+        self.rows: list[dict] = []
+
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame(self.rows, columns=["epoch", *self.COLUMNS])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append({"epoch": epoch + 1} | {column: logs[key] for column, key in self.COLUMNS.items()})
+        if self.on_epoch:
+            self.on_epoch(self.table())
 
 
 class EpochClock(keras.callbacks.Callback):

@@ -1,0 +1,71 @@
+"""How far a run of several stages is: `make run` leaves a plan, and each stage says its place in it.
+
+The plan is a JSON file, named by the environment variable `FASHION_MNIST_PLAN`: `started`, seconds since 1970; `stages`, by
+their commands, in order, each with `name` and `expected`, seconds or null; `took`, by name, the seconds of those that are
+done.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PLAN = "FASHION_MNIST_PLAN"
+
+
+def command() -> str:
+    """The command of this process as it stands in `dvc.yaml`: `python -m stages.train cnn --seed 0`."""
+    return " ".join([f"python -m stages.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+
+
+def spelled(seconds: float) -> str:
+    """`2:31`, minutes and seconds, or `1:02:31`."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{second:02}" if minutes >= 60 else f"{minutes}:{second:02}"
+
+
+def left(plan: dict, place: int) -> float | None:
+    """Seconds that the stages from `place` on may take; None where nothing is known of one of them.
+
+    What is expected was measured elsewhere or at another time, so it is scaled by what the stages so far took.
+    """
+    stages = list(plan["stages"].values())
+    coming = [stage["expected"] for stage in stages[place:]]
+    if None in coming:
+        return None
+    expected = {stage["name"]: stage["expected"] for stage in stages if stage["expected"]}
+    known = [(seconds, expected[name]) for name, seconds in plan["took"].items() if name in expected]
+    pace = sum(seconds for seconds, _ in known) / sum(seconds for _, seconds in known) if known else 1
+    return sum(coming) * pace
+
+
+def headline(plan: dict, name: str, place: int) -> str:
+    """`[7 of 21] train@cnn-0; 1:20 since the start, about 4:10 to go`; `place` counts from 0."""
+    time_left = left(plan, place)
+    to_go = "" if time_left is None else f", about {spelled(time_left)} to go"
+    elapsed = spelled(time.time() - plan["started"])
+    return f"[{place + 1} of {len(plan['stages'])}] {name}; {elapsed} since the start{to_go}"
+
+
+@contextmanager
+def of_this_stage() -> Iterator[None]:
+    """Says this stage's place in the plan, if there is one that holds it, and keeps how long it took."""
+    path = os.environ.get(PLAN)
+    if not path or not Path(path).is_file():
+        yield
+        return
+    plan = json.loads(Path(path).read_text(encoding="utf-8"))
+    commands = list(plan["stages"])
+    if command() not in commands:
+        yield
+        return
+    place = commands.index(command())
+    name = plan["stages"][command()]["name"]
+    print(headline(plan, name, place), flush=True)
+    started = time.monotonic()
+    yield
+    plan["took"][name] = round(time.monotonic() - started, 1)
+    Path(path).write_text(json.dumps(plan), encoding="utf-8")
