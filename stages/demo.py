@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pygit2
 import yaml
 
 from stages.errors import ROOT, front_door
@@ -36,7 +37,7 @@ def make_copy(folder: Path) -> None:
     (folder / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False), encoding="utf-8")
     parameters = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     (folder / "params.yaml").write_text(yaml.safe_dump(shrink(parameters), sort_keys=False), encoding="utf-8")
-    subprocess.run(["git", "init", "--quiet", "--initial-branch", "main", str(folder)], env=environment(), check=True)
+    pygit2.init_repository(folder, initial_head="main")
 
 
 def shrink(parameters: dict) -> dict:

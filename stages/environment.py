@@ -51,7 +51,9 @@ PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "matplotlib", "scikit-lear
 def settle() -> list[str]:
     """Make the environment the same for every user. Returns the names of variables that were taken out, sorted."""
     ignored = [
-        name for name in os.environ if name.startswith(PREFIXES) and name not in KEPT and SET.get(name) != os.environ[name]
+        name
+        for name in os.environ
+        if name.startswith(PREFIXES) and name not in KEPT and SET.get(name) != os.environ[name]
     ]
     for name in ignored:
         del os.environ[name]

@@ -11,7 +11,9 @@ from pathlib import Path
 from stages import progress
 
 ROOT = Path(__file__).resolve().parents[1]
-TRACEBACK = "TRACEBACK"  # this environment variable, if set, shows the whole of an error; so does the option --traceback
+TRACEBACK = (
+    "TRACEBACK"  # this environment variable, if set, shows the whole of an error; so does the option --traceback
+)
 
 
 class InputError(Exception):

@@ -1,8 +1,8 @@
 """How far a run of several stages is: `make run` leaves a plan, and each stage says its place in it.
 
-The plan is a JSON file, named by the environment variable `FASHION_MNIST_PLAN`: `started`, seconds since 1970; `stages`, by
-their commands, in order, each with `name` and `expected`, seconds or null; `took`, by name, the seconds of those that are
-done.
+The plan is a JSON file, named by the environment variable `FASHION_MNIST_PLAN`: `started`, seconds since 1970; `stages`, the
+commands to come, in order, each with the seconds that it may take, or null; `took`, the seconds of those that are done, by
+command.
 """
 
 import json
@@ -28,44 +28,39 @@ def spelled(seconds: float) -> str:
 
 
 def left(plan: dict, place: int) -> float | None:
-    """Seconds that the stages from `place` on may take; None where nothing is known of one of them.
+    """Seconds that the commands from `place` on may take; None where nothing is known of one of them.
 
-    What is expected was measured elsewhere or at another time, so it is scaled by what the stages so far took.
+    What is expected was measured elsewhere or at another time, so it is scaled by what the commands so far took.
     """
-    stages = list(plan["stages"].values())
-    coming = [stage["expected"] for stage in stages[place:]]
+    coming = list(plan["stages"].values())[place:]
     if None in coming:
         return None
-    expected = {stage["name"]: stage["expected"] for stage in stages if stage["expected"]}
-    known = [(seconds, expected[name]) for name, seconds in plan["took"].items() if name in expected]
-    pace = sum(seconds for seconds, _ in known) / sum(seconds for _, seconds in known) if known else 1
+    known = [(seconds, plan["stages"].get(name)) for name, seconds in plan["took"].items()]
+    before = sum(expected for _, expected in known if expected)
+    pace = sum(seconds for seconds, expected in known if expected) / before if before else 1
     return sum(coming) * pace
 
 
-def headline(plan: dict, name: str, place: int) -> str:
-    """`[7 of 21] train@cnn-0; 1:20 since the start, about 4:10 to go`; `place` counts from 0."""
+def headline(plan: dict, name: str) -> str:
+    """`[7 of 21] train cnn --seed 0; 1:20 since the start, about 4:10 to go`."""
+    place = list(plan["stages"]).index(name)
     time_left = left(plan, place)
     to_go = "" if time_left is None else f", about {spelled(time_left)} to go"
-    elapsed = spelled(time.time() - plan["started"])
-    return f"[{place + 1} of {len(plan['stages'])}] {name}; {elapsed} since the start{to_go}"
+    short = name.removeprefix("python -m stages.")
+    return f"[{place + 1} of {len(plan['stages'])}] {short}; {spelled(time.time() - plan['started'])} since the start{to_go}"
 
 
 @contextmanager
 def of_this_stage() -> Iterator[None]:
     """Says this stage's place in the plan, if there is one that holds it, and keeps how long it took."""
-    path = os.environ.get(PLAN)
-    if not path or not Path(path).is_file():
+    path = Path(os.environ.get(PLAN, ""))
+    if not path.is_file():
         yield
         return
-    plan = json.loads(Path(path).read_text(encoding="utf-8"))
-    commands = list(plan["stages"])
-    if command() not in commands:
-        yield
-        return
-    place = commands.index(command())
-    name = plan["stages"][command()]["name"]
-    print(headline(plan, name, place), flush=True)
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    if command() in plan["stages"]:
+        print(headline(plan, command()), flush=True)
     started = time.monotonic()
     yield
-    plan["took"][name] = round(time.monotonic() - started, 1)
-    Path(path).write_text(json.dumps(plan), encoding="utf-8")
+    plan["took"][command()] = round(time.monotonic() - started, 1)
+    path.write_text(json.dumps(plan), encoding="utf-8")

@@ -4,6 +4,8 @@ Reads the model's block of `params.yaml`, `data/prepared/train.npz` and `val.npz
 the history, the epochs' wall times, the validation metrics and the probabilities behind them.
 """
 
+from pathlib import Path
+
 import pandas as pd
 
 from stages import models
@@ -13,11 +15,13 @@ from stages.errors import front_door
 from stages.files import write_csv, write_json, write_text
 from stages.parameters import read_parameters
 from stages.runs import HISTORY, METRICS, MODELS, TIMING, arguments, run_name, save_predictions
+from stages.workspace import refuse_before_training
 
 
 @front_door
 def main() -> None:
     model_name, seed = arguments("Train one model with one seed.")
+    refuse_before_training(Path.cwd())
     parameters, devices, backend = read_parameters(f"models.{model_name}", "devices", "backend")
     summary = load_summary()
     train_part, val_part = load_split("train"), load_split("val")

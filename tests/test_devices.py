@@ -12,6 +12,7 @@ from stages.training.devices import several_devices, use_bfloat16
 from stages.training.fit import train
 from tests.conftest import ROOT, run
 
+
 def one_and_two_devices(backend: str, model: str, **changes: object) -> dict:
     output = run(ROOT, "python", "-m", "tests.two_devices", model, json.dumps(changes), backend)
     return json.loads(output.splitlines()[-1])

@@ -119,7 +119,11 @@ def test_small_epochs_come_first_and_train_the_same_weights(ema, drawn_pictures,
 
 @pytest.mark.parametrize(
     ("name", "size", "why"),
-    [("logistic", 14, ".*received input"), ("cnn", 14, ".*received input"), ("sprint", 8, "Computed output size would be zero or negative")],
+    [
+        ("logistic", 14, ".*received input"),
+        ("cnn", 14, ".*received input"),
+        ("sprint", 8, "Computed output size would be zero or negative"),
+    ],
 )
 def test_pictures_that_a_network_cannot_take_are_refused(name, size, why, drawn_pictures):
     with pytest.raises(

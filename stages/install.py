@@ -1,0 +1,204 @@
+"""Make the environment `.venv` and install the pinned packages: `python3 -I stages/install.py`; `make` calls it.
+
+`--dev` adds what tests and developers need. It does nothing where all is done already, and repairs an environment whose
+folder was moved. Any Python from 3.7 can read this file; it looks for one from 3.11 to 3.13 to make the environment with.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ENVIRONMENT = Path(".venv")
+PYTHON = ENVIRONMENT / "bin" / "python"
+STAMP = ENVIRONMENT / "installed.json"
+CANDIDATES = ("python3", "python3.13", "python3.12", "python3.11", "python")
+OLDEST, NEWEST = (3, 11), (3, 13)
+
+# What pip heeds of the user's variables and configuration files: how to reach packages. The rest (`user`, `target`,
+# `constraint`, `no-deps` ...) would put other packages into the environment, or these elsewhere.
+PIP_SETTINGS = (
+    "index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "cert", "client-cert", "proxy", "timeout",
+    "default-timeout", "retries", "resume-retries", "cache-dir", "no-cache-dir", "keyring-provider", "use-feature",
+    "use-deprecated", "prefer-binary", "log", "verbose", "no-input",
+)  # fmt: skip
+
+
+def fail(sentence: str) -> None:
+    """End with an error."""
+    sys.exit("error: " + sentence)
+
+
+def prints(*command: object) -> str | None:
+    """What a command prints, without white space around it; None where it cannot be run or fails."""
+    try:
+        done = subprocess.run(
+            [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.decode("utf-8", "replace").strip()
+
+
+def version(python: object) -> tuple[int, int] | None:
+    """The version of a Python, as (3, 12); None where it does not run."""
+    found = prints(python, "-I", "-c", "import sys; print(*sys.version_info[:2])")
+    return None if found is None else (int(found.split()[0]), int(found.split()[1]))
+
+
+def supported(python: object) -> bool:
+    """Whether a Python runs, and is one that the packages are there for."""
+    found = version(python)
+    return found is not None and OLDEST <= found <= NEWEST
+
+
+def make_environment() -> None:
+    """Make `.venv` by the first way that works here. Ends with an error that tells what to install where none does."""
+    pythons = [name for name in CANDIDATES if supported(name)]
+    uv = shutil.which("uv")
+    ways: list[list[str]] = []
+    for python in pythons:
+        if prints(python, "-I", "-c", "import venv, ensurepip") is not None:
+            ways.append([python, "-I", "-m", "venv", "--clear"])
+    for python in pythons:
+        if prints(python, "-I", "-m", "virtualenv", "--version") is not None:
+            ways.append([python, "-I", "-m", "virtualenv", "--quiet", "--clear"])
+    if uv:
+        chosen = pythons[0] if pythons else "{}.{}".format(*NEWEST)  # uv can fetch one
+        ways.append([uv, "venv", "--quiet", "--no-project", "--clear", "--python", chosen])
+    for python in pythons:
+        if (
+            prints(python, "-I", "-c", "import venv") is not None
+            and prints(python, "-m", "pip", "--version") is not None
+        ):
+            ways.append([python, "-I", "-m", "venv", "--clear", "--without-pip"])
+    for way in ways:
+        print("Making {}: {}".format(ENVIRONMENT, " ".join(way)), flush=True)
+        made = subprocess.run([*way, str(ENVIRONMENT)], check=False).returncode == 0
+        if made and supported(PYTHON) and installer() is not None:
+            return
+    if not pythons:
+        fail(
+            "no Python from {}.{} to {}.{} was found ({}). Install one, for example `sudo apt install python3 python3-venv` "
+            "or from https://www.python.org, and type the command again.".format(
+                *OLDEST, *NEWEST, prints("python3", "--version") or "no python3 at all"
+            )
+        )
+    fail(
+        f"{pythons[0]} cannot make an environment: it has no module venv with ensurepip, no virtualenv, and there is no uv. "
+        "On Debian or Ubuntu type `sudo apt install python3-venv`, else `pip install virtualenv`; then the command again."
+    )
+
+
+def installer() -> list[str] | None:
+    """The command that installs into `.venv`: its own pip, else uv, else the pip of another Python; None without any."""
+    if prints(PYTHON, "-I", "-m", "pip", "--version") is not None:
+        return [str(PYTHON), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if shutil.which("uv"):
+        return ["uv", "pip", "install", "--quiet", "--python", str(PYTHON)]
+    for python in CANDIDATES:
+        if prints(python, "-m", "pip", "--python", PYTHON, "--version") is not None:
+            return [python, "-m", "pip", "--python", str(PYTHON), "install", "--quiet", "--disable-pip-version-check"]
+    return None
+
+
+def pip_environment() -> dict[str, str]:
+    """This process's environment, with those of pip's settings that `PIP_SETTINGS` names, from wherever they come."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
+    listed = (
+        prints(PYTHON, "-I", "-m", "pip", "config", "list") or prints("python3", "-m", "pip", "config", "list") or ""
+    )
+    for name, value in re.findall(r"(?m)^(?:global|install|:env:)\.([\w-]+)=(.*)$", listed):
+        if name in PIP_SETTINGS:
+            environment["PIP_" + name.upper().replace("-", "_")] = " ".join(str(ast.literal_eval(value)).split())
+    return {**environment, "PIP_CONFIG_FILE": os.devnull}
+
+
+def install(requirements: Path) -> None:
+    """Install what a file pins. Ends with an error where that fails, or where the packages came to lie elsewhere."""
+    command = installer()
+    if command is None:
+        make_environment()
+        command = installer() or []
+    print(f"Installing the packages of {requirements} (once; some minutes)", flush=True)
+    done = subprocess.run([*command, "--requirement", str(requirements)], env=pip_environment(), check=False)
+    if done.returncode:
+        fail(
+            "the packages could not be installed: what failed stands above. Without a network, `PIP_NO_INDEX=1 "
+            "PIP_FIND_LINKS=FOLDER` takes them from a folder."
+        )
+
+
+def move_scripts(was: str, now: str) -> None:
+    """Have the commands in `.venv/bin` find their Python beside them, and `activate` the folder where it now lies.
+
+    The first line that installers write holds the folder's path; here it is a shell's line that looks where it lies. The
+    trick, one line that a shell reads as a command and Python as a string, is pip's own for paths with a space.
+
+    Args:
+        was: The path of `.venv` when this was last done, or when it was made.
+        now: Its path.
+    """
+    here = "#!/bin/sh\n'''exec' \"$(dirname -- \"$0\")/python\" \"$0\" \"$@\"\n' '''\n"
+    for path in (ENVIRONMENT / "bin").iterdir():
+        if path.is_symlink() or not path.is_file():
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:  # a program
+            continue
+        if path.name in ("activate", "activate.csh", "activate.fish"):
+            spelled = next((form for form in (f'"{was}"', shlex.quote(was), was) if form in text), None)
+            changed = text.replace(spelled, shlex.quote(now)) if spelled else text
+        else:
+            pip_line = r"\A#!/bin/sh\n'''exec' .*\n' '''\n"
+            changed = re.sub(pip_line + r"|\A#!.*python[\d.]*\n", lambda _: here, text)
+        if changed != text:
+            path.write_text(changed, encoding="utf-8")
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def main() -> None:
+    own = str(PYTHON.parent.resolve())  # `make` puts it first, but what makes an environment cannot lie in it
+    os.environ["PATH"] = os.pathsep.join(part for part in os.get_exec_path() if os.path.realpath(part) != own)
+    files = [Path("requirements.txt")] + ([Path("requirements-dev.txt")] if "--dev" in sys.argv[1:] else [])
+    wanted = {path.name: digest(path) for path in files}
+    try:
+        stamp = json.loads(STAMP.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stamp = {}
+    now = str(Path.cwd() / ENVIRONMENT)
+    runs = supported(PYTHON)
+    if runs and stamp.get("environment") == now and {**stamp["packages"], **wanted} == stamp["packages"]:
+        return
+    if not runs and ENVIRONMENT.exists():
+        print(f"{ENVIRONMENT} has no Python from 3.11 to 3.13 that runs: it is made anew", flush=True)
+    if not runs:
+        stamp = {}
+        make_environment()
+    packages = stamp.get("packages", {})
+    if {**packages, **wanted} != packages:
+        STAMP.unlink() if STAMP.exists() else None  # an installation that is broken off goes on the next time
+        install(files[-1])  # the file of `--dev` holds the other
+        packages = {**packages, **wanted} if packages.get(files[0].name) == wanted[files[0].name] else wanted
+    move_scripts(stamp.get("environment", now), now)
+    with tempfile.NamedTemporaryFile("w", dir=str(ENVIRONMENT), delete=False, encoding="utf-8") as beside:
+        json.dump({"environment": now, "packages": packages}, beside)
+    os.replace(beside.name, str(STAMP))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What a user exported elsewhere, or keeps in the home directory, changes no result and breaks no run."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages import environment
+from stages.environment import KEPT, SET, machine, processor, settle
+from tests.conftest import ROOT, run
+
+HOSTILE = {
+    "AUTOGRAPH_VERBOSITY": "10",
+    "COLUMNS": "40",
+    "JAX_ENABLE_X64": "1",
+    "KERAS_BACKEND": "torch",
+    "KERAS_MAX_EPOCHS": "1",
+    "KERAS_MAX_STEPS_PER_EPOCH": "1",
+    "KERAS_NNX_ENABLED": "1",
+    "LC_ALL": "POSIX",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "OMP_NUM_THREADS": "1",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "ANY",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "1",
+    "PYTHONIOENCODING": "ascii",
+    "SKLEARN_WORKING_MEMORY": "1",
+    "TF2_BEHAVIOR": "0",
+    "TF_DETERMINISTIC_OPS": "0",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_SET_ONEDNN_FPMATH_MODE": "BF16",
+    "TF_USE_LEGACY_KERAS": "1",
+    "TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit",
+    "TZ": "Pacific/Kiritimati",
+}
+MATPLOTLIBRC = "figure.facecolor: red\nfont.size: 30\nsavefig.dpi: 20\nbackend: module://no.such.backend\n"
+KERAS_JSON = {"floatx": "float16", "epsilon": 0.1, "backend": "torch", "image_data_format": "channels_first"}
+
+
+@pytest.fixture
+def home(tmp_path) -> dict[str, str]:
+    """Variables that name a home directory whose files would change everything."""
+    for path in (tmp_path / ".config/matplotlib/matplotlibrc", tmp_path / "rc/matplotlibrc"):
+        path.parent.mkdir(parents=True)
+        path.write_text(MATPLOTLIBRC)
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras/keras.json").write_text(json.dumps(KERAS_JSON))
+    named = {"HOME": tmp_path, "KERAS_HOME": tmp_path / ".keras", "MATPLOTLIBRC": tmp_path / "rc"}
+    return {name: str(path) for name, path in named.items()}
+
+
+def test_no_variable_and_no_file_of_the_user_changes_a_byte(workspace, home):
+    stages = ["eda", "train@sprint-0", "evaluate@sprint-0", "explain", "report"]
+    (workspace / "matplotlibrc").write_text(MATPLOTLIBRC)
+    models = [workspace / f"data/models/sprint-0.{kind}" for kind in ("keras", "txt")]
+    before = [path.read_bytes() for path in models]
+    run(workspace, "dvc", "repro", "--force", "--single-item", *stages, **HOSTILE, **home)
+    assert [path.read_bytes() for path in models] == before
+    changed = {line[3:] for line in run(workspace, "git", "status", "--porcelain").splitlines()} - {"matplotlibrc"}
+    assert all(path == "dvc.lock" or path.startswith("reports/timing/") for path in changed), changed
+    assert sorted(path.name for path in (Path(home["HOME"]) / ".keras").iterdir()) == ["keras.json"]
+
+
+def test_warnings_that_a_user_turned_into_errors_stop_no_stage(workspace):
+    run(workspace, "python", "-m", "stages.compare", PYTHONWARNINGS="error")
+
+
+def test_every_variable_that_the_libraries_heed_is_taken_out_but_for_a_few(monkeypatch):
+    for name, value in HOSTILE.items():
+        monkeypatch.setenv(name, value)
+    for name in KEPT:
+        monkeypatch.setenv(name, "kept")
+    taken = {name for name in HOSTILE if name not in {"COLUMNS", "LC_ALL", "PYTHONHASHSEED", "PYTHONIOENCODING", "TZ"}}
+    assert taken <= set(settle())
+    assert {name for name in taken if name in os.environ} == set(SET) & taken
+    assert {name: os.environ[name] for name in SET} == SET
+    assert {os.environ[name] for name in KEPT} == {"kept"}
+    assert settle() == []  # those that it set itself are none of the user's
+
+
+def test_a_variable_without_effect_is_told_where_a_run_begins(workspace):
+    output = run(workspace, "python", "-m", "stages.run", KERAS_MAX_EPOCHS="1")
+    assert "without effect here, since results would depend on it: " in output
+    assert "KERAS_MAX_EPOCHS" in output
+
+
+def test_a_python_without_the_packages_is_told_what_to_type():
+    output = run(
+        ROOT, sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, '.'); import stages", succeeds=False
+    )
+    assert output.startswith(f"error: {sys.executable} has no package numpy, ")
+    assert "make run" in output
+    assert "Traceback" not in output
+
+
+def test_another_processor_is_told_by_what_stands_in_for_it(monkeypatch):
+    for name in environment.PROCESSOR:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(environment, "Path", lambda path: Path("/nonexistent"))
+    assert processor()  # without /proc/cpuinfo, too
+    monkeypatch.undo()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in machine()["processor"]
+    assert machine()["threads"] >= 1
+    assert machine()["versions"]["keras"] != "none"
+
+
+@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])
+def test_a_processor_without_bfloat16_trains_and_evaluates(workspace, instructions):
+    """With fewer instructions than the models were trained with, they load, and those of `precision: auto` train."""
+    commands = (("stages.evaluate", "sprint"), ("stages.train", "sprint"), ("stages.evaluate", "sprint"))
+    for module, model in commands:
+        run(workspace, "python", "-m", module, model, ONEDNN_MAX_CPU_ISA=instructions)
+    for split in ("val", "test"):
+        conditions = json.loads((workspace / f"reports/metrics/{split}/sprint-0.json").read_text())["conditions"][0]
+        assert conditions["precision"] == "float32"
+        assert f"ONEDNN_MAX_CPU_ISA={instructions}" in conditions["processor"]

@@ -1,0 +1,112 @@
+"""What DVC or git would only stumble over after a training is told before it; what is harmless is not."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pygit2
+import pytest
+
+from stages import workspace
+from stages.errors import InputError
+from stages.workspace import is_shallow, refuse_before_training, repository
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A project's folder: a git repository with the folders that DVC uses."""
+    pygit2.init_repository(str(tmp_path / "project"))
+    for name in ("data/models", "reports", ".dvc/tmp"):
+        (tmp_path / "project" / name).mkdir(parents=True)
+    return tmp_path / "project"
+
+
+def test_an_ordinary_workspace_is_not_refused(folder, tmp_path):
+    refuse_before_training(folder)
+    (tmp_path / "without").mkdir()
+    refuse_before_training(tmp_path / "without")  # no repository, nothing made yet
+
+
+@pytest.mark.parametrize("name", ["data", "data/models", "reports", "reports/figures"])
+def test_a_folder_behind_a_link_is_refused(folder, tmp_path, name):
+    (tmp_path / "elsewhere").mkdir()
+    path = folder / name
+    path.rename(tmp_path / "away") if path.exists() else None
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=f"{name} is a symbolic link to .*elsewhere.*rm {name}.*cache.type symlink"):
+        refuse_before_training(folder)
+
+
+def test_the_lock_of_a_killed_git_is_named(folder, monkeypatch):
+    monkeypatch.setattr(workspace, "GIT_WAIT", 0.2)
+    (folder / ".git" / "index.lock").touch()
+    with pytest.raises(InputError, match=r"index\.lock is there: .*`rm '.*index\.lock'"):
+        refuse_before_training(folder)
+
+
+def test_the_lock_of_a_git_that_runs_is_waited_for(folder):
+    lock = folder / ".git" / "index.lock"
+    lock.touch()
+    subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(0.5); os.remove({str(lock)!r})"])
+    refuse_before_training(folder)
+    assert not lock.exists()
+
+
+def test_the_lock_of_a_worktree_is_found(folder):
+    (folder / "moved").mkdir()
+    (folder / ".git").rename(folder / "moved" / "git")
+    (folder / ".git").write_text("gitdir: moved/git\n")
+    assert repository(folder / "data") == folder
+    (folder / "moved" / "git" / "shallow").touch()
+    assert is_shallow(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_repository_of_another_user_is_told_with_what_to_type(folder, monkeypatch, tmp_path):
+    for path in (folder, folder / ".git"):
+        os.chown(path, 12345, 12345)
+    with pytest.raises(InputError, match=r"belongs to another user.*safe\.directory '.*project'"):
+        refuse_before_training(folder)
+
+
+def rwlock(folder: Path, number: int, age: float) -> None:
+    path = folder / ".dvc" / "tmp" / "rwlock"
+    path.write_text(json.dumps({"/x/params.yaml": {"read": [], "write": {"pid": number, "cmd": "dvc repro"}}}))
+    os.utime(path, (time.time() - age,) * 2)
+
+
+def test_a_lock_whose_process_is_another_program_by_now_is_told(folder):
+    rwlock(folder, os.getpid(), age=100_000_000)
+    with pytest.raises(
+        InputError, match=rf"process {os.getpid()} \(`dvc repro`\) works here, but .*`rm \.dvc/tmp/rwlock"
+    ):
+        refuse_before_training(folder)
+
+
+def test_a_lock_of_a_process_that_holds_it_or_is_gone_is_left_to_dvc(folder):
+    rwlock(folder, os.getpid(), age=0)
+    refuse_before_training(folder)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    rwlock(folder, gone.pid, age=100_000_000)
+    refuse_before_training(folder)
+
+
+def test_a_damaged_list_of_locks_is_told(folder):
+    for content in ("garbage", "[1]", '{"x": 1}'):
+        (folder / ".dvc" / "tmp" / "rwlock").write_text(content)
+        with pytest.raises(InputError, match=r"rwlock is damaged: type `rm \.dvc/tmp/rwlock`"):
+            refuse_before_training(folder)
+
+
+def test_an_experiment_in_a_temporary_folder_of_a_shallow_clone_is_refused(folder):
+    inside = folder / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
+    inside.mkdir(parents=True)
+    refuse_before_training(inside)
+    (folder / ".git" / "shallow").touch()
+    refuse_before_training(folder)  # the workspace itself loses nothing
+    with pytest.raises(InputError, match="shallow clone, of which DVC loses .*git fetch --unshallow"):
+        refuse_before_training(inside)
