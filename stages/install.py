@@ -88,14 +88,15 @@ def make_environment() -> None:
             return
     if not pythons:
         fail(
-            "no Python from {}.{} to {}.{} was found ({}). Install one, for example `sudo apt install python3 python3-venv` "
-            "or from https://www.python.org, and type the command again.".format(
+            "no Python from {}.{} to {}.{} was found ({}). Install one, for example with `sudo apt install python3 "
+            "python3-venv` or from https://www.python.org, and type the command again.".format(
                 *OLDEST, *NEWEST, prints("python3", "--version") or "no python3 at all"
             )
         )
     fail(
-        f"{pythons[0]} cannot make an environment: it has no module venv with ensurepip, no virtualenv, and there is no uv. "
-        "On Debian or Ubuntu type `sudo apt install python3-venv`, else `pip install virtualenv`; then the command again."
+        f"{pythons[0]} cannot make an environment: it has no module venv with ensurepip, no virtualenv, and uv is not "
+        "there. On Debian or Ubuntu type `sudo apt install python3-venv`, else `pip install virtualenv`; then the command "
+        "again."
     )
 
 

@@ -1,8 +1,8 @@
 """How far a run of several stages is: `make run` leaves a plan, and each stage says its place in it.
 
-The plan is a JSON file, named by the environment variable `FASHION_MNIST_PLAN`: `started`, seconds since 1970; `stages`, the
-commands to come, in order, each with the seconds that it may take, or null; `took`, the seconds of those that are done, by
-command.
+The plan is a JSON file, named by the environment variable `FASHION_MNIST_PLAN`: `started`, seconds since 1970; `stages`,
+the commands to come, in order, each with the seconds that it may take, or null; `took`, the seconds of those that are
+done, by command.
 """
 
 import json
@@ -46,8 +46,8 @@ def headline(plan: dict, name: str) -> str:
     place = list(plan["stages"]).index(name)
     time_left = left(plan, place)
     to_go = "" if time_left is None else f", about {spelled(time_left)} to go"
-    short = name.removeprefix("python -m stages.")
-    return f"[{place + 1} of {len(plan['stages'])}] {short}; {spelled(time.time() - plan['started'])} since the start{to_go}"
+    short, elapsed = name.removeprefix("python -m stages."), spelled(time.time() - plan["started"])
+    return f"[{place + 1} of {len(plan['stages'])}] {short}; {elapsed} since the start{to_go}"
 
 
 @contextmanager

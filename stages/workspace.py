@@ -1,4 +1,4 @@
-"""What DVC or git would stumble over only after a training, found before it: `refuse_before_training`, a few milliseconds."""
+"""What DVC or git would stumble over only after a training, found before it, in milliseconds."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def refuse_links(folder: Path) -> None:
 
 
 def refuse_a_busy_workspace(folder: Path) -> None:
-    """DVC's list of who works here names processes; one that began later than the list cannot be meant, but holds DVC up."""
+    """DVC's list of who works here names processes. One that began after the list was written only has the number."""
     path = folder / ".dvc" / "tmp" / "rwlock"
     try:
         written = path.stat().st_mtime

@@ -187,14 +187,14 @@ def test_a_proxy_that_cannot_be_reached_is_named_with_the_variable_that_names_it
 
 def test_a_certificate_bundle_that_is_not_there_is_named_with_its_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/bundle.pem")
-    with pytest.raises(InputError, match="REQUESTS_CA_BUNDLE is /nonexistent/bundle.pem"):
+    with pytest.raises(InputError, match=r"REQUESTS_CA_BUNDLE is /nonexistent/bundle.pem"):
         fetch.fetch(parameters("https://127.0.0.1:9"), tmp_path / "raw", None)
 
 
 def test_a_certificate_bundle_that_is_none_is_named_with_its_variable(server, tmp_path, monkeypatch):
     (tmp_path / "bundle.pem").write_text("no certificate")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
-    with pytest.raises(InputError, match="REQUESTS_CA_BUNDLE is .*bundle.pem"):
+    with pytest.raises(InputError, match=r"REQUESTS_CA_BUNDLE is .*bundle.pem"):
         fetch.fetch(parameters(server.address("good").replace("http:", "https:")), tmp_path / "raw", None)
 
 

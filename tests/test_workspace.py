@@ -108,5 +108,5 @@ def test_an_experiment_in_a_temporary_folder_of_a_shallow_clone_is_refused(folde
     refuse_before_training(inside)
     (folder / ".git" / "shallow").touch()
     refuse_before_training(folder)  # the workspace itself loses nothing
-    with pytest.raises(InputError, match="shallow clone, of which DVC loses .*git fetch --unshallow"):
+    with pytest.raises(InputError, match=r"shallow clone, of which DVC loses .*git fetch --unshallow"):
         refuse_before_training(inside)

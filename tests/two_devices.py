@@ -17,9 +17,9 @@ if sys.argv[3] == "tensorflow":
     halves = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
 
-from stages import drawn, models
-from stages.parameters import read_parameters
-from stages.training.fit import train
+from stages import drawn, models  # noqa: E402  only now: the devices are set
+from stages.parameters import read_parameters  # noqa: E402
+from stages.training.fit import train  # noqa: E402
 
 images, labels = drawn.draw(600, seed=3)
 split = images[100:, ..., None], labels[100:], images[:100, ..., None], labels[:100]

@@ -1,7 +1,7 @@
 """The notebook that a Keras user would write: data from `keras.datasets`, `Sequential`, Adam, `fit`; nothing of ours.
 
-`python -m stages.benchmark.notebook STARTED EPOCHS KERAS_HOME` prints, for the benchmark, time and validation accuracy of every epoch
-as a line of JSON and, once trained, a last one with what else was measured.
+`python -m stages.benchmark.notebook STARTED EPOCHS KERAS_HOME` prints, for the benchmark, time and validation accuracy of
+every epoch as a line of JSON and, once trained, a last one with what else was measured.
 """
 
 import json

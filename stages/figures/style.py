@@ -4,10 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-matplotlib.rcdefaults()  # a matplotlibrc in this folder would count
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +20,7 @@ COLOURS = (
 )  # fmt: skip
 RIGHT, WRONG, NEUTRAL = "#0072B2", "#D55E00", "#B8B8B8"  # blue and vermilion: Okabe and Ito's palette
 
+matplotlib.rcdefaults()  # a matplotlibrc in the project's folder would count
 plt.rcParams.update(
     {
         "figure.dpi": 110,
