@@ -17,7 +17,7 @@ import yaml
 from stages.errors import ROOT, front_door
 from stages.parameters import read_parameters
 
-PARTS = ("stages", "dvc.yaml", "params.yaml", ".dvc", ".dvcignore", ".gitignore")
+PARTS = ("stages", "dvc.yaml", "params.yaml", "reports/experiments.csv", ".dvc", ".dvcignore", ".gitignore")
 
 
 def make_copy(folder: Path) -> None:
@@ -31,6 +31,7 @@ def make_copy(folder: Path) -> None:
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=left_out)
         else:
+            (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(source, folder / name)
     graph = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))
     graph["stages"] = {name: stage for name, stage in graph["stages"].items() if not stage.get("frozen")}

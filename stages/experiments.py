@@ -19,13 +19,12 @@ from ruamel.yaml import YAML
 from stages.errors import InputError, front_door
 from stages.files import write_csv
 from stages.runs import METRICS, TIMING, run_name
-
-TABLE = Path("reports/experiments.csv")
+from stages.table import EXPERIMENTS, fingerprint
 
 
 def git(*arguments: str) -> str:
     """What a git command prints. Raises `InputError` where it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         raise InputError(f"`git {' '.join(arguments)}` failed: {done.stderr.strip()}")
     return done.stdout.strip()
@@ -92,10 +91,11 @@ def training_seconds(commit: str, run: str) -> float:
 
 def rows_of(name: str) -> list[dict]:
     """A row a run of the experiment: experiment, base, changes, run, epochs, parameters, val_accuracy, ... test_accuracy,
-    test_accuracy_plain, training_seconds.
+    test_accuracy_plain, training_seconds, block, processor.
 
-    `base` is the commit that it started from; `_plain` are accuracies without other views. Test columns are empty where
-    the experiment evaluated nothing on test. Raises `InputError` where there is no such experiment, or one that trained
+    `base` is the commit that it started from; `_plain` are accuracies without other views; `block` is the fingerprint of
+    the model's parameters. Test columns are empty where the experiment evaluated nothing on test, `processor` where the
+    metrics are of a time before they named it. Raises `InputError` where there is no such experiment, or one that trained
     nothing or whose metrics lack some of these.
     """
     commits = git(
@@ -110,6 +110,7 @@ def rows_of(name: str) -> list[dict]:
         also = {run_name(model_of(run), seed) for run in trained for seed in parameters_of(commit)["seeds"]}
         trained, evaluated = trained | also, evaluated | (also if evaluated else set())
     tested = with_metrics(commit, "test") if evaluated else []
+    blocks = parameters_of(commit)["models"]
     rows = []
     for run in with_metrics(commit, "val"):
         if run not in trained:
@@ -122,7 +123,8 @@ def rows_of(name: str) -> list[dict]:
         if run in evaluated and run in tested:
             test = metrics(commit, "test", run)
             row |= {"test_accuracy": test["accuracy"], "test_accuracy_plain": test["accuracy_plain"]}
-        rows.append(row | {"training_seconds": training_seconds(commit, run)})
+        row |= {"training_seconds": training_seconds(commit, run), "block": fingerprint(blocks[model_of(run)])}
+        rows.append(row | {"processor": validation.get("conditions", [{}])[0].get("processor")})
     if not rows:
         raise InputError(f"experiment {name} trained nothing: it changed no file in {METRICS}/val or {TIMING}/train.")
     return rows
@@ -131,19 +133,19 @@ def rows_of(name: str) -> list[dict]:
 def keep(names: list[str]) -> None:
     """Write the rows of these experiments into the table, in place of those that they have there already."""
     found = [row for name in dict.fromkeys(names) for row in rows_of(name)]
-    if TABLE.exists():
-        kept = pd.read_csv(TABLE, dtype={"base": str})
+    if EXPERIMENTS.exists():
+        kept = pd.read_csv(EXPERIMENTS, dtype={"base": str})
         found = [*kept[~kept["experiment"].isin(names)].to_dict("records"), *found]
-    write_csv(TABLE, pd.DataFrame(found))
+    write_csv(EXPERIMENTS, pd.DataFrame(found))
 
 
 @front_door
 def main() -> None:
-    parser = argparse.ArgumentParser(description=f"Write what experiments gave into {TABLE}.")
+    parser = argparse.ArgumentParser(description=f"Write what experiments gave into {EXPERIMENTS}.")
     parser.add_argument("names", nargs="+", help="of experiments; rows that they have already are replaced")
     names = parser.parse_args().names
     keep(names)
-    print(f"{TABLE}: {', '.join(names)}. `make readme` shows them in README.md.")
+    print(f"{EXPERIMENTS}: {', '.join(names)}. `make readme` shows them in README.md.")
 
 
 if __name__ == "__main__":

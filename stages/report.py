@@ -8,8 +8,6 @@ import base64
 import hashlib
 import io
 import json
-import os
-import platform
 import zipfile
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from stages.dataset import CLASS_NAMES, load_split, load_summary, notice
+from stages.environment import machine
 from stages.errors import front_door
 from stages.figures import results as draw
 from stages.figures import robustness as draw_robustness
@@ -36,7 +35,7 @@ from stages.runs import (
     load_predictions,
     run_name,
 )
-from stages.table import HEADER, REPORT, SUMMARY, TIMING, rows
+from stages.table import EXPERIMENTS, HEADER, REPORT, SUMMARY, TIMING, mean_and_deviation, over_seeds, rows
 
 FIGURES = Path("reports/figures")
 STATISTICS = Path("reports/statistics")
@@ -49,6 +48,8 @@ TEMPERATURES = Path("reports/temperatures.json")
 PAGE = Path("stages/page")
 COLUMNS = 50  # pictures in a row of the sheet
 RIGHT_PER_CLASS = 12  # pictures that every model has right, to look at beside the mistakes
+COLOURS = 32  # of each figure on the page; `reports/figures` holds them whole
+SHEET_QUALITY = 20  # of WebP, 0 to 100: the error within an article is 11 of 255 grey levels (root mean square)
 
 
 def galleries(probabilities: np.ndarray, labels: np.ndarray, parameters: Report) -> dict[str, tuple[str, np.ndarray]]:
@@ -83,16 +84,29 @@ def draw_model(model: str, run: str, images: np.ndarray, dataset: str, parameter
         save(figure, FIGURES / f"{model}_{name}.png", dataset)
 
 
+def as_webp(picture: Image.Image, **options: object) -> str:
+    """A picture as a WebP data address, so that the page needs no other file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="webp", method=6, **options)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 def inline(path: Path) -> str:
-    """A picture as a data address, so that the page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    """A figure's PNG file as a data address: without loss, but for its colours, of which `COLOURS` are left."""
+    with Image.open(path) as figure:
+        few = figure.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        return as_webp(few.convert("RGB"), lossless=True, quality=100)
 
 
-def shown(predictions: dict[str, dict[str, np.ndarray]], seed: int) -> np.ndarray:
-    """The test pictures that the page holds: all that some model has wrong, and a few of each class that all have right.
+def shown(
+    predictions: dict[str, dict[str, np.ndarray]], chosen: dict[str, dict[str, np.ndarray]], seed: int
+) -> np.ndarray:
+    """The test pictures that the page holds: all that some model has wrong, a few of each class that all have right, and
+    those of the galleries.
 
     Args:
         predictions: Of each model, as `load_predictions`.
+        chosen: Of each model, the galleries' pictures, by the gallery's name: see `galleries`.
         seed: Of those that are right.
 
     Returns:
@@ -102,31 +116,48 @@ def shown(predictions: dict[str, dict[str, np.ndarray]], seed: int) -> np.ndarra
     right = [one["probabilities"].argmax(axis=1) == labels for one in predictions.values()]
     everyone, rng = np.all(right, axis=0), np.random.default_rng(seed)
     good = [rng.permutation(np.flatnonzero(everyone & (labels == which)))[:RIGHT_PER_CLASS] for which in range(10)]
-    return np.sort(np.concatenate([np.flatnonzero(~everyone), *good]))
+    of_galleries = [numbers for named in chosen.values() for numbers in named.values()]
+    return np.unique(np.concatenate([np.flatnonzero(~everyone), *good, *of_galleries]))
 
 
 def sheet(images: np.ndarray) -> str:
-    """Pictures (N, 28, 28, 1) as one PNG of 16 grey levels, dark clothing on white, `COLUMNS` in a row; a data address."""
+    """Pictures (N, 28, 28, 1) as one picture, dark clothing on white, `COLUMNS` in a row; a data address."""
     lines = -(-len(images) // COLUMNS)
     padded = np.zeros((lines * COLUMNS, 28, 28), np.uint8)
     padded[: len(images)] = images[..., 0]
     pixels = padded.reshape(lines, COLUMNS, 28, 28).transpose(0, 2, 1, 3).reshape(lines * 28, COLUMNS * 28)
-    levels = Image.fromarray(15 - np.rint(pixels / 17).astype(np.uint8), "L")
-    levels = levels.convert("P")
-    levels.putpalette([17 * level for level in range(16) for _ in range(3)])
-    buffer = io.BytesIO()
-    levels.save(buffer, format="png", optimize=True, bits=4)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return as_webp(Image.fromarray(255 - pixels).convert("RGB"), quality=SHEET_QUALITY)
+
+
+def answers(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What the page shows beside each picture: three classes and their probabilities in percent, uint8 (N, 5).
+
+    The answer comes first, then the next ones by probability; the label stands last if it is none of these three. The first
+    two classes share a byte.
+
+    Args:
+        probabilities: (N, 10); labels (N,).
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :3]
+    absent = (order != labels[:, None]).all(axis=1)
+    order[absent, 2] = labels[absent]
+    percent = np.rint(100 * np.take_along_axis(probabilities, order, axis=1))
+    return np.column_stack([16 * order[:, 0] + order[:, 1], order[:, 2], percent]).astype(np.uint8)
 
 
 def payload(
-    predictions: dict[str, dict[str, np.ndarray]], pictures: np.ndarray, curves: pd.DataFrame, order: list[str]
+    predictions: dict[str, dict[str, np.ndarray]],
+    pictures: np.ndarray,
+    chosen: dict[str, dict[str, np.ndarray]],
+    curves: pd.DataFrame,
+    order: list[str],
 ) -> dict:
     """What the page's script needs, as plain numbers and text.
 
     Args:
         predictions: Of each model, as `load_predictions`.
         pictures: The numbers of the test pictures on the sheet, in its order.
+        chosen: Of each model, the galleries' pictures, by the gallery's name: see `galleries`.
         curves: `reports/curves.csv`.
         order: The models, the best first.
     """
@@ -143,9 +174,12 @@ def payload(
         "selected": order[0],
         "columns": COLUMNS,
         "pictures": pictures.tolist(),
-        "labels": labels[pictures].tolist(),
-        "percent": {model: packed(np.rint(100 * chances[model][pictures])) for model in order},
-        "guesses": {model: packed(chances[model][pictures].argmax(axis=1)) for model in order},
+        "labels": packed(labels[pictures]),
+        "answers": {model: packed(answers(chances[model][pictures], labels[pictures])) for model in order},
+        "galleries": {
+            model: {name: np.searchsorted(pictures, numbers).tolist() for name, numbers in named.items()}
+            for model, named in chosen.items()
+        },
         "confusion": {
             model: np.bincount(10 * labels.astype(int) + chances[model].argmax(axis=1), minlength=100)
             .reshape(10, 10)
@@ -161,7 +195,9 @@ def payload(
 
 
 def origin(run: str) -> dict:
-    """Where a run's model comes from, as its saved file says: dataset, split_sha256, model, seed, parameters, versions."""
+    """Where a run's model comes from, as its saved file says: dataset, split_sha256, model, seed, parameters,
+    precision, backend, processor, threads, versions.
+    """
     with zipfile.ZipFile(MODELS / f"{run}.keras") as archive:
         return json.loads(archive.read("origin.json"))
 
@@ -185,6 +221,10 @@ def main() -> None:
     temperatures = read_json(TEMPERATURES)["temperatures"]
     robustness, unfamiliar = by_model(ROBUSTNESS, runs), by_model(UNFAMILIAR, runs)
 
+    recorded = pd.read_csv(EXPERIMENTS, dtype={"base": str})
+    dumped = {model: block.model_dump() for model, block in blocks.items()}
+    seeds_recorded = over_seeds(recorded, data["dataset"], dumped)
+
     table = pd.read_csv(COMPARISON)
     table = table[table.model.isin(list(blocks))]  # without the ensemble
     example = images[labels == CLASS_NAMES.index("Coat")][:1]
@@ -206,7 +246,13 @@ def main() -> None:
         blocks, key=lambda model: (model != selection["selected"], -summary["models"][model]["val_accuracy"])
     )
     predictions = {model: load_predictions("test", run) for model, run in runs.items()}
-    pictures = shown(predictions, parameters.seed)
+    chosen = {
+        model: {
+            name: numbers for name, (_, numbers) in galleries(one["probabilities"], one["labels"], parameters).items()
+        }
+        for model, one in predictions.items()
+    }
+    pictures = shown(predictions, chosen, parameters.seed)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -214,7 +260,7 @@ def main() -> None:
         notice=notice(data["dataset"]),
         style=(PAGE / "report.css").read_text(encoding="utf-8"),
         script=(PAGE / "report.js").read_text(encoding="utf-8"),
-        payload=payload(predictions, pictures, curves, order),
+        payload=payload(predictions, pictures, chosen, curves, order),
         sheet=sheet(images[pictures]),
         data=data,
         summary=summary,
@@ -222,7 +268,8 @@ def main() -> None:
         confidence=certainty.confidence,
         bins=certainty.bins,
         header=HEADER,
-        rows=rows(summary, pd.read_csv(TIMING)),
+        rows=rows(summary, pd.read_csv(TIMING), seeds_recorded),
+        over_seeds=mean_and_deviation(seeds_recorded.get(selection["selected"], [])),
         class_names=CLASS_NAMES,
         statistics={name: table.to_dict("records") for name, table in statistics.items()},
         robustness=robustness[robustness["strength"] > 0]
@@ -233,7 +280,7 @@ def main() -> None:
         audit=read_json(AUDIT / "summary.json"),
         origin=origin(selection["run"]),
         model_sha256=hashlib.sha256((MODELS / f"{selection['run']}.keras").read_bytes()).hexdigest(),
-        machine=f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        machine=machine(),
         models=[
             {
                 "name": model,
@@ -241,14 +288,10 @@ def main() -> None:
                 "parameters": blocks[model].model_dump(),
                 "layers": (MODELS / f"{runs[model]}.txt").read_text(encoding="utf-8"),
                 "per_class": pd.read_csv(PER_CLASS / f"{runs[model]}.csv").to_dict("records"),
-                "figures": {
-                    name: inline(FIGURES / f"{model}_{name}.png")
-                    for name in ("curves", "confusion", "random", "right", "mistakes")
-                },
             }
             for model in order
         ],
-        figures={name: inline(FIGURES / f"{name}.png") for name in overview},
+        figures={name: inline(FIGURES / f"{name}.png") for name in overview if name != "learning_curves"},
         eda={path.stem: inline(path) for path in sorted(EDA.glob("*.png"))},
         audit_figures={path.stem: inline(path) for path in sorted(AUDIT.glob("*.png"))},
         explain={path.stem: inline(path) for path in sorted(EXPLAIN.glob("*.png"))},

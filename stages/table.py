@@ -2,13 +2,18 @@
 experiments, for the README (`--readme`, `make readme`)."""
 
 import argparse
+import hashlib
+import json
+import statistics
 from pathlib import Path
 
 import pandas as pd
+from tabulate import tabulate
 
 from stages.dataset import notice
 from stages.errors import InputError, front_door
 from stages.files import read_json, write_text
+from stages.parameters import read_parameters
 
 SUMMARY = Path("reports/summary.json")
 TIMING = Path("reports/timing.csv")
@@ -18,8 +23,8 @@ BENCHMARK = Path("reports/benchmark.json")
 EXPERIMENTS = Path("reports/experiments.csv")
 
 HEADER = (
-    "model", "validation accuracy", "test accuracy", "without views", "test loss", "parameters", "multiply-adds",
-    "epochs", "training, s", "prediction, ms a picture",
+    "model", "validation accuracy", "test accuracy", "recorded seeds, test", "without views", "test loss", "parameters",
+    "multiply-adds", "epochs", "training, s", "prediction, ms a picture",
 )  # fmt: skip
 
 
@@ -30,8 +35,47 @@ def with_deviation(row: dict, name: str, scale: float, digits: int) -> str:
     return text if deviation is None else f"{text} ± {scale * deviation:.{digits}f}"
 
 
-def rows(summary: dict, timing: pd.DataFrame) -> list[list[str]]:
-    """One row a model, the best validation accuracy first, then the ensemble; cells in the order of `HEADER`."""
+def fingerprint(block: dict) -> str:
+    """Twelve letters that stand for a model's block of `params.yaml`: the same for the same values, in whatever order."""
+
+    def plain(value: object) -> object:  # YAML reads 0 as a whole number, the schema makes it 0.0
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    text = json.dumps({key: plain(value) for key, value in block.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def over_seeds(recorded: pd.DataFrame, dataset: str, blocks: dict) -> dict[str, list[float]]:
+    """Of each model the test accuracies of the recorded experiment of most seeds, and of those the last, with this block.
+
+    Args:
+        recorded: `reports/experiments.csv`, of Fashion-MNIST.
+        dataset: What the results beside it are of.
+        blocks: Of each model its parameters.
+    """
+    found: dict[str, list[float]] = {}
+    if dataset != "fashion-mnist" or "block" not in recorded:
+        return found
+    for model, block in blocks.items():
+        runs = recorded[(recorded["block"] == fingerprint(block)) & recorded["test_accuracy"].notna()]
+        runs = runs[runs["run"].str.rpartition("-")[0] == model]
+        experiments = [list(rows["test_accuracy"]) for _, rows in runs.groupby("experiment", sort=False)]
+        several = [accuracies for accuracies in experiments if len(accuracies) > 1]
+        if several:
+            found[model] = max(reversed(several), key=len)
+    return found
+
+
+def rows(summary: dict, timing: pd.DataFrame, seeds: dict[str, list[float]]) -> list[list[str]]:
+    """One row a model, the best validation accuracy first, then the ensemble; cells in the order of `HEADER`.
+
+    Args:
+        summary: `reports/summary.json`.
+        timing: `reports/timing.csv`.
+        seeds: Recorded test accuracies, by model: see `over_seeds`.
+    """
     seconds = timing.set_index("model")
     ordered = sorted(summary["models"].items(), key=lambda item: -item[1]["val_accuracy"])
     if summary["ensemble"]:
@@ -41,6 +85,7 @@ def rows(summary: dict, timing: pd.DataFrame) -> list[list[str]]:
             f"{model} (selected)" if model == summary["selected"] else model,
             with_deviation(row, "val_accuracy", 100, 2) + " %",
             with_deviation(row, "test_accuracy", 100, 2) + " %",
+            mean_and_deviation(seeds.get(model, [])),
             with_deviation(row, "test_accuracy_plain", 100, 2) + " %",
             with_deviation(row, "test_loss", 1, 3),
             f"{row['parameters']:,}",
@@ -53,19 +98,17 @@ def rows(summary: dict, timing: pd.DataFrame) -> list[list[str]]:
     ]
 
 
+def mean_and_deviation(accuracies: list[float]) -> str:
+    """`95.07 ± 0.17 % (5)`: mean, sample standard deviation and number; `-` where there are none."""
+    if not accuracies:
+        return "-"
+    return f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.stdev(accuracies):.2f} % ({len(accuracies)})"
+
+
 def aligned(header: tuple[str, ...], cells: list[list[str]]) -> str:
     """A Markdown table that reads well as text, too: the first column to the left, numbers to the right."""
-    table = [list(header), *cells]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = [
-        [
-            text.ljust(width) if column == 0 else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in (table[0], rule, *table[1:])
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    sides = ("left", *["right"] * (len(header) - 1))
+    return tabulate(cells, header, tablefmt="pipe", colalign=sides, disable_numparse=True)
 
 
 def current() -> str:
@@ -73,7 +116,10 @@ def current() -> str:
     if not SUMMARY.exists() or not TIMING.exists():
         raise InputError(f"{SUMMARY} is missing: there are no results yet. Type `make run`.")
     summary = read_json(SUMMARY)
-    table = aligned(HEADER, rows(summary, pd.read_csv(TIMING)))
+    recorded = pd.read_csv(EXPERIMENTS, dtype={"base": str}) if EXPERIMENTS.exists() else pd.DataFrame()
+    blocks = {model: block.model_dump() for model, block in read_parameters("models").items()}
+    seeds = over_seeds(recorded, summary["dataset"], blocks)
+    table = aligned(HEADER, rows(summary, pd.read_csv(TIMING), seeds))
     return f"{table}\n\n{notice(summary['dataset'])}".strip()
 
 

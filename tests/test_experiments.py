@@ -8,7 +8,7 @@ import pytest
 
 from stages import experiments
 from stages.errors import InputError
-from stages.table import tried
+from stages.table import fingerprint, mean_and_deviation, over_seeds, tried
 
 METRICS = {"epochs": 3, "parameters": 10, "accuracy_plain": 0.8}
 
@@ -99,9 +99,9 @@ def test_metrics_of_another_time_are_a_sentence(repository, tmp_path, monkeypatc
 def test_rows_of_the_same_name_are_replaced_and_others_kept(repository, tmp_path):
     (tmp_path / "reports").mkdir(exist_ok=True)
     old = pd.DataFrame({"experiment": ["seeds", "older"], "base": ["0000000"] * 2, "run": ["cnn-7", "mlp-0"]})
-    old.to_csv(experiments.TABLE, index=False)
+    old.to_csv(experiments.EXPERIMENTS, index=False)
     experiments.keep(["seeds", "seeds"])
-    written = pd.read_csv(experiments.TABLE, dtype={"base": str})
+    written = pd.read_csv(experiments.EXPERIMENTS, dtype={"base": str})
     assert written["experiment"].tolist() == ["older", "seeds", "seeds"]
     assert written["base"].tolist() == ["0000000", repository[:7], repository[:7]]
 
@@ -129,3 +129,31 @@ def test_each_model_has_a_table_of_its_own(repository):
     assert "dropout" not in cnn
     assert "| dropout=0.5 " in mlp
     assert "| nothing " not in mlp
+
+
+def recorded(*rows: tuple[str, str, float | None, dict]) -> pd.DataFrame:
+    columns = ("experiment", "run", "test_accuracy", "block")
+    return pd.DataFrame([(*row[:3], fingerprint(row[3])) for row in rows], columns=columns)
+
+
+def test_recorded_seeds_count_where_the_block_is_the_same():
+    block, other = {"epochs": 3, "learning_rate": 1, "widths": [16]}, {"epochs": 4, "learning_rate": 1, "widths": [16]}
+    table = recorded(
+        ("old", "cnn-0", 0.5, block), ("old", "cnn-1", 0.5, block),
+        ("changed", "cnn-0", 0.6, other), ("changed", "cnn-1", 0.6, other), ("changed", "cnn-2", 0.6, other),
+        ("new", "cnn-0", 0.8, block), ("new", "cnn-1", 0.9, block),
+        ("untested", "cnn-0", None, block), ("untested", "cnn-1", None, block), ("untested", "cnn-2", None, block),
+        ("one", "mlp-0", 0.7, other),
+    )  # fmt: skip
+    as_read = {"widths": [16.0], "learning_rate": 1.0, "epochs": 3}  # by the schema, in another order
+    found = over_seeds(table, "fashion-mnist", {"cnn": as_read, "mlp": other})
+    assert found == {"cnn": [0.8, 0.9]}  # a single run is no spread
+    assert over_seeds(table, "drawn", {"cnn": block}) == {}
+    assert over_seeds(pd.DataFrame({"run": ["cnn-0"]}), "fashion-mnist", {"cnn": block}) == {}  # of an older table
+    assert mean_and_deviation(found["cnn"]) == "85.00 ± 7.07 % (2)"
+    assert mean_and_deviation([]) == "-"
+
+
+def test_true_is_not_one_in_a_fingerprint():
+    assert fingerprint({"flip": True}) != fingerprint({"flip": 1})
+    assert fingerprint({"ema": 0}) == fingerprint({"ema": 0.0}) != fingerprint({"ema": 0.5})

@@ -10,11 +10,13 @@ import yaml
 from stages.dataset import PUBLISHED, refuse_unless_published
 from stages.files import write_json
 from stages.idx import read_images, read_labels
-from stages.parameters import read_parameters
+from stages.parameters import Prepare, read_parameters
 from stages.prepare import prepare
 from tests.conftest import ROOT
 
-FETCH, PREPARE = read_parameters("fetch", "prepare", path=ROOT / "params.yaml")
+FETCH = read_parameters("fetch", path=ROOT / "params.yaml")
+LOCK = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["prepare"]
+PREPARE = Prepare(**LOCK["params"]["params.yaml"]["prepare"])  # those that it last ran with
 FOLDERS = [ROOT / Path(folder).expanduser() for folder in [*FETCH.folders, "data/raw"]]
 FOLDER = next((folder for folder in FOLDERS if all((folder / name).exists() for name in PUBLISHED)), None)
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="the publisher's files are not on this machine")
@@ -41,7 +43,7 @@ def test_prepare_makes_the_committed_parts(tmp_path):
         assert (np.bincount(labels) == len(labels) // 10).all()
     # The summary, which tells the split: the headers of the .npz files depend on the version of Python.
     write_json(tmp_path / "summary.json", {"dataset": "fashion-mnist"} | summary)
-    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["prepare"]
+    lock = LOCK
     digests = {out["path"]: out["md5"] for out in lock["outs"]}
     digest = hashlib.md5((tmp_path / "summary.json").read_bytes()).hexdigest()
     assert digest == digests["data/prepared/summary.json"]

@@ -4,6 +4,8 @@
 
 const data = JSON.parse(document.getElementById("payload").textContent);
 const { classes, models, selected, columns } = data;
+const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const labels = bytes(data.labels);
 const scale = 3; // screen pixels a picture's pixel
 const $ = (id) => document.getElementById(id);
 
@@ -116,26 +118,28 @@ drawCurves("accuracy");
 
 /* ---- pictures with their probabilities */
 
-const percent = Object.fromEntries(models.map((model) => [model, Uint8Array.from(atob(data.percent[model]), (c) => c.charCodeAt(0))]));
-const guess = Object.fromEntries(models.map((model) => [model, Uint8Array.from(atob(data.guesses[model]), (c) => c.charCodeAt(0))]));
-const chance = (model, place, which) => percent[model][10 * place + which];
+/* Of each picture, five bytes a model: three classes, the answer first, two of them in a byte, and their percent. */
+const answers = Object.fromEntries(models.map((model) => [model, bytes(data.answers[model])]));
+const answer = (model, place, rank) => [[answers[model][5 * place] >> 4, answers[model][5 * place] & 15, answers[model][5 * place + 1]][rank],
+  answers[model][5 * place + 2 + rank]];
+const guess = (model, place) => answer(model, place, 0)[0];
+const chance = (model, place) => answer(model, place, 0)[1];
 const sheet = $("sheet");
 
 function tile(place, model) {
-  const [label, first] = [data.labels[place], guess[model][place]];
-  const order = [...classes.keys()].sort((a, b) => (b === first) - (a === first) || chance(model, place, b) - chance(model, place, a));
-  const shown = order.slice(0, 3).includes(label) ? order.slice(0, 3) : [...order.slice(0, 2), label];
+  const [label, first] = [labels[place], guess(model, place)];
+  const shown = [0, 1, 2].map((rank) => answer(model, place, rank));
   const words = `test picture ${data.pictures[place]}, ${classes[label]}; ${model} says `
-    + shown.map((which) => `${classes[which]} ${chance(model, place, which)} %`).join(", ");
+    + shown.map(([which, percent]) => `${classes[which]} ${percent} %`).join(", ");
   const picture = make("span", { class: "picture", role: "img", "aria-label": words });
   picture.style.backgroundImage = `url(${sheet.src})`;
   picture.style.backgroundSize = `${sheet.naturalWidth * scale}px auto`;
   picture.style.backgroundPosition = `${-28 * scale * (place % columns)}px ${-28 * scale * Math.floor(place / columns)}px`;
-  const bars = shown.map((which) => {
+  const bars = shown.map(([which, percent]) => {
     const bar = make("i");
-    bar.style.width = `${Math.max(1, chance(model, place, which))}%`;
+    bar.style.width = `${Math.max(1, percent)}%`;
     const kind = which === label ? "right" : which === first ? "wrong" : "";
-    return make("div", { class: `bar ${kind}`, "aria-hidden": true }, make(which === label ? "b" : "span", {}, classes[which]), make("span", {}, `${chance(model, place, which)} %`), bar);
+    return make("div", { class: `bar ${kind}`, "aria-hidden": true }, make(which === label ? "b" : "span", {}, classes[which]), make("span", {}, `${percent} %`), bar);
   });
   return make("li", { class: "tile" }, picture, ...bars, make("div", { class: "soft", "aria-hidden": true }, `no. ${data.pictures[place]}${models.length > 1 ? ", " + model : ""}`));
 }
@@ -153,21 +157,27 @@ function matrix(side) {
   const model = $(`${side}-model`).value;
   $(side).replaceChildren();
   for (const id of [side, `${side}-section`]) $(id).hidden = !model;
-  if (!model) return;
+  if (model) $(side).append(matrixOf(model, true));
+}
+
+function matrixOf(model, pressed) { // a cell is a button where pressing it shows its pictures
   const counts = data.confusion[model];
   const most = Math.max(1, ...counts.flatMap((row, i) => row.filter((_, j) => i !== j)));
   const head = make("tr", {}, make("td"), ...classes.map((name) => make("th", { scope: "col" }, make("span", {}, name))));
   const rows = counts.map((row, actual) => make("tr", {}, make("th", { scope: "row" }, classes[actual]), ...row.map((count, predicted) => {
     const words = `${count} of class ${classes[actual]} called ${classes[predicted]} by ${model}`;
-    const button = make("button", { type: "button", "aria-label": words, title: words, "data-cell": `${actual},${predicted}`,
-      class: actual === predicted ? "diagonal" : "", onclick: () => press([actual, predicted]), onkeydown: walk, onfocus: stop },
-      count ? String(count) : "·");
-    if (actual !== predicted && count) button.style.background = `color-mix(in srgb, var(--wrong) ${Math.round(8 + (77 * count) / most)}%, var(--back))`;
-    return make("td", {}, button);
+    const kind = { class: `cell ${actual === predicted ? "diagonal" : ""}`, title: words };
+    const found = pressed
+      ? make("button", { ...kind, type: "button", "aria-label": words, "data-cell": `${actual},${predicted}`,
+        onclick: () => press([actual, predicted]), onkeydown: walk, onfocus: stop })
+      : make("span", kind);
+    found.append(count ? String(count) : "·");
+    if (actual !== predicted && count) found.style.background = `color-mix(in srgb, var(--wrong) ${Math.round(8 + (77 * count) / most)}%, var(--back))`;
+    return make("td", {}, found);
   })));
   const right = counts.reduce((sum, row, i) => sum + row[i], 0), total = counts.flat().reduce((a, b) => a + b, 0);
-  $(side).append(make("table", { class: "matrix" }, make("caption", {}, `${model}: ${right.toLocaleString("en")} of ${total.toLocaleString("en")} right. Rows: actual class; columns: predicted.`),
-    make("thead", {}, head), make("tbody", {}, ...rows)));
+  return make("table", { class: "matrix" }, make("caption", {}, `${model}: ${right.toLocaleString("en")} of ${total.toLocaleString("en")} right. Rows: actual class; columns: predicted.`),
+    make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
 function press(chosen) {
@@ -200,8 +210,8 @@ function behind(side) {
   $(`${side}-words`).textContent = "";
   if (!model || !cell) return;
   const [actual, predicted] = cell;
-  const places = [...data.labels.keys()].filter((place) => data.labels[place] === actual && guess[model][place] === predicted);
-  places.sort((a, b) => chance(model, b, predicted) - chance(model, a, predicted));
+  const places = [...labels.keys()].filter((place) => labels[place] === actual && guess(model, place) === predicted);
+  places.sort((a, b) => chance(model, b) - chance(model, a));
   const count = data.confusion[model][actual][predicted];
   const some = places.length < count ? `${places.length} of ${count} pictures` : `${count} picture${count === 1 ? "" : "s"}`;
   $(`${side}-words`).textContent = `${model}: ${some} of class ${classes[actual]} called ${classes[predicted]}`;
@@ -229,10 +239,10 @@ function gallery() {
   const model = $("gallery-model").value, which = $("gallery-class").value, least = Number($("gallery-least").value);
   const everyone = $("gallery-everyone").checked;
   $("gallery-least-value").textContent = `${least} %`;
-  const wrong = (name, place) => guess[name][place] !== data.labels[place];
-  const places = [...data.labels.keys()].filter((place) => wrong(model, place) && (which === "" || data.labels[place] === Number(which))
-    && chance(model, place, guess[model][place]) >= least && (!everyone || models.every((name) => wrong(name, place))));
-  places.sort((a, b) => chance(model, b, guess[model][b]) - chance(model, a, guess[model][a]));
+  const wrong = (name, place) => guess(name, place) !== labels[place];
+  const places = [...labels.keys()].filter((place) => wrong(model, place) && (which === "" || labels[place] === Number(which))
+    && chance(model, place) >= least && (!everyone || models.every((name) => wrong(name, place))));
+  places.sort((a, b) => chance(model, b) - chance(model, a));
   const shown = places.slice(0, 24 * page);
   $("gallery-words").textContent = places.length ? `${shown.length} of ${places.length} mistakes, the most confident first` : "No mistake of this kind.";
   $("gallery-tiles").replaceChildren(...shown.map((place) => tile(place, model)));
@@ -244,7 +254,16 @@ $("gallery-more").addEventListener("click", () => { page += 1; gallery(); });
 for (const link of document.querySelectorAll("[data-gallery-class]"))
   link.addEventListener("click", () => { $("gallery-class").value = link.dataset.galleryClass; page = 1; gallery(); });
 
+/* ---- each model */
+
+function eachModel() {
+  for (const place of document.querySelectorAll("[data-matrix]")) place.append(matrixOf(place.dataset.matrix, false));
+  for (const list of document.querySelectorAll("[data-gallery]"))
+    list.append(...data.galleries[list.dataset.model][list.dataset.gallery].map((place) => tile(place, list.dataset.model)));
+}
+
 function start() {
+  eachModel();
   press(mostConfused());
   gallery();
   for (const id of ["left-words", "right-words", "gallery-words"])
