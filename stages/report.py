@@ -49,7 +49,7 @@ PAGE = Path("stages/page")
 COLUMNS = 50  # pictures in a row of the sheet
 RIGHT_PER_CLASS = 12  # pictures that every model has right, to look at beside the mistakes
 COLOURS = 32  # of each figure on the page; `reports/figures` holds them whole
-SHEET_QUALITY = 20  # of WebP, 0 to 100: the error within an article is 11 of 255 grey levels (root mean square)
+SHEET_QUALITY = 25  # of WebP, 0 to 100: the error within an article is 10 of 255 grey levels (root mean square)
 
 
 def galleries(probabilities: np.ndarray, labels: np.ndarray, parameters: Report) -> dict[str, tuple[str, np.ndarray]]:

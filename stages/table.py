@@ -23,7 +23,7 @@ BENCHMARK = Path("reports/benchmark.json")
 EXPERIMENTS = Path("reports/experiments.csv")
 
 HEADER = (
-    "model", "validation accuracy", "test accuracy", "recorded seeds, test", "without views", "test loss", "parameters",
+    "model", "validation accuracy", "test accuracy", "recorded seeds, test, %", "without views", "test loss", "parameters",
     "multiply-adds", "epochs", "training, s", "prediction, ms a picture",
 )  # fmt: skip
 
@@ -60,7 +60,7 @@ def over_seeds(recorded: pd.DataFrame, dataset: str, blocks: dict) -> dict[str, 
         return found
     for model, block in blocks.items():
         runs = recorded[(recorded["block"] == fingerprint(block)) & recorded["test_accuracy"].notna()]
-        runs = runs[runs["run"].str.rpartition("-")[0] == model]
+        runs = runs[runs["run"].str.fullmatch(rf"{model}-\d+")]
         experiments = [list(rows["test_accuracy"]) for _, rows in runs.groupby("experiment", sort=False)]
         several = [accuracies for accuracies in experiments if len(accuracies) > 1]
         if several:
@@ -99,10 +99,10 @@ def rows(summary: dict, timing: pd.DataFrame, seeds: dict[str, list[float]]) -> 
 
 
 def mean_and_deviation(accuracies: list[float]) -> str:
-    """`95.07 ± 0.17 % (5)`: mean, sample standard deviation and number; `-` where there are none."""
+    """`95.07 ± 0.18 (5)`, percent: mean, sample standard deviation and number; `-` where there are none."""
     if not accuracies:
         return "-"
-    return f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.stdev(accuracies):.2f} % ({len(accuracies)})"
+    return f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.stdev(accuracies):.2f} ({len(accuracies)})"
 
 
 def aligned(header: tuple[str, ...], cells: list[list[str]]) -> str:

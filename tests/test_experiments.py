@@ -146,11 +146,11 @@ def test_recorded_seeds_count_where_the_block_is_the_same():
         ("one", "mlp-0", 0.7, other),
     )  # fmt: skip
     as_read = {"widths": [16.0], "learning_rate": 1.0, "epochs": 3}  # by the schema, in another order
-    found = over_seeds(table, "fashion-mnist", {"cnn": as_read, "mlp": other})
+    found = over_seeds(table, "fashion-mnist", {"cnn": as_read, "mlp": other, "new": {"epochs": 9}})
     assert found == {"cnn": [0.8, 0.9]}  # a single run is no spread
     assert over_seeds(table, "drawn", {"cnn": block}) == {}
     assert over_seeds(pd.DataFrame({"run": ["cnn-0"]}), "fashion-mnist", {"cnn": block}) == {}  # of an older table
-    assert mean_and_deviation(found["cnn"]) == "85.00 ± 7.07 % (2)"
+    assert mean_and_deviation(found["cnn"]) == "85.00 ± 7.07 (2)"
     assert mean_and_deviation([]) == "-"
 
 
