@@ -36,21 +36,21 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
                 )
             with progress.of_this_stage():
                 main()
-        except InputError as error:
-            told = str(error)
-        except FileNotFoundError as error:
-            if not error.filename:
-                raise
-            told = f"{error.filename} is missing. Type `dvc repro`, which makes what is not there."
-        except OSError as error:
-            told = f"{cause(error)} For the whole of the error, type the command again with {TRACEBACK}=1 before it."
-        else:
-            return
-        if whole:
-            traceback.print_exc()
-        sys.exit(f"error: {told}")
+        except (InputError, OSError) as error:
+            if whole:
+                traceback.print_exc()
+            sys.exit(f"error: {sentence(error)}")
 
     return guarded
+
+
+def sentence(error: InputError | OSError) -> str:
+    """What an error is told as, and what to do."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename} is missing. Type `dvc repro`, which makes what is not there."
+    return f"{cause(error)} For the whole of the error, type the command again with {TRACEBACK}=1 before it."
 
 
 def cause(error: OSError) -> str:

@@ -1,0 +1,211 @@
+"""`make run`: with or without git, whatever the user's shell, with the place of each stage where a person watches."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pygit2
+import pytest
+
+from stages import errors, progress
+from stages.errors import InputError, cause, front_door
+from stages.progress import headline, left, of_this_stage
+from stages.run import expected
+from tests.conftest import ENVIRONMENT, edit, ran, run
+
+FIT, SCORE = "python -m stages.train cnn --seed 0", "python -m stages.evaluate cnn --seed 0"
+
+
+def add_comment(folder: Path) -> None:
+    """A change of `params.yaml` after which the stage `check` runs again, and no other."""
+    path = folder / "params.yaml"
+    path.write_text(path.read_text() + "# a comment\n")
+
+
+def watched_run(folder: Path) -> str:
+    """What `make run` prints to a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.run"], cwd=folder, env=ENVIRONMENT, stdout=theirs, stderr=theirs, stdin=theirs
+    )
+    os.close(theirs)
+    printed = b""
+    while True:
+        try:
+            block = os.read(ours, 65536)
+        except OSError:  # how a terminal ends on Linux
+            break
+        if not block:
+            break
+        printed += block
+    os.close(ours)
+    assert process.wait() == 0, printed.decode()
+    return printed.decode()
+
+
+def without_git(folder: Path) -> Path:
+    """Take the repository away, as in a download of the files alone; the cache stays."""
+    shutil.rmtree(folder / ".git")
+    return folder
+
+
+def test_a_stage_says_its_place_the_time_and_what_is_to_come(workspace):
+    edit(workspace, lambda content: content["eda"].update(samples_per_class=3))
+    output = watched_run(workspace)
+    assert "[1 of 3] check; 0:0" in output
+    assert "[2 of 3] eda; 0:" in output
+    assert "[3 of 3] report; 0:" in output
+    assert "to go" not in output  # nothing is known of these stages yet
+    took = pd.read_csv(workspace / "reports/timing/stages.csv").set_index("command")["seconds"]
+    assert set(took.index) == {f"python -m stages.{name}" for name in ("check", "eda", "report")}
+    assert took["python -m stages.report"] > 0.1
+    add_comment(workspace)
+    assert re.search(r"\[1 of 1\] check; 0:0\d since the start, about 0:0\d to go", watched_run(workspace))
+
+
+def test_what_is_to_come_is_scaled_by_the_pace_so_far():
+    plan = {"started": time.time() - 65, "stages": {FIT: 100, SCORE: 10, "python -m stages.report": 30}, "took": {}}
+    assert left(plan, 0) == 140
+    plan["took"] = {FIT: 50}  # twice as fast as expected
+    assert left(plan, 1) == 20
+    assert headline(plan, SCORE) == "[2 of 3] evaluate cnn --seed 0; 1:05 since the start, about 0:20 to go"
+    plan["stages"][SCORE] = None
+    assert left(plan, 1) is None
+    assert headline(plan, SCORE) == "[2 of 3] evaluate cnn --seed 0; 1:05 since the start"
+    assert progress.spelled(3_725) == "1:02:05"
+
+
+def test_another_seed_is_expected_to_take_as_long():
+    known = {FIT: 20.0, SCORE: 2.0}
+    assert expected(FIT, known) == expected(FIT.replace("0", "7"), known) == 20
+    assert expected("python -m stages.train mlp --seed 0", known) is None
+
+
+def test_a_command_outside_the_plan_says_nothing(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"started": 0, "stages": {FIT: 1}, "took": {}}))
+    monkeypatch.setenv(progress.PLAN, str(path))
+    monkeypatch.setattr(sys, "argv", ["stages/report.py"])
+    with of_this_stage():
+        pass
+    assert capsys.readouterr().out == ""
+    assert list(json.loads(path.read_text())["took"]) == ["python -m stages.report"]
+    with pytest.raises(InputError), of_this_stage():
+        raise InputError
+    monkeypatch.delenv(progress.PLAN)
+    with of_this_stage():
+        pass
+
+
+def test_it_runs_without_git_and_with_it_again(workspace):
+    without_git(workspace)
+    output = run(workspace, "python", "-m", "stages.run")
+    assert "note: this folder is in no git repository: the pipeline runs" in output
+    assert ran(output) == set()
+    assert "resnet" not in output
+    add_comment(workspace)
+    assert ran(run(workspace, "python", "-m", "stages.run")) == {"check"}
+    pygit2.init_repository(str(workspace))
+    assert "in no git repository" not in run(workspace, "python", "-m", "stages.run")
+    run(workspace, "dvc", "metrics", "show")  # without no_scm, or DVC would not know the repository
+
+
+def test_a_repository_around_it_that_ignores_it_is_no_hindrance(workspace, tmp_path):
+    without_git(workspace)
+    pygit2.init_repository(str(tmp_path))
+    run(workspace, "python", "-m", "stages.run")
+    (tmp_path / ".gitignore").write_text("workspace\n")
+    assert "in no git repository" in run(workspace, "python", "-m", "stages.run")
+
+
+def test_the_users_shell_and_its_files_have_no_say(workspace, tmp_path):
+    (tmp_path / "rc").write_text("exit 3\n")
+    add_comment(workspace)
+    output = run(workspace, "python", "-m", "stages.run", SHELL="/bin/false", BASH_ENV=str(tmp_path / "rc"))
+    assert ran(output) == {"check"}
+
+
+def test_a_folder_whose_name_holds_everything(workspace, tmp_path):
+    folder = tmp_path / "a $HOME folder, müde & 'so'"
+    workspace.rename(folder)
+    add_comment(folder)
+    assert ran(run(folder, "python", "-m", "stages.run")) == {"check"}
+    assert ran(run(folder, "python", "-m", "stages.run", LC_ALL="POSIX", PYTHONIOENCODING="ascii")) == set()
+
+
+def test_a_user_without_a_home_runs_it(workspace):
+    add_comment(workspace)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "check"],
+        cwd=workspace,
+        env={"PATH": ENVIRONMENT["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (workspace / "~").exists()
+
+
+# --- Errors ---
+
+
+def guarded(monkeypatch, error: Exception) -> str:
+    """What an entry point says of an error."""
+    monkeypatch.chdir(errors.ROOT)
+
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        front_door(main)()
+    return str(end.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            PermissionError(13, "Permission denied", "data/x"),
+            "may not read or write data/x: Permission denied. `ls -ld`",
+        ),
+        (OSError(30, "Read-only file system", "data/x"), "may not read or write data/x"),
+        (OSError(28, "No space left on device", "data/x"), "the disk is full: cannot write data/x"),
+        (NotADirectoryError(20, "Not a directory", "data/x"), "Move what lies there"),
+        (OSError(24, "Too many open files", "data/x"), "cannot read or write data/x: Too many open files."),
+        (ConnectionError("the proxy hung up"), "ConnectionError: the proxy hung up."),
+    ],
+)
+def test_an_error_of_the_system_is_told_by_its_own_cause(monkeypatch, error, sentence):
+    told = guarded(monkeypatch, error)
+    assert sentence in told
+    assert "TRACEBACK=1" in told
+    assert sentence in cause(error)
+
+
+def test_the_whole_of_an_error_is_shown_where_it_is_asked_for(monkeypatch, capsys):
+    monkeypatch.delenv("TRACEBACK", raising=False)
+    monkeypatch.setattr(sys, "argv", ["x"])
+    guarded(monkeypatch, OSError(5, "Input/output error", "data/x"))
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("TRACEBACK", "1")
+    guarded(monkeypatch, OSError(5, "Input/output error", "data/x"))
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+    monkeypatch.delenv("TRACEBACK")
+    monkeypatch.setattr(sys, "argv", ["x", "--traceback"])
+    guarded(monkeypatch, InputError("bad"))
+    assert "InputError: bad" in capsys.readouterr().err
+    assert sys.argv == ["x"]  # argparse knows nothing of it
+
+
+def test_a_terminal_that_lacks_a_letter_gets_its_code(tmp_path):
+    code = "from stages.errors import front_door\n@front_door\ndef main(): print('± müde')\nmain()"
+    output = run(errors.ROOT, "python", "-c", code, PYTHONIOENCODING="ascii")
+    assert output == "\\xb1 m\\xfcde\n"
