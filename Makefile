@@ -30,6 +30,7 @@ test: installed-dev ## the tests: offline, without the real data
 lint: installed-dev ## check style and formatting
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
 verify: installed-dev ## do dvc.lock, reports/ and README.md belong to this code and these parameters?
 	@planned=$$($(PYTHON) -m dvc repro --dry --allow-missing 2>&1) || { echo "$$planned"; exit 1; }; \
@@ -42,8 +43,9 @@ bench: installed ## measure the speed against a plain notebook, half an hour or 
 	@$(PYTHON) -m stages.bench
 	@$(PYTHON) -m dvc commit --force bench
 
-readme: installed ## write the table of models into README.md
+readme: installed-dev ## write the tables of models into README.md, and that of faults into tests/README.md
 	@$(PYTHON) -m stages.table --readme
+	@$(PYTHON) -m tests.faults
 
 lock: ## pin the dependencies of pyproject.toml in requirements.txt and requirements-dev.txt (needs uv)
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest --no-annotate \

@@ -17,7 +17,16 @@ import yaml
 from stages.errors import ROOT, front_door
 from stages.parameters import read_parameters
 
-PARTS = ("stages", "dvc.yaml", "params.yaml", "reports/experiments.csv", ".dvc", ".dvcignore", ".gitignore")
+PARTS = (
+    "stages",
+    "dvc.yaml",
+    "params.yaml",
+    "reports/experiments.csv",
+    ".dvc",
+    ".dvcignore",
+    ".gitignore",
+    ".gitattributes",
+)
 
 
 def make_copy(folder: Path) -> None:

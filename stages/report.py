@@ -87,7 +87,7 @@ def draw_model(model: str, run: str, images: np.ndarray, dataset: str, parameter
 def as_webp(picture: Image.Image, **options: object) -> str:
     """A picture as a WebP data address, so that the page needs no other file."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="webp", method=6, **options)
+    picture.save(buffer, format="webp", **options)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

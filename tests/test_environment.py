@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stages import environment
-from stages.environment import KEPT, SET, machine, processor, settle
+from stages.check import other_versions
+from stages.environment import KEPT, SET, machine, processor, settle, versions
 from tests.conftest import ROOT, run
 
 HOSTILE = {
@@ -53,6 +54,11 @@ def home(tmp_path) -> dict[str, str]:
     return {name: str(path) for name, path in named.items()}
 
 
+@pytest.mark.fault(
+    "Variables such as `KERAS_MAX_EPOCHS`, `TF_ENABLE_ONEDNN_OPTS` or `MPLBACKEND`, `~/.keras/keras.json` or a "
+    "`matplotlibrc` change results or pictures, or end in a traceback.",
+    "They count for nothing: the same bytes.",
+)
 def test_no_variable_and_no_file_of_the_user_changes_a_byte(workspace, home):
     stages = ["eda", "train@sprint-0", "evaluate@sprint-0", "explain", "report"]
     (workspace / "matplotlibrc").write_text(MATPLOTLIBRC)
@@ -65,6 +71,10 @@ def test_no_variable_and_no_file_of_the_user_changes_a_byte(workspace, home):
     assert sorted(path.name for path in (Path(home["HOME"]) / ".keras").iterdir()) == ["keras.json"]
 
 
+@pytest.mark.fault(
+    "`PYTHONWARNINGS=error` ends a stage.",
+    "It does not.",
+)
 def test_warnings_that_a_user_turned_into_errors_stop_no_stage(workspace):
     run(workspace, "python", "-m", "stages.compare", PYTHONWARNINGS="error")
 
@@ -82,12 +92,20 @@ def test_every_variable_that_the_libraries_heed_is_taken_out_but_for_a_few(monke
     assert settle() == []  # those that it set itself are none of the user's
 
 
+@pytest.mark.fault(
+    "A variable is without effect, and its user does not know.",
+    "`make run` names it.",
+)
 def test_a_variable_without_effect_is_told_where_a_run_begins(workspace):
     output = run(workspace, "python", "-m", "stages.run", KERAS_MAX_EPOCHS="1")
     assert "without effect here, since results would depend on it: " in output
     assert "KERAS_MAX_EPOCHS" in output
 
 
+@pytest.mark.fault(
+    "A stage is run by a Python without the packages.",
+    "A sentence says what to type.",
+)
 def test_a_python_without_the_packages_is_told_what_to_type():
     output = run(
         ROOT, sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, '.'); import stages", succeeds=False
@@ -109,6 +127,10 @@ def test_another_processor_is_told_by_what_stands_in_for_it(monkeypatch):
     assert machine()["versions"]["keras"] != "none"
 
 
+@pytest.mark.fault(
+    "On a processor without bfloat16 (`ONEDNN_MAX_CPU_ISA`) models of `precision: auto` crash.",
+    "They compute in float32, and the metrics say so.",
+)
 @pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])
 def test_a_processor_without_bfloat16_trains_and_evaluates(workspace, instructions):
     """With fewer instructions than the models were trained with, they load, and those of `precision: auto` train."""
@@ -119,3 +141,14 @@ def test_a_processor_without_bfloat16_trains_and_evaluates(workspace, instructio
         conditions = json.loads((workspace / f"reports/metrics/{split}/sprint-0.json").read_text())["conditions"][0]
         assert conditions["precision"] == "float32"
         assert f"ONEDNN_MAX_CPU_ISA={instructions}" in conditions["processor"]
+
+
+@pytest.mark.fault(
+    "The user's own environment has other versions of the packages, and so other digits.", "`check` names them."
+)
+def test_packages_of_other_versions_than_the_pinned_ones_are_named(workspace):
+    numpy = versions()["numpy"]
+    assert other_versions(f"numpy=={numpy}\nabsl-py==1.0\n") == []
+    assert other_versions("numpy==1.0 ; python_version > '3'\n") == [f"numpy {numpy} (1.0)"]
+    (workspace / "requirements.txt").write_text("keras==1.2.3\n")
+    assert f"keras {versions()['keras']} (1.2.3)" in run(workspace, "python", "-m", "stages.check")

@@ -176,6 +176,10 @@ def test_drawn_pictures_never_replace_results_on_fashion_mnist(tmp_path, monkeyp
         fetch.refuse_to_mix("drawn")
 
 
+@pytest.mark.fault(
+    "A proxy cannot be reached, and the server is blamed.",
+    "The proxy and its variable are named.",
+)
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
 def test_a_proxy_that_cannot_be_reached_is_named_with_the_variable_that_names_it(server, tmp_path, monkeypatch, name):
     for other in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
@@ -185,12 +189,20 @@ def test_a_proxy_that_cannot_be_reached_is_named_with_the_variable_that_names_it
         fetch.fetch(parameters(server.address("good")), tmp_path / "raw", None)
 
 
+@pytest.mark.fault(
+    "`REQUESTS_CA_BUNDLE` names no file, and the disk is blamed.",
+    "The variable is named.",
+)
 def test_a_certificate_bundle_that_is_not_there_is_named_with_its_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/bundle.pem")
     with pytest.raises(InputError, match=r"REQUESTS_CA_BUNDLE is /nonexistent/bundle.pem"):
         fetch.fetch(parameters("https://127.0.0.1:9"), tmp_path / "raw", None)
 
 
+@pytest.mark.fault(
+    "`REQUESTS_CA_BUNDLE` names a wrong file.",
+    "The variable is named.",
+)
 def test_a_certificate_bundle_that_is_none_is_named_with_its_variable(server, tmp_path, monkeypatch):
     (tmp_path / "bundle.pem").write_text("no certificate")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
@@ -207,6 +219,10 @@ def test_a_full_disk_is_not_taken_for_a_bad_connection(server, tmp_path, monkeyp
         fetch.fetch(parameters(server.address("good")), tmp_path / "raw", None)
 
 
+@pytest.mark.fault(
+    "The data files were unpacked.",
+    "The sentence says so.",
+)
 def test_unpacked_files_are_named(tmp_path):
     folder = fill(tmp_path / "mine")
     for path in folder.iterdir():

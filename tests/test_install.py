@@ -76,6 +76,11 @@ def tiny(project: Path) -> str:
     return subprocess.run([project / ".venv/bin/tiny"], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.fault(
+    "`PIP_USER`, `PIP_TARGET` or pip's configuration put the packages elsewhere; a move of the project's folder breaks "
+    "`.venv`; its name holds spaces, umlauts or a `$`.",
+    "The packages lie in `.venv`, which moves along.",
+)
 @needs_venv
 def test_it_installs_once_whatever_pips_settings_say_and_survives_a_move(folder, tmp_path):
     (tmp_path / "pip.conf").write_text(f"[global]\nuser = true\n[install]\ntarget = {tmp_path / 'elsewhere'}\n")
@@ -105,6 +110,10 @@ def test_it_installs_once_whatever_pips_settings_say_and_survives_a_move(folder,
     assert install(moved, "--dev") == install(moved) == ""
 
 
+@pytest.mark.fault(
+    "A hosted notebook's Python has no `ensurepip`.",
+    "Another pip installs into `.venv`.",
+)
 @needs_venv
 @pytest.mark.skipif(not HAS_PIP, reason="this Python has no pip outside an environment")
 def test_a_python_without_ensurepip_lends_its_own_pip(folder, tmp_path):
@@ -113,6 +122,10 @@ def test_a_python_without_ensurepip_lends_its_own_pip(folder, tmp_path):
     assert tiny(folder) == "tiny 1.0"
 
 
+@pytest.mark.fault(
+    "A Python cannot make an environment at all.",
+    "virtualenv or uv does.",
+)
 @pytest.mark.skipif(shutil.which("uv") is None or shutil.which("uv").endswith("shims/uv"), reason="no uv here")
 def test_a_python_that_cannot_make_an_environment_leaves_it_to_uv(folder, tmp_path):
     found_python(tmp_path, "*venv*|*virtualenv*")
@@ -121,6 +134,10 @@ def test_a_python_that_cannot_make_an_environment_leaves_it_to_uv(folder, tmp_pa
     assert tiny(folder) == "tiny 1.0"
 
 
+@pytest.mark.fault(
+    "No Python, or none that is supported, or no way to make an environment.",
+    "A sentence says what to install.",
+)
 def test_what_is_missing_is_told_with_what_to_type(folder, tmp_path):
     found_python(tmp_path, "*venv*|*virtualenv*")
     output = install(folder, succeeds=False)
@@ -133,6 +150,10 @@ def test_what_is_missing_is_told_with_what_to_type(folder, tmp_path):
     assert "error: no Python from 3.11 to 3.13 was found (Python 3.9.1)" in output
 
 
+@pytest.mark.fault(
+    "An installation breaks off.",
+    "It goes on the next time.",
+)
 @needs_venv
 def test_a_package_that_cannot_be_had_is_told_and_asked_for_again(folder):
     (folder / "requirements.txt").write_text("no-such-package-here==1.0\n")
@@ -143,6 +164,10 @@ def test_a_package_that_cannot_be_had_is_told_and_asked_for_again(folder):
     assert tiny(folder) == "tiny 1.0"
 
 
+@pytest.mark.fault(
+    "The Python that made `.venv` is gone.",
+    "It is made anew.",
+)
 @needs_venv
 def test_an_environment_whose_python_is_gone_is_made_anew(folder):
     install(folder)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from stages import dataset
-from stages.demo import shrink
+from stages.demo import make_copy, shrink
 from tests.conftest import MODELS, ROOT, commit, edit, planned, ran, run
 
 # --- The first run ---
@@ -89,7 +89,7 @@ def test_wall_times_stand_in_files_of_their_own(finished):
     timing = pd.read_csv(finished / "reports" / "timing.csv")
     assert set(timing["model"]) == {*MODELS, "ensemble: sprint + logistic, 2 runs"}
     for path in (finished / "reports").rglob("*"):
-        if path.suffix in {".json", ".csv"} and not re.search("timing|benchmark", str(path)):
+        if path.suffix in {".json", ".csv"} and not re.search("timing|benchmark|experiments", str(path)):
             assert "seconds" not in path.read_text()
 
 
@@ -116,6 +116,37 @@ def test_metrics_are_one_table_with_the_same_columns_for_every_run(finished):
     shown = json.loads(run(finished, "dvc", "metrics", "show", "--json"))[""]["data"]
     assert len(shown) == 3 * len(MODELS)
     assert len({tuple(entry["data"]) for path, entry in shown.items() if "robustness" not in path}) == 1
+
+
+@pytest.mark.fault(
+    "`dvc metrics show` prints lines of 2,604 characters.", "They fit a wide terminal: the benchmark is none."
+)
+def test_metrics_fit_a_terminal(finished):
+    assert max(map(len, run(finished, "dvc", "metrics", "show").splitlines())) < 200
+    metrics = [
+        entry
+        for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+        for entry in stage.get("metrics", [])
+    ]
+    assert not any("benchmark" in str(entry) for entry in metrics)
+
+
+@pytest.mark.fault(
+    "A clone with Windows's line ends (`core.autocrlf=true`) runs every stage again.", "It keeps Unix's."
+)
+def test_a_clone_that_would_change_line_ends_keeps_them(finished, tmp_path):
+    clone = tmp_path / "clone"
+    run(tmp_path, "git", "clone", "--quiet", "-c", "core.autocrlf=true", str(finished), str(clone))
+    for path in clone.rglob("*"):
+        if path.is_file() and ".git" not in path.parts:
+            assert path.read_bytes() == (finished / path.relative_to(clone)).read_bytes(), path
+
+
+@pytest.mark.fault("Without the program git, or with an old one, `make demo` ends in a traceback.", "It needs none.")
+def test_the_copy_of_the_demo_needs_no_git(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    make_copy(tmp_path)
+    assert (tmp_path / ".git").is_dir()
 
 
 def test_everything_is_compared_with_main_in_a_fresh_clone_without_cache(finished, tmp_path):

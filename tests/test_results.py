@@ -70,6 +70,10 @@ def test_the_networks_stand_beside_five_recorded_seeds(monkeypatch):
         assert re.search(rf"^\| {model}.* ± .* \(5\)", table, re.MULTILINE), table
 
 
+@pytest.mark.fault(
+    "The report is 3 MB in every commit.",
+    "1.2 MB at most.",
+)
 def test_they_stay_light_in_git():
     assert (REPORTS / "report.html").stat().st_size <= 1.2e6
     assert sum(path.stat().st_size for path in REPORTS.rglob("*") if path.is_file()) < 6e6

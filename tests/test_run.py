@@ -56,6 +56,10 @@ def without_git(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.fault(
+    "Nobody knows how long a run takes.",
+    "Each stage says its place, the time, and what is to come.",
+)
 def test_a_stage_says_its_place_the_time_and_what_is_to_come(workspace):
     edit(workspace, lambda content: content["eda"].update(samples_per_class=3))
     output = watched_run(workspace)
@@ -104,6 +108,10 @@ def test_a_command_outside_the_plan_says_nothing(tmp_path, monkeypatch, capsys):
         pass
 
 
+@pytest.mark.fault(
+    "The project was downloaded as a ZIP file, without git.",
+    "It runs, and says what needs git.",
+)
 def test_it_runs_without_git_and_with_it_again(workspace):
     without_git(workspace)
     output = run(workspace, "python", "-m", "stages.run")
@@ -117,6 +125,10 @@ def test_it_runs_without_git_and_with_it_again(workspace):
     run(workspace, "dvc", "metrics", "show")  # without no_scm, or DVC would not know the repository
 
 
+@pytest.mark.fault(
+    "The folder lies in another repository, which may ignore it.",
+    "It runs.",
+)
 def test_a_repository_around_it_that_ignores_it_is_no_hindrance(workspace, tmp_path):
     without_git(workspace)
     pygit2.init_repository(str(tmp_path))
@@ -125,6 +137,10 @@ def test_a_repository_around_it_that_ignores_it_is_no_hindrance(workspace, tmp_p
     assert "in no git repository" in run(workspace, "python", "-m", "stages.run")
 
 
+@pytest.mark.fault(
+    "The user's shell is `/bin/false`, or reads a file that ends it.",
+    "Stages run by `/bin/sh`.",
+)
 def test_the_users_shell_and_its_files_have_no_say(workspace, tmp_path):
     (tmp_path / "rc").write_text("exit 3\n")
     add_comment(workspace)
@@ -132,6 +148,10 @@ def test_the_users_shell_and_its_files_have_no_say(workspace, tmp_path):
     assert ran(output) == {"check"}
 
 
+@pytest.mark.fault(
+    "The folder's name holds spaces, quotes, umlauts or a `$`; the terminal is ASCII.",
+    "It runs.",
+)
 def test_a_folder_whose_name_holds_everything(workspace, tmp_path):
     folder = tmp_path / "a $HOME folder, müde & 'so'"
     workspace.rename(folder)
@@ -140,6 +160,10 @@ def test_a_folder_whose_name_holds_everything(workspace, tmp_path):
     assert ran(run(folder, "python", "-m", "stages.run", LC_ALL="POSIX", PYTHONIOENCODING="ascii")) == set()
 
 
+@pytest.mark.fault(
+    "No HOME, no USER.",
+    "It runs.",
+)
 def test_a_user_without_a_home_runs_it(workspace):
     add_comment(workspace)
     done = subprocess.run(
@@ -169,6 +193,10 @@ def guarded(monkeypatch, error: Exception) -> str:
     return str(end.value)
 
 
+@pytest.mark.fault(
+    "Every error of the system is told as a full disk.",
+    "The sentence names the cause.",
+)
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
@@ -190,6 +218,10 @@ def test_an_error_of_the_system_is_told_by_its_own_cause(monkeypatch, error, sen
     assert sentence in cause(error)
 
 
+@pytest.mark.fault(
+    "A sentence hides where an error comes from.",
+    "`TRACEBACK=1` or `--traceback` shows all of it.",
+)
 def test_the_whole_of_an_error_is_shown_where_it_is_asked_for(monkeypatch, capsys):
     monkeypatch.delenv("TRACEBACK", raising=False)
     monkeypatch.setattr(sys, "argv", ["x"])
@@ -205,6 +237,10 @@ def test_the_whole_of_an_error_is_shown_where_it_is_asked_for(monkeypatch, capsy
     assert sys.argv == ["x"]  # argparse knows nothing of it
 
 
+@pytest.mark.fault(
+    "An ASCII terminal ends a stage that prints `±`.",
+    "It prints the letter's code.",
+)
 def test_a_terminal_that_lacks_a_letter_gets_its_code(tmp_path):
     code = "from stages.errors import front_door\n@front_door\ndef main(): print('± müde')\nmain()"
     output = run(errors.ROOT, "python", "-c", code, PYTHONIOENCODING="ascii")

@@ -1,21 +1,25 @@
 """Training learns, stops when it should, and saves what it trained."""
 
 import gc
+import json
 import re
 import zipfile
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages import models
+from stages.environment import processor, threads
 from stages.errors import InputError
 from stages.evaluation.inference import in_batches, predict, views_of
 from stages.evaluation.scores import scores
 from stages.parameters import read_parameters
+from stages.training.devices import use_bfloat16
 from stages.training.fit import SeedDropout, mixed, said_by_teachers, train
 from stages.training.optimizers import SGD, Muon, WarmupThenDecay, orthogonalised
-from stages.training.saving import describe, load_model, multiply_adds, save_model
+from stages.training.saving import conditions, describe, load_model, multiply_adds, save_model
 from tests.conftest import ROOT
 
 
@@ -196,6 +200,20 @@ def test_a_teacher_is_not_stopped_early(drawn_pictures):
     np.testing.assert_array_equal(impatient, patient)
 
 
+@pytest.mark.fault(
+    "A training that runs shows nothing until it ends.", "Its history is there, whole, after each epoch."
+)
+def test_the_history_is_told_after_each_epoch(drawn_pictures):
+    images, labels = drawn_pictures[0][..., None], drawn_pictures[1]
+    told = []
+    parts = images[200:], labels[200:], images[:200], labels[:200]
+    parameters = block("sprint", epochs=4, teachers=[1], taught=0.5)
+    trained = train(models.load("sprint"), parameters, 0, *parts, on_epoch=told.append)
+    assert [len(history) for history in told] == [1, 2, 3, 4]  # those of a teacher are not told
+    for history in told:
+        pd.testing.assert_frame_equal(history, trained.history[: len(history)])
+
+
 def test_early_stopping_goes_back_to_the_best_epoch(drawn_pictures):
     changes = {"patience": 1, "epoch_size": 1, "learning_rate": 0.02, "label_smoothing": 0.3, "precision": "float32"}
     trained = fit("cnn", drawn_pictures, epochs=30, **changes)
@@ -236,14 +254,22 @@ def test_a_batch_larger_than_the_training_set_is_refused(drawn_pictures):
         fit("logistic", drawn_pictures, batch_size=5000)
 
 
+@pytest.mark.fault(
+    "Nobody knows which processor, precision and versions a number belongs to.",
+    "The model's `origin.json`, the metrics and the report tell.",
+)
 def test_a_saved_model_predicts_the_same_and_says_where_it_comes_from(drawn_pictures, tmp_path):
-    model = fit("sprint", drawn_pictures).model
+    model = fit("sprint", drawn_pictures, precision="auto").model
     save_model(model, tmp_path / "model.keras", {"model": "sprint", "seed": 0})
     images = drawn_pictures[0][:20, ..., None]
     np.testing.assert_array_equal(load_model(tmp_path / "model.keras").predict(images), model.predict(images))
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
-        assert b'"model": "sprint"' in archive.read("origin.json")
-        assert b"tensorflow" in archive.read("origin.json")
+        origin = json.loads(archive.read("origin.json"))
+    assert origin == {"model": "sprint", "seed": 0, **conditions(model)}
+    assert origin["precision"] == ("bfloat16" if use_bfloat16("auto") else "float32")
+    assert origin["processor"] == processor()
+    assert origin["threads"] == threads()
+    assert origin["versions"]["keras"] == keras.__version__
 
 
 @pytest.mark.parametrize("name", models.names())

@@ -30,6 +30,10 @@ def test_an_ordinary_workspace_is_not_refused(folder, tmp_path):
     refuse_before_training(tmp_path / "without")  # no repository, nothing made yet
 
 
+@pytest.mark.fault(
+    "`data/` is a symbolic link; DVC fails when a stage has ended.",
+    "Told before, with what to type.",
+)
 @pytest.mark.parametrize("name", ["data", "data/models", "reports", "reports/figures"])
 def test_a_folder_behind_a_link_is_refused(folder, tmp_path, name):
     (tmp_path / "elsewhere").mkdir()
@@ -40,6 +44,10 @@ def test_a_folder_behind_a_link_is_refused(folder, tmp_path, name):
         refuse_before_training(folder)
 
 
+@pytest.mark.fault(
+    "A `.git/index.lock` is left; DVC fails when a training has ended.",
+    "Told before, with what to type.",
+)
 def test_the_lock_of_a_killed_git_is_named(folder, monkeypatch):
     monkeypatch.setattr(workspace, "GIT_WAIT", 0.2)
     (folder / ".git" / "index.lock").touch()
@@ -64,6 +72,10 @@ def test_the_lock_of_a_worktree_is_found(folder):
     assert is_shallow(folder)
 
 
+@pytest.mark.fault(
+    "The checkout belongs to another user; DVC fails when a training has ended.",
+    "Told before, with what to type.",
+)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_repository_of_another_user_is_told_with_what_to_type(folder, monkeypatch, tmp_path):
     for path in (folder, folder / ".git"):
@@ -78,6 +90,10 @@ def rwlock(folder: Path, number: int, age: float) -> None:
     os.utime(path, (time.time() - age,) * 2)
 
 
+@pytest.mark.fault(
+    "A stale `rwlock` names a process that is another program by now.",
+    "Told, with what to type.",
+)
 def test_a_lock_whose_process_is_another_program_by_now_is_told(folder):
     rwlock(folder, os.getpid(), age=100_000_000)
     with pytest.raises(
@@ -95,6 +111,10 @@ def test_a_lock_of_a_process_that_holds_it_or_is_gone_is_left_to_dvc(folder):
     refuse_before_training(folder)
 
 
+@pytest.mark.fault(
+    "A damaged `rwlock`.",
+    "Told, with what to type.",
+)
 def test_a_damaged_list_of_locks_is_told(folder):
     for content in ("garbage", "[1]", '{"x": 1}'):
         (folder / ".dvc" / "tmp" / "rwlock").write_text(content)
@@ -102,6 +122,10 @@ def test_a_damaged_list_of_locks_is_told(folder):
             refuse_before_training(folder)
 
 
+@pytest.mark.fault(
+    "In a shallow clone `dvc exp run --queue` loses its result silently.",
+    "The experiment is refused before it trains.",
+)
 def test_an_experiment_in_a_temporary_folder_of_a_shallow_clone_is_refused(folder):
     inside = folder / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
     inside.mkdir(parents=True)

@@ -1,0 +1,68 @@
+"""The workflow for GitHub: it follows the published schema, and its scripts do what they are for."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.conftest import ENVIRONMENT, ROOT, edit, run
+from tests.faults import README, readme
+
+PATH = ROOT / ".github" / "workflows" / "ci.yml"
+JOBS = yaml.safe_load(PATH.read_text())["jobs"]
+
+
+def test_it_follows_the_published_schema(tmp_path):
+    check = ("python", "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows")
+    run(ROOT, *check, str(PATH))
+    (tmp_path / "bad.yml").write_text(PATH.read_text().replace("runs-on", "runs_on"))
+    run(ROOT, *check, str(tmp_path / "bad.yml"), succeeds=False)
+
+
+def test_every_target_that_it_makes_is_there():
+    targets = [step["run"] for job in JOBS.values() for step in job["steps"] if step.get("run", "").startswith("make ")]
+    assert {"make lint", "make test", "make verify"} <= set(targets)
+    for target in targets:
+        run(ROOT, "make", "--dry-run", *target.split()[1:])
+
+
+def test_a_pull_request_shows_what_it_changes(workspace, tmp_path):
+    (workspace / ".venv").symlink_to(sys.prefix)
+    edit(workspace, lambda content: content["models"]["logistic"].update(learning_rate=0.5))
+    metrics = workspace / "reports/metrics/val/logistic-0.json"
+    metrics.write_text(metrics.read_text().replace('"accuracy": 0.', '"accuracy": 0.1'))
+    (script,) = (step["run"] for step in JOBS["compare"]["steps"] if "GITHUB_STEP_SUMMARY" in step.get("run", ""))
+    variables = {"BASE": "origin/main", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    shell = ["bash", "-e", "-c", script]
+    subprocess.run(shell, cwd=workspace, env=os.environ | ENVIRONMENT | variables, check=True)
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| reports/metrics/val/logistic-0.json | accuracy |" in summary
+    assert "| params.yaml | models.logistic.learning_rate |" in summary
+
+
+@pytest.mark.fault(
+    "After `make run` on another processor `make test` fails: digits and wall times differ from the committed ones.",
+    "What holds the record together is tested by `make verify` alone.",
+)
+def test_no_test_of_the_record_is_a_part_of_make_test():
+    collect = (
+        "python",
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "--collect-only",
+        "tests/test_results.py",
+        "tests/test_page_numbers.py",
+    )
+    assert "committed" not in run(ROOT, *collect)
+    assert "test_results.py" not in run(ROOT, *collect)
+    recorded = run(ROOT, *collect, "-m", "record")
+    assert "[committed]" in recorded
+    assert "[fresh]" not in recorded
+
+
+def test_the_table_of_faults_is_that_of_the_marks():
+    assert README.read_text(encoding="utf-8") == readme()
