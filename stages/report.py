@@ -126,7 +126,7 @@ def sheet(images: np.ndarray) -> str:
     padded = np.zeros((lines * COLUMNS, 28, 28), np.uint8)
     padded[: len(images)] = images[..., 0]
     pixels = padded.reshape(lines, COLUMNS, 28, 28).transpose(0, 2, 1, 3).reshape(lines * 28, COLUMNS * 28)
-    return as_webp(Image.fromarray(255 - pixels).convert("RGB"), quality=SHEET_QUALITY)
+    return as_webp(Image.fromarray(255 - pixels).convert("RGB"), quality=SHEET_QUALITY, method=6)
 
 
 def answers(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -95,7 +95,7 @@ def test_the_ensemble_averages_the_probabilities_of_all_runs_of_the_two_best(tmp
 
 def table_of(**models: dict) -> list[list[str]]:
     timing = pd.DataFrame({"model": list(models), "training_seconds": 61.2, "milliseconds_a_picture": 0.123})
-    return rows({"selected": "b", "models": models, "ensemble": None}, timing)
+    return rows({"selected": "b", "models": models, "ensemble": None}, timing, {"a": [0.87, 0.89]})
 
 
 def test_the_table_marks_the_selected_model_and_shows_deviations():
@@ -103,7 +103,8 @@ def test_the_table_marks_the_selected_model_and_shows_deviations():
     two = combine([run(0.95), run(0.97)], [run(0.9), run(0.92)])
     cells = table_of(a=one, b=two)
     assert cells[0][:3] == ["b (selected)", "96.00 ± 1.41 %", "91.00 ± 1.41 %"]
-    assert cells[1] == ["a", "90.00 %", "88.00 %", "88.00 %", "0.300", "10", "20", "5", "61", "0.123"]
+    assert cells[0][3] == "-"
+    assert cells[1] == ["a", "90.00 %", "88.00 %", "88.00 ± 1.41 (2)", "88.00 %", "0.300", "10", "20", "5", "61", "0.123"]
     assert len({len(line) for line in aligned(HEADER, cells).splitlines()}) == 1
 
 
