@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from stages import drawn
 from stages.demo import environment, make_copy
 from stages.environment import use_backend
 
+if shutil.which("git") is None:
+    pytest.exit("the tests need the program git: install it, for example with `sudo apt install git`.", returncode=1)
 use_backend(os.environ.get("BACKEND_OF_TESTS", "tensorflow"))
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = environment() | {
@@ -70,6 +73,13 @@ def commit(folder: Path, message: str) -> None:
     """Commit everything in `folder`."""
     run(folder, "git", "add", "--all")
     run(folder, "git", "commit", "--quiet", "--message", message)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first run of the graph begins at once, in one process; the other goes on with what does not need it."""
+    needing = [item.path for item in items if "finished" in item.fixturenames]
+    first = max(set(needing), key=needing.count, default=None)
+    items.sort(key=lambda item: (item.path != first, item.path in needing))
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from stages.training.fit import train
 from tests.conftest import ROOT, run
 
 
-def one_and_two_devices(backend: str, model: str, **changes: object) -> dict:
-    output = run(ROOT, "python", "-m", "tests.two_devices", model, json.dumps(changes), backend)
+def one_and_two_devices(backend: str, model: str, *asked: str, **changes: object) -> dict:
+    output = run(ROOT, "python", "-m", "tests.two_devices", model, json.dumps(changes), backend, *asked)
     return json.loads(output.splitlines()[-1])
 
 
@@ -23,7 +23,7 @@ def test_two_devices_train_the_same_model_as_one(backend, epoch_size):
     """Where an epoch shows a part, the losses decide which: one that a device saw and forgot would show other pictures."""
     gentle = {"optimizer": "sgd", "learning_rate": 0.01, "bias_factor": 4.0, "dropout": 0.0, "precision": "float32"}
     gentle |= {"patience": None, "epoch_size": epoch_size, "hardest": 0.7, "epochs": 2 if epoch_size == 1 else 5}
-    result = one_and_two_devices(backend, "cnn", ema=0.8, **gentle)
+    result = one_and_two_devices(backend, "cnn", "moved", ema=0.8, **gentle)
     assert result["apart"] < 1e-5 < 1e-2 < result["moved"]
     assert result["accuracy"][0] == pytest.approx(result["accuracy"][1])
 
@@ -59,8 +59,26 @@ def test_bfloat16_is_for_machines_that_compute_in_it(monkeypatch, tmp_path):
         monkeypatch.setattr(devices, "gpu_capabilities", lambda found=capabilities: found)
         assert use_bfloat16("auto") is expected
     monkeypatch.setattr(devices, "gpu_capabilities", list)  # none, so the processor decides
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(devices, "Path", lambda path: tmp_path / "cpuinfo")
     assert not use_bfloat16("auto")  # no such file: not Linux
     for flags, expected in (("flags : avx2 avx512_bf16 fma", True), ("flags : avx2 avx512f fma", False)):
         (tmp_path / "cpuinfo").write_text(flags)
         assert use_bfloat16("auto") is expected
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_what_onednn_may_not_do_is_not_asked_of_it(monkeypatch, tmp_path, name):
+    monkeypatch.setattr(devices, "gpu_capabilities", list)
+    monkeypatch.setattr(devices, "Path", lambda path: tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("flags : avx2 avx512f avx512_bf16 fma")
+    for allowed, auto, asked in (("AVX512_CORE_BF16", True, True), ("avx512_core", False, True), ("AVX2", False, None)):
+        monkeypatch.setenv(name, allowed)
+        assert use_bfloat16("auto") is auto
+        assert not use_bfloat16("float32")
+        if asked:
+            assert use_bfloat16("bfloat16")
+        else:
+            with pytest.raises(InputError, match=f"precision is bfloat16, but the environment variable {name} is AVX2"):
+                use_bfloat16("bfloat16")

@@ -131,16 +131,15 @@ def test_another_processor_is_told_by_what_stands_in_for_it(monkeypatch):
     "On a processor without bfloat16 (`ONEDNN_MAX_CPU_ISA`) models of `precision: auto` crash.",
     "They compute in float32, and the metrics say so.",
 )
-@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])
-def test_a_processor_without_bfloat16_trains_and_evaluates(workspace, instructions):
+def test_a_processor_without_bfloat16_trains_and_evaluates(workspace):
     """With fewer instructions than the models were trained with, they load, and those of `precision: auto` train."""
     commands = (("stages.evaluate", "sprint"), ("stages.train", "sprint"), ("stages.evaluate", "sprint"))
     for module, model in commands:
-        run(workspace, "python", "-m", module, model, ONEDNN_MAX_CPU_ISA=instructions)
+        run(workspace, "python", "-m", module, model, ONEDNN_MAX_CPU_ISA="AVX2")
     for split in ("val", "test"):
         conditions = json.loads((workspace / f"reports/metrics/{split}/sprint-0.json").read_text())["conditions"][0]
         assert conditions["precision"] == "float32"
-        assert f"ONEDNN_MAX_CPU_ISA={instructions}" in conditions["processor"]
+        assert "ONEDNN_MAX_CPU_ISA=AVX2" in conditions["processor"]
 
 
 @pytest.mark.fault(

@@ -104,7 +104,19 @@ def test_the_table_marks_the_selected_model_and_shows_deviations():
     cells = table_of(a=one, b=two)
     assert cells[0][:3] == ["b (selected)", "96.00 ± 1.41 %", "91.00 ± 1.41 %"]
     assert cells[0][3] == "-"
-    assert cells[1] == ["a", "90.00 %", "88.00 %", "88.00 ± 1.41 (2)", "88.00 %", "0.300", "10", "20", "5", "61", "0.123"]
+    assert cells[1] == [
+        "a",
+        "90.00 %",
+        "88.00 %",
+        "88.00 ± 1.41 (2)",
+        "88.00 %",
+        "0.300",
+        "10",
+        "20",
+        "5",
+        "61",
+        "0.123",
+    ]
     assert len({len(line) for line in aligned(HEADER, cells).splitlines()}) == 1
 
 
