@@ -8,7 +8,8 @@ FIRST := $(shell for name in python3 python3.13 python3.12 python3.11 python; do
 
 # Stages are run by DVC as `python -m stages.NAME`: with the environment's Python. What these variables hold would reach it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE PYTHONINSPECT BASH_ENV ENV
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE PYTHONINSPECT PYTHONSAFEPATH PYTHONDEVMODE
+unexport BASH_ENV ENV
 INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python was found. Install one, for example with \
   \`sudo apt install python3 python3-venv\` or from https://www.python.org, and type the command again."; false)
 

@@ -78,7 +78,8 @@ def notes(folder: Path) -> list[str]:
             "this clone is shallow, and `dvc exp run --queue` would lose its results: type `git fetch --unshallow` first."
         )
     if stages.IGNORED:
-        found.append(f"without effect here, since results would depend on it: {', '.join(stages.IGNORED)}.")
+        names = ", ".join(stages.IGNORED)
+        found.append(f"variables of yours that have no effect here, so that no result depends on them: {names}.")
     return found
 
 

@@ -21,7 +21,13 @@ if shutil.which("git") is None:
     pytest.exit("the tests need the program git: install it, for example with `sudo apt install git`.", returncode=1)
 use_backend(os.environ.get("BACKEND_OF_TESTS", "tensorflow"))
 ROOT = Path(__file__).resolve().parents[1]
+
+# Nothing of the user's configuration of git and DVC (signed commits, hooks, another cache) has a say in the tests.
+CONFIGURATION = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "DVC_GLOBAL_CONFIG_DIR": "/nonexistent"}
+os.environ |= CONFIGURATION
 ENVIRONMENT = environment() | {
+    **CONFIGURATION,
+    "SHELL": "/bin/sh",
     "GIT_AUTHOR_NAME": "test",
     "GIT_AUTHOR_EMAIL": "test@example.org",
     "GIT_COMMITTER_NAME": "test",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -48,9 +49,16 @@ def home(tmp_path) -> dict[str, str]:
     for path in (tmp_path / ".config/matplotlib/matplotlibrc", tmp_path / "rc/matplotlibrc"):
         path.parent.mkdir(parents=True)
         path.write_text(MATPLOTLIBRC)
+    (tmp_path / ".config/dvc").mkdir()
+    (tmp_path / ".config/dvc/config").write_text("[cache]\n    type = symlink\n[core]\n    autostage = false\n")
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras/keras.json").write_text(json.dumps(KERAS_JSON))
-    named = {"HOME": tmp_path, "KERAS_HOME": tmp_path / ".keras", "MATPLOTLIBRC": tmp_path / "rc"}
+    named = {
+        "HOME": tmp_path,
+        "DVC_GLOBAL_CONFIG_DIR": tmp_path / ".config/dvc",
+        "KERAS_HOME": tmp_path / ".keras",
+        "MATPLOTLIBRC": tmp_path / "rc",
+    }
     return {name: str(path) for name, path in named.items()}
 
 
@@ -98,8 +106,7 @@ def test_every_variable_that_the_libraries_heed_is_taken_out_but_for_a_few(monke
 )
 def test_a_variable_without_effect_is_told_where_a_run_begins(workspace):
     output = run(workspace, "python", "-m", "stages.run", KERAS_MAX_EPOCHS="1")
-    assert "without effect here, since results would depend on it: " in output
-    assert "KERAS_MAX_EPOCHS" in output
+    assert re.search("note: variables of yours that have no effect here, .*: .*KERAS_MAX_EPOCHS", output)
 
 
 @pytest.mark.fault(

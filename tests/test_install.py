@@ -156,11 +156,12 @@ def test_what_is_missing_is_told_with_what_to_type(folder, tmp_path):
 )
 @needs_venv
 def test_a_package_that_cannot_be_had_is_told_and_asked_for_again(folder):
+    install(folder)
     (folder / "requirements.txt").write_text("no-such-package-here==1.0\n")
     output = install(folder, succeeds=False, PIP_NO_INDEX="1")
     assert "error: the packages could not be installed" in output
-    (folder / "requirements.txt").write_text(make_wheel(folder, "1.0"))
-    install(folder)
+    (folder / "requirements.txt").write_text(make_wheel(folder, "1.0"))  # as before, but who knows what was done since
+    assert "Installing the packages" in install(folder)
     assert tiny(folder) == "tiny 1.0"
 
 
