@@ -112,7 +112,10 @@ def main() -> None:
         path = Path(temporary) / "plan.json"
         path.write_text(json.dumps(plan), encoding="utf-8")
         os.environ[PLAN] = str(path)
-        status = dvc("repro").returncode
+        try:
+            status = dvc("repro").returncode
+        except KeyboardInterrupt:
+            sys.exit("\nstopped; the stages that ended are kept. Type `make run` to go on.")
         took = json.loads(path.read_text(encoding="utf-8"))["took"]
     if took:
         write_csv(SECONDS, pd.DataFrame((seconds | took).items(), columns=["command", "seconds"]))
