@@ -70,6 +70,8 @@ def test_bfloat16_is_for_machines_that_compute_in_it(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
 def test_what_onednn_may_not_do_is_not_asked_of_it(monkeypatch, tmp_path, name):
+    for other in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(other, raising=False)
     monkeypatch.setattr(devices, "gpu_capabilities", list)
     monkeypatch.setattr(devices, "Path", lambda path: tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text("flags : avx2 avx512f avx512_bf16 fma")
