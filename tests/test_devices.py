@@ -53,14 +53,14 @@ def test_more_devices_than_there_are_is_an_error():
 
 
 def test_bfloat16_is_for_machines_that_compute_in_it(monkeypatch, tmp_path):
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
     assert use_bfloat16("bfloat16")
     assert not use_bfloat16("float32")
     for capabilities, expected in (([9.0, 8.0], True), ([9.0, 7.5], False)):
         monkeypatch.setattr(devices, "gpu_capabilities", lambda found=capabilities: found)
         assert use_bfloat16("auto") is expected
     monkeypatch.setattr(devices, "gpu_capabilities", list)  # none, so the processor decides
-    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(devices, "Path", lambda path: tmp_path / "cpuinfo")
     assert not use_bfloat16("auto")  # no such file: not Linux
     for flags, expected in (("flags : avx2 avx512_bf16 fma", True), ("flags : avx2 avx512f fma", False)):
