@@ -21,7 +21,8 @@ from stages.errors import InputError
 PREFIXES = (
     "AUTOGRAPH_", "BLIS_", "CUBLAS_", "CUDNN_", "DNNL_", "EIGEN_", "GOMP_", "GOTO_", "JAX_", "JOBLIB_", "KERAS_", "KMP_",
     "LOKY_", "MATPLOTLIB", "MKL_", "MLIR_", "MPL", "NPY_", "NUMEXPR_", "NUMPY_", "NVIDIA_TF32_OVERRIDE", "OMP_", "ONEDNN_",
-    "OPENBLAS_", "PANDAS_", "SCIPY_", "SKLEARN_", "TF2_", "TF_", "VECLIB_", "XLA_", "PYTHONINSPECT", "PYTHONWARNINGS",
+    "OPENBLAS_", "PANDAS_", "SCIPY_", "SKLEARN_", "TF2_", "TF_", "TQDM_", "VECLIB_", "XLA_", "PYTHONINSPECT",
+    "PYTHONWARNINGS",
 )  # fmt: skip
 
 # Stand in for a part of the processor: another one, or one with fewer instructions. Recorded, since digits depend on it.

@@ -51,7 +51,7 @@ def main() -> None:
     predicted = predict(model, images, views)
     probabilities, seconds = predicted.probabilities, predicted.seconds
     metrics = {"dataset": dataset, **scores(probabilities, predicted.plain, labels)}
-    metrics |= {name: validation[name] for name in ("epochs", "parameters", "multiply_adds")}
+    metrics |= {name: validation[name] for name in ("epochs", "network")}
 
     def classify(pictures: np.ndarray) -> np.ndarray:
         return softmax(in_batches(model, pictures)[0].astype(np.float64), axis=1)
@@ -76,7 +76,7 @@ def main() -> None:
     write_json(METRICS / "robustness" / f"{run}.json", lasting)
     print(
         f"{run}: test accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f}; of {len(chosen):,} pictures, "
-        f"corrupted, {lasting['mean_accuracy']:.4f}. {notice(dataset)}"
+        f"corrupted, {lasting['accuracy']:.4f}. {notice(dataset)}"
     )
 
 

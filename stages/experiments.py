@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from stages.errors import InputError, front_door
 from stages.files import write_csv
-from stages.runs import METRICS, TIMING, run_name
+from stages.runs import METRICS, TIMING, run_name, with_network
 from stages.table import EXPERIMENTS, fingerprint
 
 
@@ -75,7 +75,7 @@ def with_metrics(commit: str, split: str) -> list[str]:
 def metrics(commit: str, split: str, run: str) -> dict:
     """A run's metrics as they lie in a commit. Raises `InputError` where they lack what the table tells."""
     path = f"{METRICS}/{split}/{run}.json"
-    found = json.loads(git("show", f"{commit}:{path}"))
+    found = with_network(json.loads(git("show", f"{commit}:{path}")))
     for key in ("epochs", "parameters", "accuracy", "accuracy_plain"):
         if key not in found:
             raise InputError(

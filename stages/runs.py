@@ -30,11 +30,22 @@ def run_name(model: str, seed: int) -> str:
 
 
 def read_metrics(split: str, model: str, seed: int) -> dict:
-    """A run's metrics on `"val"` or `"test"`. Raises `InputError` where there are none yet."""
+    """A run's metrics on `"val"` or `"test"`, with the numbers of its `network` among them.
+
+    Raises `InputError` where there are none yet.
+    """
     path = METRICS / split / f"{run_name(model, seed)}.json"
     if not path.exists():
         raise InputError(f"{path} is missing. Type `dvc repro`, which trains and evaluates what is not there.")
-    return read_json(path)
+    return with_network(read_json(path))
+
+
+def with_network(metrics: dict) -> dict:
+    """Metrics with the numbers of their `network` among them, which in the file stand in a list.
+
+    `dvc metrics` leaves lists out; with these columns its table would be wider than a terminal.
+    """
+    return metrics | metrics.get("network", [{}])[0]
 
 
 def save_predictions(split: str, run: str, probabilities: np.ndarray, plain: np.ndarray, labels: np.ndarray) -> None:

@@ -46,9 +46,11 @@ def main() -> None:
         "dataset": summary["dataset"],
         **scores(predicted.probabilities, predicted.plain, val_part[1]),
         "epochs": len(trained.history),
-        "parameters": trained.model.count_params(),
-        "multiply_adds": multiply_adds(trained.model),
-        "conditions": [conditions(trained.model)],  # a list, which `dvc metrics` does not print
+        # Lists, which `dvc metrics` does not print:
+        "network": [
+            {"parameters": trained.model.count_params(), "multiply_adds": multiply_adds(trained.model)},
+        ],
+        "conditions": [conditions(trained.model)],
     }
     origin = {
         "dataset": summary["dataset"],

@@ -197,4 +197,4 @@ def test_the_summary_leaves_the_clean_pictures_out():
     rows = [("a", 0, 1.0), ("a", 1, 0.8), ("a", 2, 0.6), ("b", 0, 1.0), ("b", 1, 0.5), ("b", 2, 0.3)]
     table = pd.DataFrame(rows, columns=["corruption", "strength", "accuracy"])
     numbers = summary(table, pd.DataFrame({"auroc": [0.9, 0.6]}))
-    assert numbers == {"mean_accuracy": 0.55, "worst_accuracy": 0.4, "mean_auroc": 0.75}
+    assert numbers == {"accuracy": 0.55, "details": [{"worst_accuracy": 0.4, "mean_auroc": 0.75}]}

@@ -58,10 +58,14 @@ def confidence_in_the_unfamiliar(classify: Classifier, images: np.ndarray, seed:
     return pd.DataFrame(rows)
 
 
-def summary(corrupted: pd.DataFrame, unfamiliar: pd.DataFrame) -> dict[str, float]:
-    """`mean_accuracy` over all corruptions and strengths but 0; `worst_accuracy`, that of the corruption with the lowest
-    mean over its strengths; `mean_auroc` over all unfamiliar input.
+def summary(corrupted: pd.DataFrame, unfamiliar: pd.DataFrame) -> dict:
+    """`accuracy`, the mean over all corruptions and strengths but 0; and `details`, which `dvc metrics` leaves out.
+
+    Returns:
+        Beside `accuracy`, in a dict in the list, `worst_accuracy`, that of the corruption with the lowest mean over its
+        strengths, and `mean_auroc` over all unfamiliar input.
     """
     means = corrupted[corrupted["strength"] > 0].groupby("corruption")["accuracy"].mean()
-    values = {"mean_accuracy": means.mean(), "worst_accuracy": means.min(), "mean_auroc": unfamiliar["auroc"].mean()}
-    return {name: round(float(value), 6) for name, value in values.items()}
+    details = {"worst_accuracy": means.min(), "mean_auroc": unfamiliar["auroc"].mean()}
+    rounded = {name: round(float(value), 6) for name, value in details.items()}
+    return {"accuracy": round(float(means.mean()), 6), "details": [rounded]}
