@@ -19,10 +19,10 @@ from pathlib import Path
 from stages.errors import InputError
 
 PREFIXES = (
-    "AUTOGRAPH_", "BLIS_", "CUBLAS_", "CUDNN_", "DNNL_", "EIGEN_", "GOMP_", "GOTO_", "JAX_", "JOBLIB_", "KERAS_", "KMP_",
-    "LOKY_", "MATPLOTLIB", "MKL_", "MLIR_", "MPL", "NPY_", "NUMEXPR_", "NUMPY_", "NVIDIA_TF32_OVERRIDE", "OMP_", "ONEDNN_",
-    "OPENBLAS_", "PANDAS_", "SCIPY_", "SKLEARN_", "TF2_", "TF_", "TQDM_", "VECLIB_", "XLA_", "PYTHONINSPECT",
-    "PYTHONWARNINGS",
+    "AUTOGRAPH_", "BLIS_", "CUBLAS_", "CUDNN_", "DNNL_", "EIGEN_", "FREETYPE_", "GOMP_", "GOTO_", "JAX_", "JOBLIB_",
+    "KERAS_", "KMP_", "LOKY_", "MATPLOTLIB", "MKL_", "MLIR_", "MPL", "NPY_", "NUMEXPR_", "NUMPY_", "NVIDIA_TF32_OVERRIDE",
+    "OMP_", "ONEDNN_", "OPENBLAS_", "PANDAS_", "PYTHONINSPECT", "PYTHONWARNINGS", "SCIPY_", "SKLEARN_", "TF2_", "TF_",
+    "TQDM_", "VECLIB_", "XLA_",
 )  # fmt: skip
 
 # Stand in for a part of the processor: another one, or one with fewer instructions. Recorded, since digits depend on it.

@@ -31,6 +31,11 @@ PIP_SETTINGS = (
     "default-timeout", "retries", "resume-retries", "cache-dir", "no-cache-dir", "keyring-provider", "use-feature",
     "use-deprecated", "prefer-binary", "log", "verbose", "no-input",
 )  # fmt: skip
+UV_SETTINGS = (
+    "UV_CACHE_DIR", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_HTTP_TIMEOUT", "UV_INDEX",
+    "UV_INDEX_URL", "UV_INSECURE_HOST", "UV_KEYRING_PROVIDER", "UV_NATIVE_TLS", "UV_NO_CACHE", "UV_NO_INDEX", "UV_OFFLINE",
+    "UV_SYSTEM_CERTS",
+)  # fmt: skip
 
 
 def fail(sentence: str) -> None:
@@ -83,7 +88,7 @@ def make_environment() -> None:
             ways.append([python, "-I", "-m", "venv", "--clear", "--without-pip"])
     for way in ways:
         print("Making {}: {}".format(ENVIRONMENT, " ".join(way)), flush=True)
-        made = subprocess.run([*way, str(ENVIRONMENT)], check=False).returncode == 0
+        made = subprocess.run([*way, str(ENVIRONMENT)], env=clean_environment(), check=False).returncode == 0
         if made and supported(PYTHON) and installer() is not None:
             return
     if not pythons:
@@ -112,9 +117,18 @@ def installer() -> list[str] | None:
     return None
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's environment, without settings of Python, pip, virtualenv and uv, but for uv's of `UV_SETTINGS`."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PIP_", "PYTHON", "UV_", "VIRTUALENV_")) or name in UV_SETTINGS
+    }
+
+
 def pip_environment() -> dict[str, str]:
-    """This process's environment, with those of pip's settings that `PIP_SETTINGS` names, from wherever they come."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
+    """The clean environment, with those of pip's settings that `PIP_SETTINGS` names, from wherever they come."""
+    environment = clean_environment()
     listed = (
         prints(PYTHON, "-I", "-m", "pip", "config", "list") or prints("python3", "-m", "pip", "config", "list") or ""
     )
@@ -173,6 +187,10 @@ def digest(path: Path) -> str:
 
 
 def main() -> None:
+    if os.pathsep in str(Path.cwd()):
+        fail(
+            f"the path of this folder, {Path.cwd()}, holds a `{os.pathsep}`, in which no environment can lie: rename it."
+        )
     own = str(PYTHON.parent.resolve())  # `make` puts it first, but what makes an environment cannot lie in it
     os.environ["PATH"] = os.pathsep.join(part for part in os.get_exec_path() if os.path.realpath(part) != own)
     files = [Path("requirements.txt")] + ([Path("requirements-dev.txt")] if "--dev" in sys.argv[1:] else [])
@@ -198,6 +216,7 @@ def main() -> None:
     move_scripts(stamp.get("environment", now), now)
     with tempfile.NamedTemporaryFile("w", dir=str(ENVIRONMENT), delete=False, encoding="utf-8") as beside:
         json.dump({"environment": now, "packages": packages}, beside)
+    os.chmod(beside.name, 0o644)  # another user of this folder may read it
     os.replace(beside.name, str(STAMP))
 
 

@@ -17,8 +17,8 @@ PLAN = "FASHION_MNIST_PLAN"
 
 
 def command() -> str:
-    """The command of this process as it stands in `dvc.yaml`: `python -m stages.train cnn --seed 0`."""
-    return " ".join([f"python -m stages.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    """The command of this process, as in `dvc.yaml` behind `stages.`: `train cnn --seed 0`."""
+    return " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
 
 
 def spelled(seconds: float) -> str:
@@ -46,8 +46,8 @@ def headline(plan: dict, name: str) -> str:
     place = list(plan["stages"]).index(name)
     time_left = left(plan, place)
     to_go = "" if time_left is None else f", about {spelled(time_left)} to go"
-    short, elapsed = name.removeprefix("python -m stages."), spelled(time.time() - plan["started"])
-    return f"[{place + 1} of {len(plan['stages'])}] {short}; {elapsed} since the start{to_go}"
+    elapsed = spelled(time.time() - plan["started"])
+    return f"[{place + 1} of {len(plan['stages'])}] {name}; {elapsed} since the start{to_go}"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Where a person watches, every stage says its place in the run, the time since th
 what the stages took before (`reports/timing/stages.csv`). A folder without git is no hindrance: DVC is told to do without.
 """
 
+import getpass
 import json
 import os
 import re
@@ -26,15 +27,37 @@ from stages.workspace import is_shallow, refuse_before_training, repository
 SECONDS = Path("reports/timing/stages.csv")  # a row a stage: its command, and the seconds that it took last
 
 
-def dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
-    """Run a command of this environment's DVC, with a shell that reads no file of the user's for the stages."""
+def environment() -> dict[str, str]:
+    """The environment for DVC: this Python first on the path, a shell that reads no file of the user's, a name and a home.
+
+    Python and DVC ask the system for the user's name and home directory, and fail where it knows none.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in {"BASH_ENV", "ENV"}}
     first = str(Path(sys.executable).parent)
     if kept.get("PATH", "").split(os.pathsep)[0] != first:
         kept["PATH"] = os.pathsep.join([first, kept.get("PATH", os.defpath)])
-    return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], env=kept | {"SHELL": "/bin/sh"}, check=False, **options
-    )
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        kept["LOGNAME"] = f"user-{os.getuid()}"
+    if os.path.expanduser("~") == "~":
+        kept["HOME"] = str(Path.cwd() / ".dvc" / "tmp")
+    return kept | {"SHELL": "/bin/sh"}
+
+
+def dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
+    """Run a command of this environment's DVC."""
+    return subprocess.run([sys.executable, "-m", "dvc", *arguments], env=environment(), check=False, **options)
+
+
+def repro() -> int:
+    """`dvc repro`; returns its exit status. Where the user stops it, DVC gets the time to end its stage and its locks."""
+    with subprocess.Popen([sys.executable, "-m", "dvc", "repro"], env=environment()) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # DVC and the stage get it, too
+                print("\nstopping; the stages that ended are kept. Type `make run` to go on.", flush=True)
 
 
 def do_without_git(folder: Path) -> bool:
@@ -86,7 +109,7 @@ def notes(folder: Path) -> list[str]:
 def planned() -> list[str]:
     """The commands that `dvc repro` would run if every result came out new, in order."""
     done = dvc("repro", "--dry", "--force-downstream", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return re.findall(r"^> (python -m stages\..*)$", done.stdout, re.MULTILINE)
+    return re.findall(r"^> python -E -m stages\.(.*)$", done.stdout, re.MULTILINE)
 
 
 def expected(command: str, seconds: dict[str, float]) -> float | None:
@@ -112,10 +135,7 @@ def main() -> None:
         path = Path(temporary) / "plan.json"
         path.write_text(json.dumps(plan), encoding="utf-8")
         os.environ[PLAN] = str(path)
-        try:
-            status = dvc("repro").returncode
-        except KeyboardInterrupt:
-            sys.exit("\nstopped; the stages that ended are kept. Type `make run` to go on.")
+        status = repro()
         took = json.loads(path.read_text(encoding="utf-8"))["took"]
     if took:
         write_csv(SECONDS, pd.DataFrame((seconds | took).items(), columns=["command", "seconds"]))

@@ -16,6 +16,7 @@ from tests.conftest import ROOT, run
 HOSTILE = {
     "AUTOGRAPH_VERBOSITY": "10",
     "COLUMNS": "40",
+    "FREETYPE_PROPERTIES": "truetype:interpreter-version=35",
     "JAX_ENABLE_X64": "1",
     "KERAS_BACKEND": "torch",
     "KERAS_MAX_EPOCHS": "1",

@@ -5,13 +5,16 @@
 
 import json
 import re
+import statistics
 
+import pandas as pd
 import pytest
 
 from stages import table
 from stages.errors import InputError
-from stages.table import current, updated
-from tests.conftest import ROOT
+from stages.parameters import read_parameters
+from stages.table import current, over_seeds, updated
+from tests.conftest import ROOT, run
 
 pytestmark = pytest.mark.record
 REPORTS = ROOT / "reports"
@@ -48,11 +51,17 @@ def test_the_selected_model_has_the_best_validation_accuracy(summary):
     assert summary["selected"] == best
 
 
-def test_the_models_are_as_accurate_as_promised(summary):
-    accuracy = {model: row["test_accuracy"] for model, row in summary["models"].items()}
-    assert accuracy["cnn"] >= 0.91
-    assert accuracy["sprint"] >= 0.938
-    assert accuracy["resnet"] >= 0.945
+def test_the_models_are_as_accurate_as_promised():
+    recorded = pd.read_csv(REPORTS / "experiments.csv", dtype={"base": str})
+    blocks = {name: block.model_dump() for name, block in read_parameters("models", path=ROOT / "params.yaml").items()}
+    found = over_seeds(recorded, "fashion-mnist", blocks)
+    for model, least in (("cnn", 0.92), ("sprint", 0.942), ("resnet", 0.95)):
+        assert len(found[model]) >= 5
+        assert statistics.mean(found[model]) >= least
+
+
+def test_they_fit_a_terminal():
+    assert max(map(len, run(ROOT, "dvc", "metrics", "show").splitlines())) <= 120
 
 
 def test_all_were_made_on_one_machine(summary):

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from stages.progress import headline, left, of_this_stage
 from stages.run import expected
 from tests.conftest import ENVIRONMENT, edit, ran, run
 
-FIT, SCORE = "python -m stages.train cnn --seed 0", "python -m stages.evaluate cnn --seed 0"
+FIT, SCORE = "train cnn --seed 0", "evaluate cnn --seed 0"
 
 
 def add_comment(folder: Path) -> None:
@@ -68,14 +69,14 @@ def test_a_stage_says_its_place_the_time_and_what_is_to_come(workspace):
     assert "[3 of 3] report; 0:" in output
     assert "to go" not in output  # nothing is known of these stages yet
     took = pd.read_csv(workspace / "reports/timing/stages.csv").set_index("command")["seconds"]
-    assert set(took.index) == {f"python -m stages.{name}" for name in ("check", "eda", "report")}
-    assert took["python -m stages.report"] > 0.1
+    assert set(took.index) == {"check", "eda", "report"}
+    assert took["report"] > 0.1
     add_comment(workspace)
     assert re.search(r"\[1 of 1\] check; 0:0\d since the start, about 0:0\d to go", watched_run(workspace))
 
 
 def test_what_is_to_come_is_scaled_by_the_pace_so_far():
-    plan = {"started": time.time() - 65, "stages": {FIT: 100, SCORE: 10, "python -m stages.report": 30}, "took": {}}
+    plan = {"started": time.time() - 65, "stages": {FIT: 100, SCORE: 10, "report": 30}, "took": {}}
     assert left(plan, 0) == 140
     plan["took"] = {FIT: 50}  # twice as fast as expected
     assert left(plan, 1) == 20
@@ -89,7 +90,7 @@ def test_what_is_to_come_is_scaled_by_the_pace_so_far():
 def test_another_seed_is_expected_to_take_as_long():
     known = {FIT: 20.0, SCORE: 2.0}
     assert expected(FIT, known) == expected(FIT.replace("0", "7"), known) == 20
-    assert expected("python -m stages.train mlp --seed 0", known) is None
+    assert expected("train mlp --seed 0", known) is None
 
 
 def test_a_command_outside_the_plan_says_nothing(tmp_path, monkeypatch, capsys):
@@ -100,7 +101,7 @@ def test_a_command_outside_the_plan_says_nothing(tmp_path, monkeypatch, capsys):
     with of_this_stage():
         pass
     assert capsys.readouterr().out == ""
-    assert list(json.loads(path.read_text())["took"]) == ["python -m stages.report"]
+    assert list(json.loads(path.read_text())["took"]) == ["report"]
     with pytest.raises(InputError), of_this_stage():
         raise InputError
     monkeypatch.delenv(progress.PLAN)
@@ -160,22 +161,60 @@ def test_a_folder_whose_name_holds_everything(workspace, tmp_path):
     assert ran(run(folder, "python", "-m", "stages.run", LC_ALL="POSIX", PYTHONIOENCODING="ascii")) == set()
 
 
-@pytest.mark.fault(
-    "No HOME, no USER.",
-    "It runs.",
-)
-def test_a_user_without_a_home_runs_it(workspace):
-    add_comment(workspace)
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "check"],
-        cwd=workspace,
-        env={"PATH": ENVIRONMENT["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
+@pytest.mark.fault("No HOME, no USER, and a user whom the system does not know.", "It runs.")
+def test_a_user_without_a_home_and_without_a_name_runs_it(workspace, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pwd\ndef unknown(uid): raise KeyError(f'getpwuid(): uid not found: {uid}')\npwd.getpwuid = unknown\n"
     )
+    add_comment(workspace)
+    variables = {"PATH": ENVIRONMENT["PATH"], "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "stages.run"]
+    done = subprocess.run(command, cwd=workspace, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert ran(done.stdout) == {"check"}
     assert not (workspace / "~").exists()
+
+
+@pytest.mark.fault(
+    "Variables of Python's own, such as `PYTHONSAFEPATH`, keep `dvc repro` from its stages.", "They do not."
+)
+def test_pythons_variables_do_not_reach_a_stage(workspace, tmp_path):
+    (tmp_path / "numpy.py").write_text("raise ImportError('this is another numpy')\n")
+    add_comment(workspace)
+    output = run(workspace, "dvc", "repro", "check", PYTHONPATH=str(tmp_path))
+    assert ran(output) == {"check"}
+    add_comment(workspace)
+    command = [Path(sys.executable).parent / "dvc", "repro", "check"]
+    env = ENVIRONMENT | {"PYTHONSAFEPATH": "1"}
+    done = subprocess.run(command, cwd=workspace, env=env, capture_output=True, text=True, check=False)
+    assert ran(done.stdout) == {"check"}, done.stdout + done.stderr
+
+
+@pytest.mark.fault(
+    "Ctrl-C in a run kills DVC, while its stage goes on and its locks stay.", "Both end, and a sentence says so."
+)
+def test_a_run_that_is_stopped_leaves_nothing_running(workspace):
+    edit(workspace, lambda content: content["models"]["logistic"].update(epochs=5000))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.run"],
+        cwd=workspace,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    history = workspace / "reports/history/logistic-0.csv"
+    until = time.monotonic() + 60
+    while not history.exists() or len(pd.read_csv(history)) < 4 or len(pd.read_csv(history)) > 4000:  # the new one
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "stopping; the stages that ended are kept" in output
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # nobody of the group is left
 
 
 # --- Errors ---
