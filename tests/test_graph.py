@@ -13,7 +13,7 @@ from stages.dataset import PUBLISHED
 from tests.conftest import ROOT, run
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-MODULES = {name: re.search(r"python -m (stages\.\w+)", stage["cmd"])[1] for name, stage in STAGES.items()}
+MODULES = {name: re.search(r"python -E -m (stages\.\w+)", stage["cmd"])[1] for name, stage in STAGES.items()}
 
 
 def paths(entries: list) -> set[str]:
