@@ -75,8 +75,8 @@ def main() -> None:
     write_json(METRICS / "test" / f"{run}.json", metrics)
     write_json(METRICS / "robustness" / f"{run}.json", lasting)
     print(
-        f"{run}: test accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f}; of {len(chosen):,} pictures, "
-        f"corrupted, {lasting['accuracy']:.4f}. {notice(dataset)}"
+        f"{run}: test accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f}; accuracy on {len(chosen):,} "
+        f"corrupted pictures {lasting['accuracy']:.4f}. {notice(dataset)}"
     )
 
 

@@ -1,8 +1,8 @@
 """How far a run of several stages is: `make run` leaves a plan, and each stage says its place in it.
 
 The plan is a JSON file, named by the environment variable `FASHION_MNIST_PLAN`: `started`, seconds since 1970; `stages`,
-the commands to come, in order, each with the seconds that it may take, or null; `took`, the seconds of those that are
-done, by command.
+the commands to come, in order, each with the seconds that it may take, or null; `names`, what DVC calls their stages;
+`took`, the seconds of those that are done, by command.
 """
 
 import json
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PLAN = "FASHION_MNIST_PLAN"
+PATIENCE = 60  # seconds after which what was seen of the pace counts as much as what was expected
 
 
 def command() -> str:
@@ -30,24 +31,25 @@ def spelled(seconds: float) -> str:
 def left(plan: dict, place: int) -> float | None:
     """Seconds that the commands from `place` on may take; None where nothing is known of one of them.
 
-    What is expected was measured elsewhere or at another time, so it is scaled by what the commands so far took.
+    What is expected was measured elsewhere or at another time, so it is scaled by what the commands so far took, the more
+    the longer they took.
     """
     coming = list(plan["stages"].values())[place:]
     if None in coming:
         return None
     known = [(seconds, plan["stages"].get(name)) for name, seconds in plan["took"].items()]
     before = sum(expected for _, expected in known if expected)
-    pace = sum(seconds for seconds, expected in known if expected) / before if before else 1
-    return sum(coming) * pace
+    took = sum(seconds for seconds, expected in known if expected)
+    return sum(coming) * (took + PATIENCE) / (before + PATIENCE)
 
 
-def headline(plan: dict, name: str) -> str:
-    """`[7 of 21] train cnn --seed 0; 1:20 since the start, about 4:10 to go`."""
-    place = list(plan["stages"]).index(name)
+def headline(plan: dict, command: str) -> str:
+    """`[7 of 21] train@cnn-0; 1:20 since the start, about 4:10 to go`."""
+    place = list(plan["stages"]).index(command)
     time_left = left(plan, place)
     to_go = "" if time_left is None else f", about {spelled(time_left)} to go"
     elapsed = spelled(time.time() - plan["started"])
-    return f"[{place + 1} of {len(plan['stages'])}] {name}; {elapsed} since the start{to_go}"
+    return f"[{place + 1} of {len(plan['stages'])}] {plan['names'][command]}; {elapsed} since the start{to_go}"
 
 
 @contextmanager
@@ -60,7 +62,8 @@ def of_this_stage() -> Iterator[None]:
     plan = json.loads(path.read_text(encoding="utf-8"))
     if command() in plan["stages"]:
         print(headline(plan, command()), flush=True)
-    started = time.monotonic()
     yield
-    plan["took"][command()] = round(time.monotonic() - started, 1)
+    import psutil  # here: a Python without the packages gets as far as this file
+
+    plan["took"][command()] = round(time.time() - psutil.Process().create_time(), 1)
     path.write_text(json.dumps(plan), encoding="utf-8")

@@ -102,14 +102,15 @@ def notes(folder: Path) -> list[str]:
         )
     if stages.IGNORED:
         names = ", ".join(stages.IGNORED)
-        found.append(f"variables of yours that have no effect here, so that no result depends on them: {names}.")
+        found.append(f"ignored of your environment, so that no result depends on it: {names}.")
     return found
 
 
-def planned() -> list[str]:
-    """The commands that `dvc repro` would run if every result came out new, in order."""
+def planned() -> dict[str, str]:
+    """The commands that `dvc repro` would run if every result came out new, in order, with DVC's names of their stages."""
     done = dvc("repro", "--dry", "--force-downstream", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return re.findall(r"^> python -E -m stages\.(.*)$", done.stdout, re.MULTILINE)
+    found = re.findall(r"^Running stage '(.*)':\n> python -E -m stages\.(.*)$", done.stdout, re.MULTILINE)
+    return {command: name for name, command in found}
 
 
 def expected(command: str, seconds: dict[str, float]) -> float | None:
@@ -128,9 +129,10 @@ def main() -> None:
     for note in notes(folder):
         print(f"note: {note}", flush=True)
     seconds = dict(pd.read_csv(SECONDS).itertuples(index=False)) if SECONDS.exists() else {}
-    plan = {"started": time.time(), "stages": {}, "took": {}}
+    plan = {"started": time.time(), "stages": {}, "names": {}, "took": {}}
     if sys.stdout.isatty():
-        plan["stages"] = {command: expected(command, seconds) for command in planned()}
+        plan["names"] = planned()
+        plan["stages"] = {command: expected(command, seconds) for command in plan["names"]}
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "plan.json"
         path.write_text(json.dumps(plan), encoding="utf-8")
@@ -141,7 +143,7 @@ def main() -> None:
         write_csv(SECONDS, pd.DataFrame((seconds | took).items(), columns=["command", "seconds"]))
     if status:
         sys.exit(status)
-    print(f"\n{table.current()}\n\nThe report: {table.REPORT.resolve()}")
+    print(table.for_terminal())
 
 
 if __name__ == "__main__":

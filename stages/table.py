@@ -27,6 +27,8 @@ HEADER = (
     "multiply-adds", "epochs", "training, s", "prediction, ms a picture",
 )  # fmt: skip
 
+SHORT = ("model", "validation accuracy", "test accuracy", "recorded seeds, test, %", "training, s")
+
 
 def with_deviation(row: dict, name: str, scale: float, digits: int) -> str:
     """A mean, with its deviation over the seeds where there are several."""
@@ -111,16 +113,37 @@ def aligned(header: tuple[str, ...], cells: list[list[str]]) -> str:
     return tabulate(cells, header, tablefmt="pipe", colalign=sides, disable_numparse=True)
 
 
+def for_terminal() -> str:
+    """The columns that one waits for, narrow enough for a terminal, and where the report lies."""
+    cells, told = results()
+    shown = [HEADER.index(name) for name in SHORT]
+    table = tabulate(
+        [[row[place] for place in shown] for row in cells],
+        SHORT,
+        disable_numparse=True,
+        colalign=("left", *["right"] * (len(SHORT) - 1)),
+    )
+    return "\n".join(["", table, "", *([told] if told else []), f"The report: {REPORT.resolve()}"])
+
+
 def current() -> str:
-    """The table of the results that lie in `reports/`. Raises `InputError` where there are none."""
+    """The whole table of the results that lie in `reports/`, in Markdown. Raises `InputError` where there are none."""
+    cells, told = results()
+    return f"{aligned(HEADER, cells)}\n\n{told}".strip()
+
+
+def results() -> tuple[list[list[str]], str]:
+    """The rows of the results that lie in `reports/`, and the notice of their data set.
+
+    Raises `InputError` where there are none.
+    """
     if not SUMMARY.exists() or not TIMING.exists():
         raise InputError(f"{SUMMARY} is missing: there are no results yet. Type `make run`.")
     summary = read_json(SUMMARY)
     recorded = pd.read_csv(EXPERIMENTS, dtype={"base": str}) if EXPERIMENTS.exists() else pd.DataFrame()
     blocks = {model: block.model_dump() for model, block in read_parameters("models").items()}
     seeds = over_seeds(recorded, summary["dataset"], blocks)
-    table = aligned(HEADER, rows(summary, pd.read_csv(TIMING), seeds))
-    return f"{table}\n\n{notice(summary['dataset'])}".strip()
+    return rows(summary, pd.read_csv(TIMING), seeds), notice(summary["dataset"])
 
 
 def speed(benchmark: dict) -> str:
@@ -209,7 +232,7 @@ def main() -> None:
         write_text(README, updated(README.read_text(encoding="utf-8")))
         print(f"{README}: the tables are those of {SUMMARY}, {BENCHMARK} and {EXPERIMENTS}")
     else:
-        print(f"\n{current()}\n\nThe report: {REPORT.resolve()}")
+        print(for_terminal())
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def test_every_variable_that_the_libraries_heed_is_taken_out_but_for_a_few(monke
 )
 def test_a_variable_without_effect_is_told_where_a_run_begins(workspace):
     output = run(workspace, "python", "-m", "stages.run", KERAS_MAX_EPOCHS="1")
-    assert re.search("note: variables of yours that have no effect here, .*: .*KERAS_MAX_EPOCHS", output)
+    assert re.search("note: ignored of your environment, .*: .*KERAS_MAX_EPOCHS", output)
 
 
 @pytest.mark.fault(

@@ -77,13 +77,14 @@ def test_a_stage_says_its_place_the_time_and_what_is_to_come(workspace):
 
 def test_what_is_to_come_is_scaled_by_the_pace_so_far():
     plan = {"started": time.time() - 65, "stages": {FIT: 100, SCORE: 10, "report": 30}, "took": {}}
+    plan["names"] = {FIT: "train@cnn-0", SCORE: "evaluate@cnn-0", "report": "report"}
     assert left(plan, 0) == 140
-    plan["took"] = {FIT: 50}  # twice as fast as expected
-    assert left(plan, 1) == 20
-    assert headline(plan, SCORE) == "[2 of 3] evaluate cnn --seed 0; 1:05 since the start, about 0:20 to go"
+    plan["took"] = {FIT: 20}  # much faster than expected
+    assert left(plan, 1) == 40 * (20 + 60) / (100 + 60)
+    assert headline(plan, SCORE) == "[2 of 3] evaluate@cnn-0; 1:05 since the start, about 0:20 to go"
     plan["stages"][SCORE] = None
     assert left(plan, 1) is None
-    assert headline(plan, SCORE) == "[2 of 3] evaluate cnn --seed 0; 1:05 since the start"
+    assert headline(plan, SCORE) == "[2 of 3] evaluate@cnn-0; 1:05 since the start"
     assert progress.spelled(3_725) == "1:02:05"
 
 
@@ -95,7 +96,7 @@ def test_another_seed_is_expected_to_take_as_long():
 
 def test_a_command_outside_the_plan_says_nothing(tmp_path, monkeypatch, capsys):
     path = tmp_path / "plan.json"
-    path.write_text(json.dumps({"started": 0, "stages": {FIT: 1}, "took": {}}))
+    path.write_text(json.dumps({"started": 0, "stages": {FIT: 1}, "names": {FIT: "train@cnn-0"}, "took": {}}))
     monkeypatch.setenv(progress.PLAN, str(path))
     monkeypatch.setattr(sys, "argv", ["stages/report.py"])
     with of_this_stage():
