@@ -177,3 +177,10 @@ def test_an_environment_whose_python_is_gone_is_made_anew(folder):
     assert "made anew" in install(folder)
     assert tiny(folder) == "tiny 1.0"
     assert os.listdir(folder / ".venv/bin").count("tiny") == 1
+
+
+@pytest.mark.fault("The folder's name holds a `:`, in which no environment can lie.", "The sentence says so.")
+def test_a_folder_in_which_no_environment_can_lie_is_told(folder):
+    project = folder.with_name("a:b")
+    folder.rename(project)
+    assert "a:b, holds a `:`, in which no environment can lie: rename it" in install(project, succeeds=False)
