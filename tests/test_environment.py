@@ -84,8 +84,9 @@ def test_no_variable_and_no_file_of_the_user_changes_a_byte(workspace, home):
     "`PYTHONWARNINGS=error` ends a stage.",
     "It does not.",
 )
-def test_warnings_that_a_user_turned_into_errors_stop_no_stage(workspace):
-    run(workspace, "python", "-m", "stages.compare", PYTHONWARNINGS="error")
+def test_warnings_that_a_user_turned_into_errors_stop_no_stage():
+    warn = "import warnings, stages; warnings.warn('of a library')"
+    assert "of a library" in run(ROOT, "python", "-c", warn, PYTHONWARNINGS="error")
 
 
 def test_every_variable_that_the_libraries_heed_is_taken_out_but_for_a_few(monkeypatch):
