@@ -1,8 +1,8 @@
-"""Stage `audit`: look at the data itself, for twins and doubtful labels; it decides nothing, and nothing is taken out.
+"""Stage `audit`: the quality of the data, that is near-duplicates and label issues. It reports; it removes no image.
 
-Reads all three parts, the selected model, for its features and for what it says of the test pictures (without other
-views), and the probabilities of the other pictures from `folds`. Writes pictures and the numbers behind them into
-`reports/audit`.
+Reads all three splits and the selected model, for its features and its mistakes on the test images. Also reads the results
+of `folds`: out-of-fold probabilities of the training and validation images, and a model of the same kind that judges the
+test images. Writes figures and the numbers behind them into `reports/audit`.
 """
 
 from itertools import combinations_with_replacement
@@ -10,159 +10,181 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from stages.dataset import CLASS_NAMES, load_split, load_summary, notice
-from stages.errors import InputError, front_door
-from stages.figures import audit as draw
+from stages import models
+from stages.common.backend import start_keras
+from stages.common.errors import InputError, entry_point
+from stages.common.files import write_csv, write_json
+from stages.common.parameters import read_parameters
+from stages.common.runs import FOLD_MODEL, FOLDS, SELECTED, load_folds, read_origin
+from stages.common.splits import CLASS_NAMES, load_split, notice
+from stages.evaluation.intervals import wilson
+from stages.figures import quality as draw
 from stages.figures.style import save
-from stages.files import write_csv, write_json
-from stages.parameters import read_parameters
-from stages.runs import FOLDS, load_folds
-from stages.selection import SELECTED
+from stages.inference import features, prediction, saving
+from stages.quality.label_issues import label_issues
+from stages.quality.near_duplicates import near_duplicates
 
 REPORTS = Path("reports/audit")
 SPLITS = ("train", "val", "test")
-PAIRS_KEPT = 3000  # in twins.csv, the nearest
-SUSPECTS_KEPT = 200  # of train and val together in suspects.csv, the most doubtful; of test all
+PAIRS_KEPT = 3000  # rows of near_duplicates.csv at most, the nearest pairs
+LABEL_ISSUES_KEPT = 200  # rows of label_issues.csv for train and val together, the least probable labels; test: all
 
 
 def named_pairs(pairs: pd.DataFrame, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
-    """The pairs of `stages.evaluation.twins.twins`, with split, number within the split and class of both pictures."""
-    splits = np.repeat(list(parts), [len(labels) for _, labels in parts.values()])
-    pictures = np.concatenate([np.arange(len(labels)) for _, labels in parts.values()])
+    """The pairs of `stages.quality.near_duplicates`, with the split, number and class of both images."""
+    splits, numbers = places_of(parts)
     classes = np.array(CLASS_NAMES)[np.concatenate([labels for _, labels in parts.values()])]
     table = pd.DataFrame()
     for side, column in (("a", "first"), ("b", "second")):
         places = pairs[column].to_numpy()
         table[f"split_{side}"] = splits[places]
-        table[f"picture_{side}"] = pictures[places]
+        table[f"image_{side}"] = numbers[places]
         table[f"label_{side}"] = classes[places]
     return table.join(pairs[["distance", "exact", "mirrored", "found_in"]])
 
 
-def count_twins(table: pd.DataFrame, near: float, confidence: float) -> dict:
-    """The counts of `summary.json` on the twins, from the table of `named_pairs`; the interval is Clopper and Pearson's."""
+def places_of(parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """The split of each image and its number (from 0) within the split, for the splits in the order of `parts`."""
+    counts = [len(labels) for _, labels in parts.values()]
+    return np.repeat(list(parts), counts), np.concatenate([np.arange(count) for count in counts])
+
+
+def count_near_duplicates(table: pd.DataFrame, near: float, confidence: float) -> dict:
+    """The section `near_duplicates` of `summary.json`, from the table of `named_pairs`. Intervals are Wilson's."""
     pairs = {}
     for split_a, split_b in combinations_with_replacement(SPLITS, 2):
         rows = table[(table["split_a"] == split_a) & (table["split_b"] == split_b)]
         pairs[f"{split_a}-{split_b}"] = {"exact": int(rows["exact"].sum()), "near": int((rows["exact"] == 0).sum())}
-    differ = int((table["label_a"] != table["label_b"]).sum())
+    different = table["label_a"] != table["label_b"]
+    groups = groups_of(table)
+    mixed = len(np.unique(groups[different]))
+    count = len(np.unique(groups))
     across = table[(table["split_a"] != "test") & (table["split_b"] == "test")]
-    interval = binomtest(differ, len(table)).proportion_ci(confidence, method="exact") if len(table) else (0.0, 1.0)
     return {
         "near": near,
         "confidence": confidence,
-        "unit": "root of the summed squared grey differences, as a share of the contrast within the two articles",
+        "unit": "Euclidean distance of the aligned images' pixels, divided by the contrast of the two articles",
         "pairs": pairs,
         "pairs_in_all": len(table),
         "mirrored": int(table["mirrored"].sum()),
         "pairs_in_csv": min(len(table), PAIRS_KEPT),
-        "different_labels": differ,
-        "share_with_different_labels": round(differ / len(table), 6) if len(table) else None,
-        "share_with_different_labels_ends": [round(float(end), 6) for end in interval],
-        "test_with_twin": int(across["picture_b"].nunique()),
+        "different_labels": int(different.sum()),
+        "groups": count,
+        "groups_with_different_labels": mixed,
+        "groups_with_different_labels_ends": [round(end, 6) for end in wilson(mixed, count, confidence)],
+        "test_with_near_duplicate": int(across["image_b"].nunique()),
     }
 
 
-def named_suspects(rows: pd.DataFrame, split: np.ndarray, picture: np.ndarray) -> pd.DataFrame:
-    """The rows of `stages.evaluation.suspects.suspects`, with split, number within it, class names, and rank within it."""
+def groups_of(table: pd.DataFrame) -> np.ndarray:
+    """The group of each pair, from 0: pairs that share an image, directly or by other pairs, are in the same group.
+
+    Pairs in a group depend on each other, so an interval takes groups as trials.
+    """
+    images = pd.concat([table[f"split_{side}"] + table[f"image_{side}"].astype(str) for side in ("a", "b")])
+    numbers, names = pd.factorize(images)
+    first, second = np.split(numbers, 2)
+    links = coo_array((np.ones(len(table)), (first, second)), shape=(len(names), len(names)))
+    return connected_components(links, directed=False)[1][first] if len(table) else first
+
+
+def named_label_issues(rows: pd.DataFrame, split: np.ndarray, number: np.ndarray) -> pd.DataFrame:
+    """The rows of `stages.quality.label_issues`, with split, number in the split, class names, and rank in the split."""
     place = rows["place"].to_numpy()
-    table = pd.DataFrame({"split": split[place], "picture": picture[place]})
+    table = pd.DataFrame({"split": split[place], "image": number[place]})
     for column in ("given", "suggested"):
         table[column] = np.array(CLASS_NAMES)[rows[column].to_numpy(dtype=int)]
     table = table.join(rows[["probability_given", "probability_suggested"]])
     return table.assign(rank=table.groupby("split").cumcount() + 1)
 
 
-def reasoning(mistakes: int, suspected: int, twins: dict) -> str:
-    """How much of the test error the labels may explain, and how well that is known."""
+def reasoning(mistakes: int, flagged: int, duplicates: dict) -> str:
+    """How much of the test error label issues may explain, and how reliable that estimate is, as text for the report."""
     if not mistakes:
-        return "The selected model makes no mistake on the test pictures, so there is no error for labels to explain."
-    bound = f"{suspected:,} of the {mistakes:,} mistakes of the selected model on the test pictures (one view of each)"
-    low, high = (100 * end for end in twins["share_with_different_labels_ends"])
-    independent = (
-        f"{twins['different_labels']} of {twins['pairs_in_all']} pairs of twins carry different labels "
-        f"({100 * twins['confidence']:g} % interval {low:.1f} to {high:.1f} %); twins may well have been labelled "
-        "together, so their agreement proves less than it seems"
-        if twins["pairs_in_all"]
-        else "no twins were found"
-    )
+        return "The selected model makes no mistake on the test images, so there is no error to explain."
+    evidence = "no near-duplicates were found"
+    if duplicates["pairs_in_all"]:
+        low, high = (100 * end for end in duplicates["groups_with_different_labels_ends"])
+        evidence = (
+            f"{duplicates['groups_with_different_labels']} of {duplicates['groups']} groups of near-duplicates have "
+            f"different labels ({100 * duplicates['confidence']:g} % interval {low:.1f} to {high:.1f} %). The images of a "
+            "group may have been labeled together, so this share may underestimate the errors of all labels"
+        )
     return (
-        f"Confident learning flags {bound}, and suggests what the model said: if every flag is right, "
-        f"{100 * suspected / mistakes:.0f} % of the test error is label noise. This is no measurement but roughly an upper "
-        "bound, since the flags come from the same model's probabilities, and where it is sure and wrong, its own errors "
-        "are flagged; a wrong label that the model agrees with is never seen. Without any model's judgement of classes, "
-        f"{independent}."
+        f"Confident learning flags {flagged:,} of the {mistakes:,} mistakes of the selected model on the test images "
+        f"({100 * flagged / mistakes:.0f} %). A flag does not prove that a label is wrong: a model that is confident and "
+        "wrong flags a correct label, and it does not flag a wrong label that it agrees with. Evidence without a model: "
+        f"{evidence}."
     )
 
 
-def shown_twins(table: pd.DataFrame) -> pd.DataFrame:
-    """The pairs for the picture: different labels first, then pairs across splits, then the nearest."""
+def shown_pairs(table: pd.DataFrame) -> pd.DataFrame:
+    """The pairs in the order of the figure: different labels first, then pairs across splits, then the nearest."""
     order = table.assign(same=table["label_a"] == table["label_b"], within=table["split_a"] == table["split_b"])
     return order.sort_values(["same", "within", "distance"], kind="stable")
 
 
-@front_door
+@entry_point
 def main() -> None:
-    near, confidence = read_parameters("audit.near", "statistics.confidence")
-    dataset = load_summary()["dataset"]
+    near, confidence = read_parameters("audit.near_duplicate_distance", "statistics.confidence")
     parts = {"train": load_split("train"), "val": load_split("val"), "test": load_split("test")}
-    folds = load_folds()
+    folds, origin, fold_origin = load_folds(), read_origin(SELECTED), read_origin(FOLD_MODEL)
+    dataset = origin["dataset"]
     fitted = np.concatenate([parts[split][1] for split in ("train", "val")])
     if not np.array_equal(folds["labels"], fitted):
-        raise InputError(f"{FOLDS} was made from other pictures than data/prepared holds. Type `dvc repro audit`.")
+        raise InputError(f"{FOLDS} was made from other images than data/prepared holds. Type `dvc repro audit`.")
+    start_keras()
+    images = np.concatenate([split_images for split_images, _ in parts.values()])
+    test_images, test_labels = parts["test"]
 
-    from stages.evaluation.features import features_and_probabilities  # after the checks: TensorFlow takes seconds
-    from stages.evaluation.suspects import suspects
-    from stages.evaluation.twins import twins
-    from stages.training.saving import load_model
+    model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
+    found_features, probabilities = features.features_and_probabilities(model, images)
+    pairs = named_pairs(near_duplicates(images, found_features, near), parts)
+    duplicates = count_near_duplicates(pairs, near, confidence)
+    mistakes = np.flatnonzero(probabilities[len(fitted) :].argmax(axis=1) != test_labels)
 
-    images = np.concatenate([pictures for pictures, _ in parts.values()])
-    features, probabilities = features_and_probabilities(load_model(SELECTED), images)
-    pairs = named_pairs(twins(images, features, near), parts)
-    test_labels, test_probabilities = parts["test"][1], probabilities[len(fitted) :]
-
-    split = np.repeat(list(parts), [len(labels) for _, labels in parts.values()])
-    picture = np.concatenate([np.arange(len(labels)) for _, labels in parts.values()])
-    of_fitted, estimate = suspects(folds["probabilities"], folds["labels"])
-    of_test, test_estimate = suspects(test_probabilities, test_labels)
-    of_fitted = named_suspects(of_fitted, split, picture)
-    of_test = named_suspects(of_test, split[len(fitted) :], picture[len(fitted) :])
+    judge = saving.load_model(FOLD_MODEL, models.custom_objects(fold_origin["model"]))
+    split, number = places_of(parts)
+    of_fitted, estimate = label_issues(folds["probabilities"], folds["labels"])
+    of_test, test_estimate = label_issues(prediction.classify(judge, test_images), test_labels)
+    of_fitted = named_label_issues(of_fitted, split, number)
+    of_test = named_label_issues(of_test, split[len(fitted) :], number[len(fitted) :])
     counts = pd.concat([of_fitted, of_test])["split"].value_counts()
+    flagged = int(np.isin(mistakes, of_test["image"]).sum())
 
-    mistakes = int((test_probabilities.argmax(axis=1) != test_labels).sum())
-    found = count_twins(pairs, near, confidence)
     summary = {
         "dataset": dataset,
-        "twins": found,
-        "suspects": {
+        "near_duplicates": duplicates,
+        "label_issues": {
             name: {
-                "pictures": len(labels),
-                "suspects": int(counts.get(name, 0)),
+                "images": len(labels),
+                "flagged": int(counts.get(name, 0)),
                 "share": round(int(counts.get(name, 0)) / len(labels), 6),
             }
             for name, (_, labels) in parts.items()
         },
         "estimated_label_errors": {"train and val": estimate, "test": test_estimate},
         "test_error": {
-            "mistakes": mistakes,
-            "suspected": len(of_test),
-            "share_at_most": round(len(of_test) / mistakes, 6) if mistakes else None,
-            "reasoning": reasoning(mistakes, len(of_test), found),
+            "mistakes": len(mistakes),
+            "flagged": flagged,
+            "share_flagged": round(flagged / len(mistakes), 6) if len(mistakes) else None,
+            "reasoning": reasoning(len(mistakes), flagged, duplicates),
         },
     }
-    write_csv(REPORTS / "twins.csv", pairs[:PAIRS_KEPT])
-    write_csv(REPORTS / "suspects.csv", pd.concat([of_test, of_fitted[:SUSPECTS_KEPT]]))
+    write_csv(REPORTS / "near_duplicates.csv", pairs[:PAIRS_KEPT])
+    write_csv(REPORTS / "label_issues.csv", pd.concat([of_test, of_fitted[:LABEL_ISSUES_KEPT]]))
     write_json(REPORTS / "summary.json", summary)
-    pictures = {name: part for name, (part, _) in parts.items()}
-    save(draw.twins(shown_twins(pairs), pictures, near), REPORTS / "twins.png", dataset)
+    shown_images = {name: split_images for name, (split_images, _) in parts.items()}
+    save(draw.near_duplicates(shown_pairs(pairs), shown_images, near), REPORTS / "near_duplicates.png", dataset)
     half = draw.SHOWN // 2
     shown = pd.concat([of_test[:half], of_fitted[:half]])
-    save(draw.suspects(shown, pictures), REPORTS / "suspects.png", dataset)
+    save(draw.label_issues(shown, shown_images), REPORTS / "label_issues.png", dataset)
     print(
-        f"{found['pairs_in_all']} pairs of twins, {found['test_with_twin']} test pictures with one in train or val; "
-        f"{len(of_test)} doubtful test labels. {notice(dataset)}"
+        f"{duplicates['pairs_in_all']} pairs of near-duplicates; {duplicates['test_with_near_duplicate']} test images have "
+        f"a near-duplicate in train or val; {len(of_test)} label issues in test. {notice(dataset)}"
     )
 
 

@@ -1,9 +1,9 @@
-"""Stage `bench` (`make bench`; frozen, so that `dvc repro` never runs it): what the same accuracy costs.
+"""Stage `bench` (`make bench`): how long models train to reach an accuracy, compared with a plain Keras notebook.
 
-The plain notebook, `cnn`, `sprint`, a shorter `sprint` ("dash") and `resnet` train in turn, several times over, each in a
-fresh process; before each round the machine's matrix products are timed. Accuracy is on validation; the test set is not
-used. Our models train from another seed in each repetition: 0, 1, 2 ... Writes `reports/benchmark.json`, the curves
-`reports/benchmark.csv` and the picture `reports/benchmark.png`.
+The stage is frozen: `dvc repro` never runs it. The notebook, `cnn`, `sprint`, a shorter `sprint` ("dash") and `resnet`
+train in turn, several times, each in a new process. Each repetition starts by timing the machine's matrix products.
+Accuracies are on validation; the test set is not used. Our models train with seeds 0, 1, 2 ..., one per repetition. Writes
+`reports/benchmark.json`, the curves `reports/benchmark.csv` and the figure `reports/benchmark.png`.
 """
 
 import argparse
@@ -19,30 +19,32 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.dataset import PUBLISHED, RAW, load_summary
-from stages.environment import processor, threads, versions
-from stages.errors import InputError, front_door
+from stages.common.environment import processor, threads, versions
+from stages.common.errors import InputError, entry_point
+from stages.common.files import write_csv, write_json
+from stages.common.parameters import read_parameters
+from stages.common.splits import load_summary
+from stages.data.publisher import PUBLISHED, RAW
 from stages.figures.benchmark import draw
-from stages.files import write_csv, write_json
-from stages.parameters import read_parameters
 
 REPORTS = Path("reports")
 NOTEBOOK_EPOCHS = 12
 AIMS = (0.91, 0.93, 0.94)
-# What `sprint` can do in the least time: maps of half the height and width, two groups, three half epochs, no changes.
+# A `sprint` that trains in the least time: feature maps of half the height and width, two groups of layers, three epochs of
+# half the images, no augmentation.
 DASH = {
     "widths": [32, 64],
     "stem_stride": 2,
     "epochs": 3,
-    "epoch_size": 0.5,
-    "small_epochs": 0,
+    "epoch_fraction": 0.5,
+    "low_resolution_fraction": 0,
     "learning_rate": 0.2,
     "warmup": 0.1,
     "label_smoothing": 0.05,
-    "shift": 0,
-    "flip": False,
+    "random_shift": 0,
+    "random_flip": False,
 }
-CONTENDERS = {
+CONTENDERS = {  # the notebook, and our models: (model, changes to its block). Models without a block are left out.
     "notebook": None,
     "cnn": ("cnn", {}),
     "sprint": ("sprint", {}),
@@ -66,7 +68,14 @@ print(json.dumps({"operations_per_second": 2 * 4096**3 / min(seconds)}))
 
 
 def run(arguments: list[str]) -> tuple[list[dict], float]:
-    """Run Python with `arguments`; returns the JSON objects that it printed, and its peak memory in MiB."""
+    """Run Python with `arguments` in a new process.
+
+    Returns:
+        The JSON objects that it printed, one per line, and its peak memory in MiB.
+
+    Raises:
+        InputError: The process failed.
+    """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
@@ -82,7 +91,12 @@ def run(arguments: list[str]) -> tuple[list[dict], float]:
 
 
 def contend(name: str, keras_home: Path, seed: int) -> dict:
-    """Train one contender in a fresh process; `curve` holds seconds since its start and validation accuracy, an epoch."""
+    """Train one contender in a new process.
+
+    Returns:
+        `curve`, one dict per epoch with `seconds` since the start of the process and `val_accuracy`; `epoch_seconds`;
+        `memory`, the peak in MiB; and the values of `stages.benchmark.measure.measured`.
+    """
     if CONTENDERS[name] is None:
         command = ["-m", "stages.benchmark.notebook", str(time.time()), str(NOTEBOOK_EPOCHS), str(keras_home)]
     else:
@@ -95,29 +109,38 @@ def contend(name: str, keras_home: Path, seed: int) -> dict:
 
 
 def time_to(aim: float, curve: list[dict]) -> float | None:
-    """Seconds from the start of the process to the end of the first epoch with this validation accuracy, if any."""
+    """Seconds from the start of the process to the end of the first epoch that reaches `aim`; None if no epoch does."""
     return next((point["seconds"] for point in curve if point["val_accuracy"] >= aim), None)
 
 
 def median(values: list) -> float | None:
-    """The median, rounded to three places; None where a value is missing."""
+    """The median, rounded to three decimals; None if there are no values or one is None."""
     return None if not values or None in values else round(statistics.median(values), 3)
 
 
 def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[str, dict]:
-    """Medians over the repetitions, a dict a contender.
+    """Medians over the repetitions: one dict per contender.
+
+    Accuracies and `epoch_seconds` are of epochs with full-size images. Low-resolution epochs count in the times that start
+    with the process.
 
     Args:
-        measured: For each contender what `contend` returned, a dict a repetition.
-        peak: Operations a second of the machine's matrix product, float32 and bfloat16.
+        measured: The results of `contend` for each contender, one per repetition.
+        peak: Operations per second of the machine's matrix product, in float32 and bfloat16.
 
     Returns:
-        `seconds_to_91` and so on (null where one repetition never got there) and, under `notebook_to_91`, how many times
-        longer the notebook took; `seconds_to_load` (until the first epoch), for our models `seconds_to_trace` (that the
-        first epoch of a size takes longer than the others); `epoch_seconds`, `memory_mib`, `best_val_accuracy` (a value a
-        repetition); `notebook_epochs`, the whole training counted in the notebook's median epoch; images a second and
-        share of the peak, both in epochs of full-size pictures without the first, and what prediction costs. The
-        accuracies, and `epoch_seconds`, are of such epochs alone; small ones count in every time since the start.
+        For each contender a dict with
+
+        - `seconds_to_91` and so on: from the start of the process to this validation accuracy, in percent; None if one
+          repetition does not reach it;
+        - `notebook_to_91` and so on: how many times longer the notebook takes;
+        - `best_val_accuracy`: one value per repetition;
+        - `seconds`: from the start of the process to the end of the last epoch;
+        - `notebook_epochs`: the duration of the training in median epochs of the notebook;
+        - `seconds_to_load`: from the start of the process to the first epoch;
+        - `seconds_to_trace` (our models): how much longer the first epoch of each image size takes than the others;
+        - `epoch_seconds`, `memory_mib` (the peak), `images_per_second` and `share_of_peak` in training, both without the
+          first full-size epoch, `predicted_per_second` (images), `milliseconds_for_one` (image).
     """
     summary: dict[str, dict] = {}
     for name, runs in measured.items():
@@ -144,21 +167,17 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
     return summary
 
 
-@front_door
+@entry_point
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure the speed of training against a plain notebook.")
-    parser.add_argument("--repetitions", type=int, default=3, help="of every contender; 3 unless given")
+    parser = argparse.ArgumentParser(description="Compare the training speed with a plain Keras notebook.")
+    parser.add_argument("--repetitions", type=int, default=3, help="how often each contender trains (default: 3)")
     repetitions = parser.parse_args().repetitions
     if repetitions < 1:
         raise InputError(f"--repetitions is {repetitions}, but must be at least 1.")
     blocks = read_parameters("models")
-    gone = sorted({model for model, _ in filter(None, CONTENDERS.values())} - set(blocks))
-    if gone:
-        raise InputError(
-            f"the benchmark trains {', '.join(gone)}, without a block in params.yaml: change its CONTENDERS."
-        )
+    contenders = [name for name, ours in CONTENDERS.items() if ours is None or ours[0] in blocks]
     dataset = load_summary()["dataset"]
-    measured: dict[str, list[dict]] = {name: [] for name in CONTENDERS}
+    measured: dict[str, list[dict]] = {name: [] for name in contenders}
     products: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home) / "datasets" / "fashion-mnist"  # where keras.datasets looks before it downloads
@@ -169,7 +188,7 @@ def main() -> None:
             for dtype, rates in products.items():
                 printed, _ = run(["-c", MATRIX_PRODUCT, dtype])
                 rates.append(printed[0]["operations_per_second"])
-            for name in CONTENDERS:
+            for name in contenders:
                 measured[name].append(contend(name, Path(home), repetition - 1))
                 last = measured[name][-1]["curve"][-1]
                 print(

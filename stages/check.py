@@ -1,36 +1,36 @@
 """Stage `check`: refuse a bad `params.yaml` before anything runs.
 
-It stands first in `dvc.yaml`, reads the whole file and writes nothing. Were a mistyped key only found by the stage that
-needs it, DVC would already have removed that stage's results, and perhaps trained another model for minutes.
+It is the first stage of `dvc.yaml`, reads all of `params.yaml` and writes nothing. Without it, the stage that reads a
+mistyped key would find it: after DVC removed that stage's results, and perhaps after minutes of training another model.
 """
 
 import re
 from pathlib import Path
 
-from stages.environment import versions
-from stages.errors import front_door
-from stages.parameters import read_parameters
-from stages.workspace import refuse_before_training
+from stages import models
+from stages.common.environment import versions
+from stages.common.errors import entry_point
+from stages.common.workspace import refuse_before_training
 
 REQUIREMENTS = Path("requirements.txt")
 
 
 def other_versions(pins: str) -> list[str]:
-    """Which packages are installed in another version than `requirements.txt` pins: `numpy 2.3.1 (2.4.6)`."""
+    """The packages whose installed version is not the pinned one, which follows in brackets: `numpy 2.3.1 (2.4.6)`."""
     pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", pins, re.MULTILINE))
     return [
         f"{name} {found} ({pinned[name]})" for name, found in versions().items() if pinned.get(name, found) != found
     ]
 
 
-@front_door
+@entry_point
 def main() -> None:
-    names = list(read_parameters("models"))
+    _, blocks = models.read_all()
     refuse_before_training(Path.cwd())
     others = other_versions(REQUIREMENTS.read_text(encoding="utf-8")) if REQUIREMENTS.exists() else []
     if others:
-        print(f"note: other versions than the pinned ones, in brackets, give other digits: {', '.join(others)}.")
-    print(f"params.yaml is valid; models: {', '.join(names)}")
+        print(f"note: results may differ in their last digits from those of the pinned versions: {', '.join(others)}.")
+    print(f"params.yaml is valid; models: {', '.join(blocks)}")
 
 
 if __name__ == "__main__":

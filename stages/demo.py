@@ -1,22 +1,21 @@
-"""`make demo`: the whole graph in a temporary copy, on pictures that the project draws itself.
+"""`make demo`: run the whole pipeline in a copy, `data/demo`, on images that the project draws itself.
 
-For someone without a network, and for the tests. The workspace's data and reports are not touched, and every result says
-that it is not on Fashion-MNIST.
+It needs no network and no data. The tests use it, too. The project's own results do not change, and the results of the
+copy state that they are not on Fashion-MNIST.
 """
 
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pygit2
 import yaml
 
-from stages.errors import ROOT, front_door
-from stages.parameters import read_parameters
+from stages.common.errors import ROOT, entry_point
 
+FOLDER = Path("data/demo")
 PARTS = (
     "stages",
     "dvc.yaml",
@@ -30,9 +29,9 @@ PARTS = (
 
 
 def make_copy(folder: Path) -> None:
-    """Copy what the graph needs into the empty `folder`, with `dataset: drawn` and settings for seconds of training.
+    """Copy what the pipeline needs into the empty `folder`, with `dataset: drawn` and parameters for a short training.
 
-    Frozen stages are left out: without their committed results DVC would stop at them.
+    Frozen stages are left out: DVC would fail, because their results are not in the copy.
     """
     left_out = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
     for name in PARTS:
@@ -51,7 +50,7 @@ def make_copy(folder: Path) -> None:
 
 
 def shrink(parameters: dict) -> dict:
-    """The same parameters for a small set of drawn pictures: less of everything that takes time."""
+    """The parameters, changed for a small set of drawn images: fewer seeds, epochs, images and resamples."""
     parameters["dataset"] = "drawn"
     parameters["seeds"] = [0]
     parameters["devices"] = 1
@@ -60,36 +59,38 @@ def shrink(parameters: dict) -> dict:
     parameters["eda"]["embedded_images"] = 400
     parameters["statistics"]["resamples"] = 100
     parameters["audit"] |= {"epochs": 1, "folds": 2}
-    parameters["robustness"]["pictures"] = 100
+    parameters["robustness"]["images"] = 100
     for block in parameters["models"].values():
         block["epochs"] = min(block["epochs"], 3)
         block["batch_size"] = 64
-        block["epoch_size"] = max(block["epoch_size"], 0.25)
+        block["epoch_fraction"] = max(block["epoch_fraction"], 0.25)
         block["teachers"] = [min(epochs, 3) for epochs in block["teachers"][:2]]
-        block["views"] = "plain"
+        block["test_time_augmentation"] = "none"
     return parameters
 
 
 def repro(folder: Path) -> subprocess.CompletedProcess:
-    """Run `dvc repro` in `folder` with this Python's environment first on the path."""
+    """Run `dvc repro` in `folder`, with this Python's environment first on the path."""
     return subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=folder, env=environment(), check=False)
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, with this Python first on the path and no word of another git repository."""
+    """This process's environment variables, with this Python first on the path and without those of git (`GIT_`)."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-@front_door
+@entry_point
 def main() -> None:
-    read_parameters("models")  # a fault is told here, not in the copy
-    folder = Path(tempfile.mkdtemp(prefix="fashion-mnist-demo-"))
-    make_copy(folder)
-    print(f"The graph runs in {folder}, on drawn pictures: NOT on Fashion-MNIST.", flush=True)
-    if repro(folder).returncode:
-        sys.exit(f"error: the demo failed; what it left lies in {folder}.")
-    subprocess.run([sys.executable, "-m", "stages.table"], cwd=folder, check=True)
+    if subprocess.run([sys.executable, "-m", "stages.check"], stdout=subprocess.DEVNULL, check=False).returncode:
+        sys.exit(1)  # the errors name the project's params.yaml, not the copy's
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    make_copy(FOLDER)
+    print(f"The pipeline runs in {FOLDER} on drawn images, NOT on Fashion-MNIST.", flush=True)
+    if repro(FOLDER).returncode:
+        sys.exit(f"error: the demo failed. Its files are in {FOLDER}.")
+    subprocess.run([sys.executable, "-m", "stages.table"], cwd=FOLDER, check=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Stage `eda`: look at the training pictures, and only at them.
+"""Stage `eda`: explore the training images. It reads no other split.
 
-Writes pictures and the numbers behind them into `reports/eda`: samples, class balance, mean and deviation pictures, grey
-values, typical and unusual members of each class, two embeddings, and which classes overlap.
+Writes figures and the numbers behind them into `reports/eda`: samples, class balance, mean and standard deviation of each
+class, gray levels, typical and unusual images of each class, two embeddings, and the overlap of the classes.
 """
 
 from pathlib import Path
@@ -13,56 +13,60 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from stages.dataset import CLASS_NAMES, load_split, load_summary
-from stages.errors import front_door
-from stages.figures import exploration as draw
+from stages.common.errors import entry_point
+from stages.common.files import write_csv
+from stages.common.parameters import read_parameters
+from stages.common.splits import CLASS_NAMES, load_split, load_summary
+from stages.figures import eda as draw
 from stages.figures.style import save
-from stages.files import write_csv
-from stages.parameters import read_parameters
 
 REPORTS = Path("reports/eda")
-COMPONENTS = 50  # principal components in which distances are taken: most of the variance, a sixteenth of the work
+COMPONENTS = 50  # principal components for distances: most of the variance at a sixteenth of the cost
 NEIGHBOURS = 10
-ASKED = 10000  # pictures, at most, whose neighbours among all are counted
-SHOWN = 6  # typical and unusual pictures a class
+ASKED = 10000  # images, at most, whose nearest neighbors are searched
+SHOWN = 6  # typical images per class; unusual ones as many
 
 
 def balance(labels: np.ndarray) -> pd.DataFrame:
-    """Training pictures a class."""
-    return pd.DataFrame({"class": CLASS_NAMES, "pictures": np.bincount(labels, minlength=10)})
+    """The number of training images per class: columns class, images."""
+    return pd.DataFrame({"class": CLASS_NAMES, "images": np.bincount(labels, minlength=10)})
 
 
 def histogram(images: np.ndarray) -> pd.DataFrame:
-    """The share of each grey value, 0-255, among all pixels."""
+    """The share of each gray level among all pixels: columns pixel (0-255), share."""
     counts = np.bincount(images.ravel(), minlength=256)
     return pd.DataFrame({"pixel": np.arange(256), "share": counts / counts.sum()})
 
 
 def remoteness(features: np.ndarray) -> np.ndarray:
-    """For every row, the mean distance to its nearest `NEIGHBOURS` other rows: small where a picture is typical."""
+    """The mean distance of each row to its `NEIGHBOURS` nearest other rows, (N,); small for a typical image."""
     count = min(NEIGHBOURS, len(features) - 1)
     distances, _ = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(features).kneighbors()
     return distances.mean(axis=1)
 
 
 def overlap(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Of the nearest neighbours of each class's pictures, the share that each class has: (10, 10), rows sum to 1.
+    """The share of each class (columns) among the nearest neighbors of a class's images (rows).
 
     Args:
-        features: (N, D), one row a picture; labels (N,).
-        asked: The numbers of the pictures whose neighbours, among all, are counted.
+        features: (N, D), one row per image.
+        labels: (N,), 0-9.
+        asked: Numbers of the images whose nearest neighbors, among all N, are counted.
+
+    Returns:
+        (10, 10), rows sum to 1.
     """
     search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(features)
     found = search.kneighbors(features[asked], return_distance=False)
-    others = found != asked[:, None]  # a picture is its own nearest neighbour,
-    others[others.all(axis=1), -1] = False  # or one of many that are the same: then the last goes
+    others = found != asked[:, None]  # an image is its own nearest neighbor, unless it has many
+    others[others.all(axis=1), -1] = False  # identical copies: then the last neighbor is dropped
     neighbours = found[others].reshape(len(asked), NEIGHBOURS)
     shares = np.zeros((10, 10))
     np.add.at(shares, (np.repeat(labels[asked], NEIGHBOURS), labels[neighbours].ravel()), 1)
     return shares / shares.sum(axis=1, keepdims=True)
 
 
-@front_door
+@entry_point
 def main() -> None:
     parameters = read_parameters("eda")
     images, labels = load_split("train")
@@ -72,7 +76,7 @@ def main() -> None:
     rng = np.random.default_rng(parameters.seed)
     chosen = [images[rng.choice(rows, parameters.samples_per_class, replace=False)] for rows in members]
     save(
-        draw.picture_grid(chosen, list(CLASS_NAMES), "Training pictures, drawn at random"),
+        draw.image_grid(chosen, list(CLASS_NAMES), "Training images, drawn at random"),
         REPORTS / "samples.png",
         dataset,
     )
@@ -85,8 +89,8 @@ def main() -> None:
 
     means = np.stack([images[rows].mean(axis=0) for rows in members])  # (10, 28, 28, 1)
     deviations = np.stack([images[rows].std(axis=0) for rows in members])
-    title = "Each class's mean and deviation, pixel by pixel"
-    figure = draw.picture_grid([means, 2 * deviations], ["mean", "deviation x 2"], title, CLASS_NAMES)
+    title = "Mean and standard deviation of each class, pixel by pixel"
+    figure = draw.image_grid([means, 2 * deviations], ["mean", "std x 2"], title, CLASS_NAMES)
     save(figure, REPORTS / "class_means.png", dataset)
 
     pca = PCA(COMPONENTS, svd_solver="covariance_eigh")
@@ -97,14 +101,14 @@ def main() -> None:
     unusual = np.stack([images[rows[: -SHOWN - 1 : -1]] for rows in ranked])
     save(draw.typical_and_unusual(typical, unusual), REPORTS / "typical_and_unusual.png", dataset)
 
-    rng = np.random.default_rng(parameters.seed)  # anew: which pictures are embedded hangs on nothing above
+    rng = np.random.default_rng(parameters.seed)  # a new one: the draws above do not change which images are embedded
     embedded = np.sort(rng.choice(len(images), min(parameters.embedded_images, len(images)), replace=False))
-    with threadpool_limits(1):  # on few, busy cores its threads wait for each other
+    with threadpool_limits(1):  # on few cores, several threads are slower: they wait for each other
         tsne = TSNE(init="pca", max_iter=500, random_state=parameters.seed).fit_transform(features[embedded])
     variance = 100 * pca.explained_variance_ratio_[:2].sum()
     points = {
-        f"PCA: the two directions of most variance ({variance:.0f} %)": features[embedded, :2],
-        "t-SNE: neighbours stay neighbours, distances mean little": tsne,
+        f"PCA: the first two components ({variance:.0f} % of the variance)": features[embedded, :2],
+        "t-SNE: keeps neighbors together, distances have no meaning": tsne,
     }
     save(draw.embeddings(points, labels[embedded]), REPORTS / "embedding.png", dataset)
 
@@ -118,7 +122,7 @@ def main() -> None:
     apart = shares + shares.T - 2 * np.diag(np.diag(shares))
     first, second = np.unravel_index(np.argmax(apart), apart.shape)
     print(
-        f"{len(images):,} training pictures; the classes that overlap most: {CLASS_NAMES[first]} and {CLASS_NAMES[second]}"
+        f"{len(images):,} training images; {CLASS_NAMES[first]} and {CLASS_NAMES[second]} are the classes that overlap most"
     )
 
 

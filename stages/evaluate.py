@@ -1,82 +1,79 @@
-"""Stage `evaluate@MODEL-SEED`: the test pictures through one trained model, once; nothing here chooses or fits anything.
+"""Stage `evaluate@MODEL-SEED`: evaluate one trained model on the test images. Nothing is fitted or selected here.
 
-Writes the probabilities, from which every later number and picture derives, the test metrics, the metrics of each class,
-the confusion counts and the wall time of the prediction. A random part of the test pictures also goes through the model
-corrupted in ten ways at five strengths (`reports/robustness`), and the model's confidence in them as they were is held
-against that in pictures that are no clothing (`reports/unfamiliar`).
+Writes the probabilities of all test images, from which later stages compute, the test metrics, the metrics per class, the
+confusion counts and the wall time of the prediction. Two further measures use a random sample of the test images:
+robustness, the accuracy under ten corruptions at five strengths (`reports/robustness`); and the detection of
+out-of-distribution (OOD) inputs, images that show no clothing, by the model's confidence (`reports/ood`).
 """
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
-from stages.dataset import load_split, load_summary, notice
-from stages.errors import InputError, front_door
-from stages.evaluation.classes import confusion, per_class
-from stages.evaluation.robustness import confidence_in_the_unfamiliar, robustness, summary
-from stages.evaluation.scores import scores
-from stages.files import write_csv, write_json
-from stages.parameters import read_parameters
-from stages.runs import (
+from stages import models
+from stages.common.backend import start_keras
+from stages.common.errors import entry_point
+from stages.common.files import write_csv, write_json
+from stages.common.parameters import read_parameters
+from stages.common.runs import (
     CONFUSION,
     METRICS,
     MODELS,
+    OOD,
     PER_CLASS,
     ROBUSTNESS,
     TIMING,
-    UNFAMILIAR,
     arguments,
-    read_metrics,
+    read_origin,
     run_name,
     save_predictions,
 )
+from stages.common.splits import load_split, notice
+from stages.evaluation.classes import confusion, per_class
+from stages.evaluation.robustness import ood_detection, robustness, summary
+from stages.evaluation.scores import scores
+from stages.inference import prediction, saving
 
 
-@front_door
+@entry_point
 def main() -> None:
-    model_name, seed = arguments("Evaluate one trained model on the test pictures.")
+    model_name, seed = arguments("Evaluate one trained model on the test images.")
     run = run_name(model_name, seed)
-    views, parameters, confidence = read_parameters(f"models.{model_name}.views", "robustness", "statistics.confidence")
-    dataset = load_summary()["dataset"]
+    parameters, confidence = read_parameters("robustness", "statistics.confidence")
     images, labels = load_split("test")
-    validation = read_metrics("val", model_name, seed)
     path = MODELS / f"{run}.keras"
-    if not path.exists():
-        raise InputError(f"{path} is missing. Type `dvc repro train@{run}`.")
+    origin = read_origin(path)
+    dataset = origin["dataset"]
 
-    from stages.evaluation.inference import in_batches, predict  # after the checks: TensorFlow takes seconds
-    from stages.training.saving import conditions, load_model
+    start_keras()
+    model = saving.load_model(path, models.custom_objects(model_name))
+    predicted = prediction.predict(model, images, origin["parameters"]["test_time_augmentation"])
+    metrics = {"dataset": dataset, **scores(predicted.probabilities, predicted.single_view, labels)}
 
-    model = load_model(path)
-    predicted = predict(model, images, views)
-    probabilities, seconds = predicted.probabilities, predicted.seconds
-    metrics = {"dataset": dataset, **scores(probabilities, predicted.plain, labels)}
-    metrics |= {name: validation[name] for name in ("epochs", "network")}
+    def classify(inputs: np.ndarray) -> np.ndarray:
+        return prediction.classify(model, inputs)
 
-    def classify(pictures: np.ndarray) -> np.ndarray:
-        return softmax(in_batches(model, pictures)[0].astype(np.float64), axis=1)
-
-    chosen = np.random.default_rng(parameters.seed).permutation(len(images))[: parameters.pictures]
+    chosen = np.random.default_rng(parameters.seed).permutation(len(images))[: parameters.images]
     corrupted = robustness(classify, images[chosen], labels[chosen], parameters.seed, confidence)
-    unfamiliar = confidence_in_the_unfamiliar(classify, images[chosen], parameters.seed)
-    made_under = {"conditions": [conditions(model)]}  # a list, which `dvc metrics` does not print
-    metrics |= made_under
-    lasting = {"dataset": dataset, **summary(corrupted, unfamiliar)} | made_under
+    ood = ood_detection(classify, images[chosen], parameters.seed)
+    conditions = {"conditions": [saving.conditions(model)]}  # `dvc metrics` does not print lists
+    metrics |= conditions
+    lasting = {"dataset": dataset, **summary(corrupted, ood)} | conditions
 
-    save_predictions("test", run, probabilities, predicted.plain, labels)
-    write_csv(PER_CLASS / f"{run}.csv", per_class(probabilities, labels))
-    write_csv(CONFUSION / f"{run}.csv", confusion(probabilities, labels))
+    save_predictions("test", run, predicted.probabilities, predicted.single_view, labels)
+    write_csv(PER_CLASS / f"{run}.csv", per_class(predicted.probabilities, labels))
+    write_csv(CONFUSION / f"{run}.csv", confusion(predicted.probabilities, labels))
+    seconds = predicted.seconds
     write_csv(
         TIMING / "evaluate" / f"{run}.csv",
-        pd.DataFrame({"view": range(1, len(seconds) + 1), "pictures": len(images), "seconds": seconds}),
+        pd.DataFrame({"view": range(1, len(seconds) + 1), "images": len(images), "seconds": seconds}),
     )
     write_csv(ROBUSTNESS / f"{run}.csv", corrupted)
-    write_csv(UNFAMILIAR / f"{run}.csv", unfamiliar)
+    write_csv(OOD / f"{run}.csv", ood)
     write_json(METRICS / "test" / f"{run}.json", metrics)
     write_json(METRICS / "robustness" / f"{run}.json", lasting)
     print(
         f"{run}: test accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f}; accuracy on {len(chosen):,} "
-        f"corrupted pictures {lasting['accuracy']:.4f}. {notice(dataset)}"
+        f"corrupted images {lasting['accuracy']:.4f}. {notice(dataset)}"
     )
 
 

@@ -1,8 +1,8 @@
-"""Stage `fetch`: the publisher's four files, each verified by SHA-256, into `data/raw`.
+"""Stage `fetch`: get the publisher's four files, each verified by SHA-256, into `data/raw`.
 
-Each file comes from the first place that has it: `data/raw` itself, the folders in `params.yaml`, the folder named by the
-environment variable FASHION_MNIST_DIR, then the mirrors, in turn. A file with a wrong digest is named and passed over,
-whatever its source. For `dataset: drawn` (see `make demo`) the files are drawn instead.
+Each file comes from the first place that has it, in this order: `data/raw` itself, the folders in `params.yaml`, the folder
+in the environment variable FASHION_MNIST_DIR, the mirrors in `params.yaml`. A file with a wrong digest is reported and not
+used, whatever its source. With `dataset: drawn` (see `make demo`) the project draws the images instead.
 """
 
 import os
@@ -14,11 +14,11 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from stages import drawn
-from stages.dataset import PUBLISHED, RAW, refuse_unless_published
-from stages.errors import InputError, front_door
-from stages.files import read_json, written_whole
-from stages.parameters import Fetch, read_parameters
+from stages.common.errors import InputError, entry_point
+from stages.common.files import read_json, written_whole
+from stages.common.parameters import Fetch, read_parameters
+from stages.data import drawn
+from stages.data.publisher import PUBLISHED, RAW, refuse_unless_published
 
 REPORTS = Path("reports")
 
@@ -27,12 +27,12 @@ def fetch(parameters: Fetch, raw: Path, environment_folder: str | None) -> None:
     """Bring the four files into `raw`.
 
     Args:
-        parameters: Folders, mirrors, seconds to wait for a silent server, attempts a mirror.
-        raw: The folder to fill. Files there that are right stay as they are.
-        environment_folder: The value of FASHION_MNIST_DIR, if set.
+        parameters: Folders, mirrors, timeout in seconds, attempts per mirror.
+        raw: The folder to fill. Correct files that are there already stay as they are.
+        environment_folder: The value of FASHION_MNIST_DIR, if it is set.
 
     Raises:
-        InputError: No place has a right copy of some file; the text lists every place and what was wrong there.
+        InputError: No place has a correct copy of a file. The message lists every place and what is wrong there.
     """
     folders = [*parameters.folders, *([environment_folder] if environment_folder else [])]
     for name in PUBLISHED:
@@ -46,15 +46,15 @@ def fetch(parameters: Fetch, raw: Path, environment_folder: str | None) -> None:
         else:
             places = "\n".join(f"  - {refusal}" for refusal in refusals)
             raise InputError(
-                f"no right copy of {name} was found. Tried:\n{places}\n"
-                "Put the publisher's four files into a folder and name it: `FASHION_MNIST_DIR=FOLDER dvc repro`, or add "
-                "it to fetch.folders in params.yaml. Without the data, `make demo` shows the whole pipeline on pictures "
-                "that it draws itself."
+                f"no correct copy of {name} was found. Tried:\n{places}\n"
+                "Put the publisher's four files into a folder and type `FASHION_MNIST_DIR=FOLDER dvc repro`, or add the "
+                "folder to fetch.folders in params.yaml. Without the data, `make demo` runs the whole pipeline on images "
+                "that the project draws itself."
             )
 
 
 def in_place(path: Path, name: str, refusals: list[str]) -> bool:
-    """Whether the right file lies at `path`; says why not in `refusals`, unless there is none."""
+    """Whether the correct file is at `path`. If another file is there, the reason is added to `refusals`."""
     if not path.is_file():
         return False
     try:
@@ -67,7 +67,7 @@ def in_place(path: Path, name: str, refusals: list[str]) -> bool:
 
 
 def copied(name: str, folders: list[str], to: Path, refusals: list[str]) -> Path | None:
-    """Copy the file from the first folder that has it right. Returns where it was."""
+    """Copy the file from the first folder that has a correct copy. Returns the path of the copy, or None."""
     for folder in folders:
         source = Path(os.path.expanduser(folder)) / name
         try:
@@ -78,7 +78,7 @@ def copied(name: str, folders: list[str], to: Path, refusals: list[str]) -> Path
             unpacked = source.with_suffix("")
             if not source.is_file():
                 refusals.append(
-                    f"{unpacked}: is unpacked, but the publisher's file is wanted as it was downloaded, {name}"
+                    f"{unpacked}: is unpacked, but the publisher's file must be compressed as it is published, {name}"
                     if unpacked.is_file()
                     else f"{source}: no such file"
                 )
@@ -90,10 +90,10 @@ def copied(name: str, folders: list[str], to: Path, refusals: list[str]) -> Path
 
 
 def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> str | None:
-    """Download the file from the first mirror that serves it right. Returns its address.
+    """Download the file from the first mirror that has a correct copy. Returns its address, or None.
 
-    A wait that doubles from half a second to half a minute lies between the attempts at one mirror. Answers that will
-    not change (404, a bad certificate, a whole file with a wrong digest) are not asked for again.
+    Between two attempts at a mirror it waits 0.5 s, then 1 s, 2 s ..., at most 30 s. It does not try again after an answer
+    that will not change: 404, a bad certificate, or a complete file with a wrong digest.
     """
     for mirror in parameters.mirrors:
         address = mirror.rstrip("/") + "/" + name
@@ -138,22 +138,24 @@ def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> s
 
 
 def told_by(*names: str) -> str:
-    """Which of these environment variables had a say in a connection, as the end of a sentence; empty if none."""
+    """The first of these environment variables that is set, and how to unset it: the end of a sentence, or ''."""
     found = [name for name in names if os.environ.get(name)]
-    return f"; {found[0]} is {os.environ[found[0]]}: mend it, or type `unset {found[0]}`" if found else ""
+    return f"; {found[0]} is {os.environ[found[0]]}: fix it, or type `unset {found[0]}`" if found else ""
 
 
 def proxy_of(address: str) -> str:
-    """Through which proxy an address is asked for, and which environment variable says so; empty where there is none."""
+    """The proxy for an address, and the environment variable that sets it: the end of a sentence, or ''."""
     proxy = requests.utils.select_proxy(address, requests.utils.get_environ_proxies(address))
     names = [name for name, value in os.environ.items() if proxy and proxy.endswith(value) and "proxy" in name.lower()]
     return f"; through the proxy {proxy}{told_by(*names)}" if proxy else ""
 
 
 def download(address: str, to: Path, timeout: float) -> None:
-    """One attempt: stream `address` into the file `to` byte for byte, with a progress bar.
+    """Download `address` once into the file `to`, byte for byte, with a progress bar.
 
-    Raises `requests.RequestException` or `urllib3.exceptions.HTTPError`.
+    Raises:
+        requests.RequestException: No connection, or an HTTP status of 400 or above.
+        urllib3.exceptions.HTTPError: The connection fails during the download.
     """
     with requests.get(address, stream=True, timeout=timeout) as response:
         response.raise_for_status()
@@ -164,29 +166,29 @@ def download(address: str, to: Path, timeout: float) -> None:
                 total=int(size) if size.isdigit() else None, unit="B", unit_scale=True, desc=Path(address).name
             ) as bar,
         ):
-            for block in response.raw.stream(1 << 16, decode_content=False):  # `requests` would unpack what it can
+            for block in response.raw.stream(1 << 16, decode_content=False):  # otherwise `requests` unpacks gzip
                 file.write(block)
                 bar.update(len(block))
 
 
 def refuse_to_mix(dataset: str) -> None:
-    """Raise `InputError` where results on drawn pictures would replace results on Fashion-MNIST."""
+    """Raise `InputError` if results on drawn images would replace results on Fashion-MNIST."""
     if dataset == "fashion-mnist":
         return
     if any(read_json(path)["dataset"] == "fashion-mnist" for path in REPORTS.glob("**/*.json")):
         raise InputError(
-            f"params.yaml has `dataset: {dataset}`, but reports/ holds results on Fashion-MNIST, which it would replace. "
-            "Type `make demo`, which works on a copy, or set `dataset: fashion-mnist`."
+            f"params.yaml has `dataset: {dataset}`, but reports/ holds results on Fashion-MNIST, which would be replaced. "
+            "Type `make demo`, which works in a copy, or set `dataset: fashion-mnist`."
         )
 
 
-@front_door
+@entry_point
 def main() -> None:
     dataset, parameters = read_parameters("dataset", "fetch")
     refuse_to_mix(dataset)
     if dataset == "drawn":
         drawn.write_files(RAW)
-        print(f"{RAW}: pictures drawn by the project, not Fashion-MNIST")
+        print(f"{RAW}: images drawn by the project, not Fashion-MNIST")
     else:
         fetch(parameters, RAW, os.environ.get("FASHION_MNIST_DIR"))
 

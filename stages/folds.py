@@ -1,30 +1,43 @@
-"""Stage `folds`: for every training and validation picture, the probabilities of a model that has not seen it.
+"""Stage `folds`: out-of-fold probabilities of the training and validation images, by cross-validation.
 
-Trains the model `audit.model`, without teachers and for `audit.epochs` epochs, once a fold, on all other folds of the
-training and validation pictures together, and predicts the fold that was held out. Nothing of the test set is read. Writes
-`data/folds/probabilities.npz`, for stage `audit`.
+The training and validation images together are split into folds. For each fold, the model `audit.model` trains on the other
+folds, for `audit.epochs` epochs and without teachers, and predicts the held-out fold. So no image is predicted by a model
+that trained on it. The test set is not read. Writes `data/folds/probabilities.npz` and the model of the first fold, with
+which stage `audit` judges the test labels: the same kind of model judges all labels.
 """
 
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from stages import models
-from stages.dataset import load_split, load_summary, notice
-from stages.errors import InputError, front_door
-from stages.files import written_whole
-from stages.parameters import ModelParameters, read_parameters
-from stages.runs import FOLDS
+from stages.common.backend import start_keras
+from stages.common.errors import InputError, entry_point
+from stages.common.files import written_whole
+from stages.common.parameters import read_parameters
+from stages.common.runs import FOLD_MODEL, FOLDS
+from stages.common.splits import load_split, load_summary, notice
+from stages.inference import prediction, saving
+from stages.models.block import Block
+from stages.training import fit
 
-WATCHED = 1000  # pictures of the held-out fold whose accuracy is printed after each epoch; it decides nothing
+if TYPE_CHECKING:
+    import keras
+
+WATCHED = 1000  # images of the held-out fold whose accuracy is printed after each epoch; nothing depends on it
 
 
 def fold_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The fold of each picture, from 0, uint8 (N,): every class is spread over all folds as evenly as can be."""
+    """The fold of each image, from 0, uint8 (N,). Folds are stratified by class.
+
+    Raises:
+        InputError: A class has fewer images than there are folds.
+    """
     rarest = np.bincount(labels)[np.unique(labels)].min()
     if rarest < folds:
-        raise InputError(f"audit.folds is {folds}, but a class has only {rarest} pictures: set fewer folds.")
+        raise InputError(f"audit.folds is {folds}, but a class has only {rarest} images: set fewer folds.")
     fold = np.empty(len(labels), np.uint8)
     split = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
     for number, (_, held_out) in enumerate(split):
@@ -33,51 +46,52 @@ def fold_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def out_of_fold(
-    images: np.ndarray,
-    labels: np.ndarray,
-    fold: np.ndarray,
-    architecture: ModuleType,
-    block: ModelParameters,
-    seed: int,
-) -> np.ndarray:
-    """Class probabilities of each picture from a model trained on the other folds; of the picture as it is, no other views.
+    images: np.ndarray, labels: np.ndarray, fold: np.ndarray, architecture: ModuleType, block: Block, seed: int
+) -> tuple[np.ndarray, "keras.Model"]:
+    """Class probabilities of each image from a model trained on the other folds, from a single view.
 
     Args:
-        images: uint8 (N, 28, 28, 1); labels uint8 (N,); fold (N,), from `fold_of`.
+        images: uint8 (N, 28, 28, 1).
+        labels: uint8 (N,), 0-9.
+        fold: (N,), from `fold_of`.
         architecture: A module of `stages.models`.
-        block: Its parameters. `patience` must be null: the held-out fold may not choose the epoch.
-        seed: Of the training.
+        block: Its parameters. `patience` must be None: the held-out fold must not select the epoch.
+        seed: The seed of the training.
 
     Returns:
-        float32 (N, 10), rows sum to 1.
+        Probabilities, float32 (N, classes), rows sum to 1; and the model trained without the first fold.
     """
-    from stages.evaluation.inference import predict  # here: it loads TensorFlow, which takes seconds
-    from stages.training.fit import train
-
-    probabilities = np.empty((len(images), 10), np.float32)
+    probabilities, first = None, None
     for number in range(fold.max() + 1):
         held_out = fold == number
-        print(f"fold {number + 1} of {fold.max() + 1}: training on {(~held_out).sum():,} pictures", flush=True)
+        print(f"fold {number + 1} of {fold.max() + 1}: training on {(~held_out).sum():,} images", flush=True)
         watched = images[held_out][:WATCHED], labels[held_out][:WATCHED]
-        trained = train(architecture, block, seed, images[~held_out], labels[~held_out], *watched)
-        probabilities[held_out] = predict(trained.model, images[held_out], "plain").probabilities
-    return probabilities
+        model = fit.train(architecture, block, seed, images[~held_out], labels[~held_out], *watched).model
+        found = prediction.classify(model, images[held_out])
+        if probabilities is None:
+            probabilities, first = np.empty((len(images), found.shape[1]), np.float32), model
+        probabilities[held_out] = found
+    return probabilities, first
 
 
-@front_door
+@entry_point
 def main() -> None:
     audit_model, epochs, folds, seed = read_parameters("audit.model", "audit.epochs", "audit.folds", "audit.seed")
     alone = {"epochs": epochs, "patience": None, "teachers": []}
-    block = read_parameters(f"models.{audit_model}").model_copy(update=alone)
-    dataset = load_summary()["dataset"]
-    parts = [load_split("train"), load_split("val")]
-    images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    block = models.read_block(audit_model).model_copy(update=alone)
+    summary = load_summary()
+    splits = [load_split("train"), load_split("val")]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*splits, strict=True))
     fold = fold_of(labels, folds, seed)
-    probabilities = out_of_fold(images, labels, fold, models.load(audit_model), block, seed)
-    with written_whole(FOLDS) as beside:
-        np.savez(beside, probabilities=probabilities, labels=labels, fold=fold)
+    start_keras()
+    probabilities, first = out_of_fold(images, labels, fold, models.load(audit_model), block, seed)
+    with written_whole(FOLDS) as temporary:
+        np.savez(temporary, probabilities=probabilities, labels=labels, fold=fold)
+    origin = {name: summary[name] for name in ("dataset", "split_sha256")}
+    origin |= {"model": audit_model, "seed": seed, "without_fold": 0, "folds": folds, "parameters": block.model_dump()}
+    saving.save_model(first, FOLD_MODEL, origin)
     accuracy = (probabilities.argmax(axis=1) == labels).mean()
-    print(f"{audit_model}: out-of-fold accuracy {accuracy:.4f} on {len(labels):,} pictures. {notice(dataset)}")
+    print(f"{audit_model}: out-of-fold accuracy {accuracy:.4f} on {len(labels):,} images. {notice(summary['dataset'])}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Make the environment `.venv` and install the pinned packages: `python3 -I stages/install.py`; `make` calls it.
 
-`--dev` adds what tests and developers need. It does nothing where all is done already, and repairs an environment whose
-folder was moved. Any Python from 3.7 can read this file; it looks for one from 3.11 to 3.13 to make the environment with.
+`--dev` also installs what tests and developers need. If everything is installed already, it does nothing. If the project's
+folder was moved, it repairs the environment. This file runs with Python 3.7 or later; the environment is made with a Python
+from 3.11 to 3.13, which this file looks for.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ STAMP = ENVIRONMENT / "installed.json"
 CANDIDATES = ("python3", "python3.13", "python3.12", "python3.11", "python")
 OLDEST, NEWEST = (3, 11), (3, 13)
 
-# What pip heeds of the user's variables and configuration files: how to reach packages. The rest (`user`, `target`,
-# `constraint`, `no-deps` ...) would put other packages into the environment, or these elsewhere.
+# The settings of pip, from environment variables and configuration files, that are kept: where and how to get packages.
+# The others (`user`, `target`, `constraint`, `no-deps` ...) would install other packages, or install them elsewhere.
 PIP_SETTINGS = (
     "index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "cert", "client-cert", "proxy", "timeout",
     "default-timeout", "retries", "resume-retries", "cache-dir", "no-cache-dir", "keyring-provider", "use-feature",
@@ -39,12 +40,12 @@ UV_SETTINGS = (
 
 
 def fail(sentence: str) -> None:
-    """End with an error."""
+    """Exit with an error message and status 1."""
     sys.exit("error: " + sentence)
 
 
 def prints(*command: object) -> str | None:
-    """What a command prints, without white space around it; None where it cannot be run or fails."""
+    """The output of a command, without surrounding white space; None if it cannot be run or fails."""
     try:
         done = subprocess.run(
             [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
@@ -55,19 +56,19 @@ def prints(*command: object) -> str | None:
 
 
 def version(python: object) -> tuple[int, int] | None:
-    """The version of a Python, as (3, 12); None where it does not run."""
+    """The version of a Python, such as (3, 12); None if it does not run."""
     found = prints(python, "-I", "-c", "import sys; print(*sys.version_info[:2])")
     return None if found is None else (int(found.split()[0]), int(found.split()[1]))
 
 
 def supported(python: object) -> bool:
-    """Whether a Python runs, and is one that the packages are there for."""
+    """Whether a Python runs and has a version that the pinned packages support."""
     found = version(python)
     return found is not None and OLDEST <= found <= NEWEST
 
 
 def make_environment() -> None:
-    """Make `.venv` by the first way that works here. Ends with an error that tells what to install where none does."""
+    """Make `.venv` with the first tool that works: venv, virtualenv or uv. Exits with an error if none works."""
     pythons = [name for name in CANDIDATES if supported(name)]
     uv = shutil.which("uv")
     ways: list[list[str]] = []
@@ -78,7 +79,7 @@ def make_environment() -> None:
         if prints(python, "-I", "-m", "virtualenv", "--version") is not None:
             ways.append([python, "-I", "-m", "virtualenv", "--quiet", "--clear"])
     if uv:
-        chosen = pythons[0] if pythons else "{}.{}".format(*NEWEST)  # uv can fetch one
+        chosen = pythons[0] if pythons else "{}.{}".format(*NEWEST)  # uv can download one
         ways.append([uv, "venv", "--quiet", "--no-project", "--clear", "--python", chosen])
     for python in pythons:
         if (
@@ -99,14 +100,14 @@ def make_environment() -> None:
             )
         )
     fail(
-        f"{pythons[0]} cannot make an environment: it has no module venv with ensurepip, no virtualenv, and uv is not "
-        "there. On Debian or Ubuntu type `sudo apt install python3-venv`, else `pip install virtualenv`; then the command "
-        "again."
+        f"{pythons[0]} cannot make an environment: it has no module venv with ensurepip and no virtualenv, and uv is not "
+        "installed. Type `sudo apt install python3-venv` (Debian, Ubuntu) or `pip install virtualenv`, then type the "
+        "command again."
     )
 
 
 def installer() -> list[str] | None:
-    """The command that installs into `.venv`: its own pip, else uv, else the pip of another Python; None without any."""
+    """The command that installs into `.venv`: its own pip, uv, or the pip of another Python; None if there is none."""
     if prints(PYTHON, "-I", "-m", "pip", "--version") is not None:
         return [str(PYTHON), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if shutil.which("uv"):
@@ -118,7 +119,7 @@ def installer() -> list[str] | None:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment, without settings of Python, pip, virtualenv and uv, but for uv's of `UV_SETTINGS`."""
+    """This process's environment variables without those of Python, pip, virtualenv and uv, except `UV_SETTINGS`."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -127,7 +128,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def pip_environment() -> dict[str, str]:
-    """The clean environment, with those of pip's settings that `PIP_SETTINGS` names, from wherever they come."""
+    """The clean environment, with the user's `PIP_SETTINGS` from environment variables and configuration files."""
     environment = clean_environment()
     listed = (
         prints(PYTHON, "-I", "-m", "pip", "config", "list") or prints("python3", "-m", "pip", "config", "list") or ""
@@ -139,29 +140,30 @@ def pip_environment() -> dict[str, str]:
 
 
 def install(requirements: Path) -> None:
-    """Install what a file pins. Ends with an error where that fails, or where the packages came to lie elsewhere."""
+    """Install the packages that a file pins into `.venv`. Exits with an error if that fails."""
     command = installer()
     if command is None:
         make_environment()
         command = installer() or []
-    print(f"Installing the packages of {requirements} (once; some minutes)", flush=True)
+    print(f"Installing the packages of {requirements} (only once; takes some minutes)", flush=True)
     done = subprocess.run([*command, "--requirement", str(requirements)], env=pip_environment(), check=False)
     if done.returncode:
         fail(
-            "the packages could not be installed: what failed stands above. Without a network, `PIP_NO_INDEX=1 "
-            "PIP_FIND_LINKS=FOLDER` takes them from a folder."
+            "the packages could not be installed; the cause is printed above. Without a network, set `PIP_NO_INDEX=1 "
+            "PIP_FIND_LINKS=FOLDER` to install them from a folder."
         )
 
 
 def move_scripts(was: str, now: str) -> None:
-    """Have the commands in `.venv/bin` find their Python beside them, and `activate` the folder where it now lies.
+    """Make the commands in `.venv/bin` independent of the path of `.venv`, and set the new path in `activate`.
 
-    The first line that installers write holds the folder's path; here it is a shell's line that looks where it lies. The
-    trick, one line that a shell reads as a command and Python as a string, is pip's own for paths with a space.
+    Installers write the absolute path of Python into the first line of a command. It is replaced by a shell command that
+    runs the `python` in the same folder. Python reads that line as a string; pip uses the same technique for paths with a
+    space.
 
     Args:
-        was: The path of `.venv` when this was last done, or when it was made.
-        now: Its path.
+        was: The path of `.venv` in the `activate` scripts.
+        now: The current path of `.venv`.
     """
     here = "#!/bin/sh\n'''exec' \"$(dirname -- \"$0\")/python\" \"$0\" \"$@\"\n' '''\n"
     for path in (ENVIRONMENT / "bin").iterdir():
@@ -191,7 +193,7 @@ def main() -> None:
         fail(
             f"the path of this folder, {Path.cwd()}, holds a `{os.pathsep}`, in which no environment can lie: rename it."
         )
-    own = str(PYTHON.parent.resolve())  # `make` puts it first, but what makes an environment cannot lie in it
+    own = str(PYTHON.parent.resolve())  # `make` puts it first, but `.venv` cannot be made with its own Python
     os.environ["PATH"] = os.pathsep.join(part for part in os.get_exec_path() if os.path.realpath(part) != own)
     files = [Path("requirements.txt")] + ([Path("requirements-dev.txt")] if "--dev" in sys.argv[1:] else [])
     wanted = {path.name: digest(path) for path in files}
@@ -204,14 +206,14 @@ def main() -> None:
     if runs and stamp.get("environment") == now and {**stamp["packages"], **wanted} == stamp["packages"]:
         return
     if not runs and ENVIRONMENT.exists():
-        print(f"{ENVIRONMENT} has no Python from 3.11 to 3.13 that runs: it is made anew", flush=True)
+        print(f"{ENVIRONMENT} has no working Python from 3.11 to 3.13: it is made anew", flush=True)
     if not runs:
         stamp = {}
         make_environment()
     packages = stamp.get("packages", {})
     if {**packages, **wanted} != packages:
-        STAMP.unlink() if STAMP.exists() else None  # an installation that is broken off goes on the next time
-        install(files[-1])  # the file of `--dev` holds the other
+        STAMP.unlink() if STAMP.exists() else None  # so that an interrupted installation continues the next time
+        install(files[-1])  # the file of `--dev` includes the other
         packages = {**packages, **wanted} if packages.get(files[0].name) == wanted[files[0].name] else wanted
     move_scripts(stamp.get("environment", now), now)
     with tempfile.NamedTemporaryFile("w", dir=str(ENVIRONMENT), delete=False, encoding="utf-8") as beside:

@@ -1,7 +1,7 @@
-"""Stage `prepare`: the publisher's files, parsed strictly, as train, validation and test in three separate files.
+"""Stage `prepare`: parse the publisher's files strictly, and write train, validation and test into three files.
 
-The 60,000 training pictures are split into train and a validation set with the same number of each class; the test
-pictures stay as they are. Pixels stay uint8. Beside them lies `summary.json`: counts, mean and deviation of the training
+The 60,000 training images are split into train and a validation set with the same number of images of each class. The test
+images stay as they are. Pixels are uint8. `summary.json` holds the counts, the mean and standard deviation of the training
 pixels, and a digest of the split.
 """
 
@@ -9,22 +9,27 @@ import hashlib
 
 import numpy as np
 
-from stages.dataset import CLASS_NAMES, PREPARED, PUBLISHED, RAW, notice, refuse_unless_published
-from stages.errors import InputError, front_door
-from stages.files import write_json, written_whole
-from stages.idx import read_images, read_labels
-from stages.parameters import Prepare, read_parameters
+from stages.common.errors import InputError, entry_point
+from stages.common.files import write_json, written_whole
+from stages.common.parameters import Prepare, read_parameters
+from stages.common.splits import CLASS_NAMES, PREPARED, notice
+from stages.data.idx import read_images, read_labels
+from stages.data.publisher import PUBLISHED, RAW, refuse_unless_published
 
 
 def split(labels: np.ndarray, val_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the train and of the validation pictures, each ascending; `val_per_class` of every class are drawn.
+    """Split the publisher's training images; `val_per_class` images of each class are drawn for validation.
 
     Args:
         labels: (N,), 0-9.
-        val_per_class: At least 1, and less than any class has.
+        val_per_class: At least 1, and less than the number of images of any class.
+        seed: The seed of the draw.
+
+    Returns:
+        Indices of the train and of the validation images, each ascending.
 
     Raises:
-        InputError: A class has too few pictures.
+        InputError: A class has too few images.
     """
     rng = np.random.default_rng(seed)
     drawn = []
@@ -33,7 +38,7 @@ def split(labels: np.ndarray, val_per_class: int, seed: int) -> tuple[np.ndarray
         if not 0 < val_per_class < len(members):
             raise InputError(
                 f"prepare.val_per_class is {val_per_class}, but class {label} ({name}) has {len(members)} training "
-                f"pictures: it must be from 1 to {len(members) - 1}. Change it in params.yaml."
+                f"images: it must be from 1 to {len(members) - 1}. Change it in params.yaml."
             )
         drawn.append(rng.permutation(members)[:val_per_class])
     val = np.sort(np.concatenate(drawn))
@@ -43,16 +48,27 @@ def split(labels: np.ndarray, val_per_class: int, seed: int) -> tuple[np.ndarray
 def prepare(
     images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray, parameters: Prepare
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict]:
-    """The three parts, each pictures uint8 (N, 28, 28) and labels uint8 (N,), and the summary of them.
+    """Split the images and summarize the splits.
+
+    Args:
+        images: The publisher's training images, uint8 (N, 28, 28).
+        labels: Their labels, uint8 (N,), 0-9.
+        test_images: uint8 (M, 28, 28).
+        test_labels: uint8 (M,), 0-9.
+        parameters: The section `prepare` of `params.yaml`.
+
+    Returns:
+        The splits by name, each images uint8 (N, 28, 28) and labels uint8 (N,); and the content of `summary.json`, without
+        `dataset`.
 
     Raises:
-        InputError: Pictures and labels differ in number, or a class has too few pictures for the split.
+        InputError: Images and labels differ in number, or a class has too few images for the split.
     """
-    for kind, pictures, named in (("training", images, labels), ("test", test_images, test_labels)):
-        if len(pictures) != len(named):
+    for kind, part, named in (("training", images, labels), ("test", test_images, test_labels)):
+        if len(part) != len(named):
             raise InputError(
-                f"there are {len(pictures)} {kind} images, but {len(named)} {kind} labels; there must be as many of one "
-                "as of the other. Delete data/raw and type `dvc repro fetch`."
+                f"there are {len(part)} {kind} images, but {len(named)} {kind} labels; the numbers must be equal. Delete "
+                "data/raw and type `dvc repro fetch`."
             )
     train, val = split(labels, parameters.val_per_class, parameters.seed)
     parts = {
@@ -64,13 +80,13 @@ def prepare(
         "class_names": list(CLASS_NAMES),
         "counts": {name: len(part_labels) for name, (_, part_labels) in parts.items()},
         "train_pixel_mean": round(float(images[train].mean()), 6),
-        "train_pixel_deviation": round(float(images[train].std()), 6),
+        "train_pixel_std": round(float(images[train].std()), 6),
         "split_sha256": hashlib.sha256(val.astype("<i8").tobytes()).hexdigest(),
     }
     return parts, summary
 
 
-@front_door
+@entry_point
 def main() -> None:
     dataset, parameters = read_parameters("dataset", "prepare")
     train_images, train_labels, test_images, test_labels = (RAW / name for name in PUBLISHED)
@@ -85,7 +101,7 @@ def main() -> None:
         with written_whole(PREPARED / f"{name}.npz") as beside:
             np.savez(beside, images=images, labels=labels)
     write_json(PREPARED / "summary.json", {"dataset": dataset} | summary)
-    print(", ".join(f"{name}: {count} pictures" for name, count in summary["counts"].items()), notice(dataset))
+    print(", ".join(f"{name}: {count} images" for name, count in summary["counts"].items()), notice(dataset))
 
 
 if __name__ == "__main__":

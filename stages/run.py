@@ -1,7 +1,8 @@
-"""`make run`: look at the workspace, then `dvc repro`, then the table of models.
+"""`make run`: check the workspace, run `dvc repro`, print the table of models.
 
-Where a person watches, every stage says its place in the run, the time since the start and how long the rest may take, by
-what the stages took before (`reports/timing/stages.csv`). A folder without git is no hindrance: DVC is told to do without.
+In a terminal, each stage prints its position in the run, the time since the start and an estimate of the remaining time.
+The estimate uses the durations of earlier runs (`reports/timing/stages.csv`). Without a git repository, DVC is configured
+to run without git.
 """
 
 import getpass
@@ -15,22 +16,22 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pygit2
 
 import stages
-from stages import table
-from stages.errors import front_door
-from stages.files import write_csv
-from stages.parameters import read_parameters
-from stages.progress import PLAN
-from stages.workspace import is_shallow, refuse_before_training, repository
+from stages.common.errors import entry_point
+from stages.common.files import write_csv
+from stages.common.progress import PLAN
+from stages.common.workspace import is_shallow, repository
 
-SECONDS = Path("reports/timing/stages.csv")  # a row a stage: its command, and the seconds that it took last
+SECONDS = Path("reports/timing/stages.csv")  # one row per stage: command, seconds in the last run
 
 
 def environment() -> dict[str, str]:
-    """The environment for DVC: this Python first on the path, a shell that reads no file of the user's, a name and a home.
+    """The environment variables for DVC.
 
-    Python and DVC ask the system for the user's name and home directory, and fail where it knows none.
+    This Python comes first on the path, and the shell reads no startup file of the user. Python and DVC fail if the system
+    does not know the user's name or home directory: then both are set.
     """
     kept = {name: value for name, value in os.environ.items() if name not in {"BASH_ENV", "ENV"}}
     first = str(Path(sys.executable).parent)
@@ -50,45 +51,52 @@ def dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "dvc", *arguments], env=environment(), check=False, **options)
 
 
+def stage(name: str, quiet: bool = False) -> None:
+    """Run `python -m stages.NAME`, and end if it fails; `quiet` leaves out what it prints to stdout."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"stages.{name}"], stdout=subprocess.DEVNULL if quiet else None, check=False
+    )
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
 def repro() -> int:
-    """`dvc repro`; returns its exit status. Where the user stops it, DVC gets the time to end its stage and its locks."""
+    """Run `dvc repro`; return its exit status. After Ctrl+C, wait until DVC has ended its stage and released its locks."""
     with subprocess.Popen([sys.executable, "-m", "dvc", "repro"], env=environment()) as process:
         while True:
             try:
                 return process.wait()
-            except KeyboardInterrupt:  # DVC and the stage get it, too
+            except KeyboardInterrupt:  # DVC and the stage get the signal, too
                 print("\nstopping; the stages that ended are kept. Type `make run` to go on.", flush=True)
 
 
 def do_without_git(folder: Path) -> bool:
-    """Whether DVC has to do without git; tells it so in `.dvc/config.local`, or that it need not any more.
+    """Whether DVC must run without git; sets `core.no_scm` in `.dvc/config.local` accordingly.
 
-    It has to where there is no repository, or where the one around the project's folder ignores it.
+    It must if there is no repository, or if the repository around the project's folder ignores the project.
     """
     place = repository(folder)
     without = place is None or (place != folder and ignored_by(place, folder / "dvc.yaml"))
-    told = bool(re.search(r"no_scm\s*=\s*true", read(folder / ".dvc" / "config.local"), re.IGNORECASE))
-    if without and not told:
+    configured = bool(re.search(r"no_scm\s*=\s*true", read(folder / ".dvc" / "config.local"), re.IGNORECASE))
+    if without and not configured:
         dvc("config", "--local", "--quiet", "core.no_scm", "true")
-    if told and not without:
+    if configured and not without:
         dvc("config", "--local", "--quiet", "--unset", "core.no_scm")
     return without
 
 
 def ignored_by(place: Path, path: Path) -> bool:
     """Whether the repository in `place` ignores a file."""
-    import pygit2
-
     return pygit2.Repository(str(place)).path_is_ignored(str(path.relative_to(place)))
 
 
 def read(path: Path) -> str:
-    """A text file; empty where there is none."""
+    """The content of a text file; empty if there is no file."""
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def notes(folder: Path) -> list[str]:
-    """What a user should know before a run, and need not mend."""
+    """Notes for the user before a run; none of them is an error."""
     found = []
     if do_without_git(folder):
         found.append(
@@ -102,30 +110,29 @@ def notes(folder: Path) -> list[str]:
         )
     if stages.IGNORED:
         names = ", ".join(stages.IGNORED)
-        found.append(f"ignored of your environment, so that no result depends on it: {names}.")
+        found.append(f"these environment variables are ignored, so that results do not depend on them: {names}.")
     return found
 
 
 def planned() -> dict[str, str]:
-    """The commands that `dvc repro` would run if every result came out new, in order, with DVC's names of their stages."""
+    """The commands that `dvc repro` would run if every result changed, in order, each with DVC's name of its stage."""
     done = dvc("repro", "--dry", "--force-downstream", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     found = re.findall(r"^Running stage '(.*)':\n> python -E -m stages\.(.*)$", done.stdout, re.MULTILINE)
     return {command: name for name, command in found}
 
 
 def expected(command: str, seconds: dict[str, float]) -> float | None:
-    """What a command took before, else what the same took with another seed; None where neither is known."""
+    """The last duration of a command in seconds, or of the same command with another seed; None if neither is known."""
     alike = [
         value for other, value in seconds.items() if other.partition(" --seed")[0] == command.partition(" --seed")[0]
     ]
     return seconds.get(command, alike[0] if alike else None)
 
 
-@front_door
+@entry_point
 def main() -> None:
-    read_parameters("models")  # whose faults are told before DVC's
     folder = Path.cwd()
-    refuse_before_training(folder)
+    stage("check", quiet=True)  # whose errors are clearer than DVC's
     for note in notes(folder):
         print(f"note: {note}", flush=True)
     seconds = dict(pd.read_csv(SECONDS).itertuples(index=False)) if SECONDS.exists() else {}
@@ -143,7 +150,7 @@ def main() -> None:
         write_csv(SECONDS, pd.DataFrame((seconds | took).items(), columns=["command", "seconds"]))
     if status:
         sys.exit(status)
-    print(table.for_terminal())
+    stage("table")
 
 
 if __name__ == "__main__":

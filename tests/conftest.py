@@ -1,5 +1,8 @@
 """What the tests share: small drawn data, and one run of the whole graph in a temporary git repository."""
 
+import importlib
+import io
+import json
 import os
 import re
 import shutil
@@ -12,14 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from ruamel.yaml import YAML
 
-from stages import drawn
+from stages.common.backend import start_keras
+from stages.data import drawn
 from stages.demo import environment, make_copy
-from stages.environment import use_backend
+from stages.models import NO_MODELS
+from stages.models.block import Block
 
 if shutil.which("git") is None:
     pytest.exit("the tests need the program git: install it, for example with `sudo apt install git`.", returncode=1)
-use_backend(os.environ.get("BACKEND_OF_TESTS", "tensorflow"))
+start_keras(os.environ.get("BACKEND_OF_TESTS", "tensorflow"))
 ROOT = Path(__file__).resolve().parents[1]
 
 # Nothing of the user's configuration of git and DVC (signed commits, hooks, another cache) has a say in the tests.
@@ -35,7 +41,48 @@ ENVIRONMENT = environment() | {
 }
 
 
-MODELS = ("logistic", "sprint")  # the quickest, and the one with every feature: two are enough to compare
+# The tests' own models, in `tests/models`, so that a user may remove any of the project's: the quickest one, and one with
+# every feature. Two are enough to compare.
+MODELS = ("plain", "small")
+BLOCKS = """\
+models:
+  plain:
+    <<: *defaults
+    epochs: 3
+    batch_size: 64
+    learning_rate: 0.001
+    schedule: constant
+    warmup: 0
+    epoch_fraction: 1
+    hard_example_fraction: 0
+
+  small:
+    <<: *defaults
+    widths: [16, 32] # filters of the groups
+    dropout: 0.1
+    epochs: 3
+    batch_size: 64
+    optimizer: muon
+    learning_rate: 0.14
+    momentum: 0.6
+    bias_factor: 100
+    label_smoothing: 0.1
+    epoch_fraction: 0.5
+    low_resolution_fraction: 0.36
+    low_resolution_size: 16
+    random_shift: 1
+    random_flip: true
+    test_time_augmentation: flip_and_shift
+
+"""
+
+
+def block_of(model: str, **changes) -> Block:
+    """The block of a model of the tests, with changes, as its own class."""
+    defaults = yaml.safe_load((ROOT / "params.yaml").read_text())["defaults"]
+    text = f"defaults: &defaults {json.dumps(defaults)}\n{BLOCKS}"
+    architecture = importlib.import_module(f"tests.models.{model}")  # loads Keras, which `start_keras` has to begin
+    return architecture.Parameters(**yaml.safe_load(text)["models"][model] | changes)
 
 
 def edit(folder: Path, change: Callable[[dict], object]) -> None:
@@ -89,14 +136,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def drawn_pictures() -> tuple[np.ndarray, np.ndarray]:
-    """1,000 drawn pictures, uint8 (1000, 28, 28), and their labels."""
+def drawn_images() -> tuple[np.ndarray, np.ndarray]:
+    """1,000 drawn images, uint8 (1000, 28, 28), and their labels."""
     return drawn.draw(1000, seed=3)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """A copy of the project with two of its models, in which the whole graph has run on drawn pictures, on branch `main`.
+    """A copy of the project with the models of the tests, where the whole graph has run on drawn images, on branch `main`.
 
     Built once and shared by the test processes. Tests that change it work on a clone of their own: see `workspace`.
     """
@@ -126,11 +173,35 @@ def build(folder: Path) -> None:
     """Fill the empty `folder` for `finished`."""
     make_copy(folder)
     for path in (folder / "stages" / "models").glob("*.py"):
-        if path.stem not in {"__init__", *MODELS}:
+        if path.stem not in NO_MODELS:
             path.unlink()
-            edit(folder, lambda content, name=path.stem: content["models"].pop(name))
+    for model in MODELS:
+        shutil.copy(ROOT / "tests" / "models" / f"{model}.py", folder / "stages" / "models")
+    path = folder / "params.yaml"
+    path.write_text(with_models_of_the_tests((ROOT / "params.yaml").read_text(), yaml.safe_load(path.read_text())))
     (folder / "first_run.log").write_text(run(folder, "dvc", "repro"))
     commit(folder, "First run")
+
+
+def with_models_of_the_tests(text: str, small: dict) -> str:
+    """The project's `params.yaml`, with its comments, anchor and merge keys, but with other models and values.
+
+    Args:
+        text: The file.
+        small: Its parsed content, with settings for seconds of training: see `stages.demo.shrink`.
+    """
+    round_trip = YAML()
+    round_trip.width = 200
+    content = round_trip.load(re.sub(r"^models:\n.*?(?=^\w)", BLOCKS, text, flags=re.MULTILINE | re.DOTALL))
+    for name, value in small.items():
+        if isinstance(value, dict) and name not in {"defaults", "models"}:
+            content[name].update(value)
+        elif not isinstance(value, dict):
+            content[name] = value
+    content["audit"]["model"] = "small"
+    written = io.StringIO()
+    round_trip.dump(content, written)
+    return written.getvalue()
 
 
 def clone_with_data(finished: Path, folder: Path) -> Path:

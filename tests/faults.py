@@ -11,16 +11,16 @@ README = TESTS / "README.md"
 HEAD = """# Tests
 
 `make test` runs them: offline, from a fresh clone, on small data that they make; where the publisher's files lie on this
-machine, a few use them. `make verify` runs those that hold what is committed together, which on a machine with other
-results would fail: see "What repeats where" in the README.
+machine, a few use them. `make verify` runs those that compare what is committed with itself, which fail on a machine with
+other results. The tests have models of their own, in `tests/models`: each of the project's may be removed.
 
-Below stands what can go wrong, and what happens instead: one row a fault, with the test that fails without its remedy. The
-table is made of the tests' marks by `make readme`.
+The table says what can go wrong, and what happens instead: one row per fault, with the test that fails without the remedy.
+`make readme` writes it from the tests' marks.
 """
 
 
 def faults() -> list[tuple[str, str, str]]:
-    """A row a marked test, in the order of the files: what goes wrong, what happens, the test."""
+    """One row per marked test, in the order of the files: what goes wrong, what happens, the test."""
     rows = []
     for path in sorted(TESTS.glob("test_*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -1,29 +1,34 @@
-"""Twins are found, however they are moved, and only they; doubtful labels are suspected; folds never see the test set."""
+"""Near-duplicates are found, however they are moved, and only they; label issues too; folds never see the test set."""
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 
-from stages import audit, drawn, folds, models, runs
-from stages.errors import InputError
-from stages.evaluation.features import features_and_probabilities
-from stages.evaluation.suspects import suspects
-from stages.evaluation.twins import centred, contrasts, distances, near_by_features, same_bytes, twins
-from stages.figures import audit as draw
+from stages import audit, folds
+from stages.common import runs
+from stages.common.errors import InputError
+from stages.data import drawn
+from stages.data.transforms import shift
+from stages.figures import quality as draw
 from stages.figures.style import save
-from stages.parameters import read_parameters
-from stages.training.augmentation import shift
-from stages.training.fit import train
-from tests.conftest import ROOT
+from stages.inference import prediction, saving
+from stages.inference.features import features_and_probabilities
+from stages.quality.label_issues import label_issues
+from stages.quality.near_duplicates import centred, contrasts, distances, near_by_features, near_duplicates, same_bytes
+from stages.training import fit
+from tests.conftest import ROOT, block_of
+from tests.models import plain
 
 NEAR = 0.25
 
 
 def articles(count: int) -> np.ndarray:
-    """Unlike pictures, uint8 (count, 28, 28, 1): tiles of random grey, 20 x 14 pixels in all, away from the edges."""
+    """Unlike images, uint8 (count, 28, 28, 1): tiles of random grey, 20 x 14 pixels in all, away from the edges."""
     images = np.zeros((count, 28, 28, 1), np.uint8)
     tiles = np.random.default_rng(0).integers(20, 256, (count, 5, 2, 1))
     images[:, 4:24, 6:20] = tiles.repeat(4, axis=1).repeat(7, axis=2)
@@ -40,10 +45,10 @@ def no_features(images: np.ndarray) -> np.ndarray:
 
 
 def found(images: np.ndarray, features: np.ndarray | None = None) -> pd.DataFrame:
-    return twins(images, no_features(images) if features is None else features, NEAR)
+    return near_duplicates(images, no_features(images) if features is None else features, NEAR)
 
 
-def test_alignment_undoes_a_shift_and_knows_an_empty_picture():
+def test_alignment_undoes_a_shift_and_knows_an_empty_image():
     images = np.concatenate([articles(3), np.zeros((1, 28, 28, 1), np.uint8)])
     for down, right in ((-4, 2), (3, -6), (0, 5)):
         assert (centred(moved(images, down, right)) == centred(images)).all()
@@ -106,7 +111,7 @@ def test_features_find_what_the_alignment_spoils():
     assert (row["first"], row["second"], row["found_in"]) == (3, 30, "features")
 
 
-def test_twins_and_neighbours_are_found_however_far_apart_they_stand():
+def test_near_duplicates_and_neighbours_are_found_however_far_apart_they_stand():
     count = 1100  # more than two blocks of rows
     images = articles(count)
     images[-10:] = moved(images[:10], 1, 2)
@@ -119,15 +124,13 @@ def test_twins_and_neighbours_are_found_however_far_apart_they_stand():
     assert set(map(tuple, near_by_features(features))) == expected
 
 
-def test_two_or_three_pictures_are_enough():
+def test_two_or_three_images_are_enough():
     images = articles(2)
     assert len(found(images)) == 0
     assert len(found(images[[0, 1, 0]])) == 1
 
 
 def test_a_model_without_a_dense_layer_lends_its_logits():
-    import keras
-
     keras.config.set_dtype_policy("float32")
     inputs = keras.Input((28, 28, 1))
     pooled = keras.layers.GlobalAveragePooling2D()(inputs)
@@ -140,7 +143,7 @@ def test_a_model_without_a_dense_layer_lends_its_logits():
 
 
 def parts_of(images: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The pictures as train, val and test, equally many in each, with labels 0, 1, 2, 0, 1, 2 ..."""
+    """The images as train, val and test, equally many in each, with labels 0, 1, 2, 0, 1, 2 ..."""
     labels = np.arange(len(images)) % 3
     return dict(zip(("train", "val", "test"), zip(np.split(images, 3), np.split(labels, 3), strict=True), strict=True))
 
@@ -150,7 +153,7 @@ def test_pairs_are_named_and_counted_by_split():
     images[10], images[21], images[23], images[29] = images[1], images[1], images[2], images[2]
     parts = parts_of(images)
     table = audit.named_pairs(found(images), parts)
-    named = {(row.split_a, row.picture_a, row.split_b, row.picture_b) for row in table.itertuples()}
+    named = {(row.split_a, row.image_a, row.split_b, row.image_b) for row in table.itertuples()}
     assert named == {
         ("train", 1, "val", 0),
         ("train", 1, "test", 1),
@@ -160,22 +163,23 @@ def test_pairs_are_named_and_counted_by_split():
         ("test", 3, "test", 9),
     }
     for row in table.itertuples():
-        assert row.label_a == audit.CLASS_NAMES[parts[row.split_a][1][row.picture_a]]
-        assert row.label_b == audit.CLASS_NAMES[parts[row.split_b][1][row.picture_b]]
-    counts = audit.count_twins(table, NEAR, 0.95)
+        assert row.label_a == audit.CLASS_NAMES[parts[row.split_a][1][row.image_a]]
+        assert row.label_b == audit.CLASS_NAMES[parts[row.split_b][1][row.image_b]]
+    counts = audit.count_near_duplicates(table, NEAR, 0.95)
     assert counts["pairs"]["train-test"] == {"exact": 3, "near": 0}
     assert counts["pairs"]["val-test"] == {"exact": 1, "near": 0}
     assert counts["pairs"]["train-train"] == {"exact": 0, "near": 0}
-    assert counts["test_with_twin"] == 3
+    assert counts["test_with_near_duplicate"] == 3
     assert counts["different_labels"] == sum(
-        parts[row.split_a][1][row.picture_a] != parts[row.split_b][1][row.picture_b] for row in table.itertuples()
+        parts[row.split_a][1][row.image_a] != parts[row.split_b][1][row.image_b] for row in table.itertuples()
     )
-    first = audit.shown_twins(table).iloc[0]
+    assert (counts["groups"], counts["groups_with_different_labels"]) == (2, 1)
+    first = audit.shown_pairs(table).iloc[0]
     assert first["label_a"] != first["label_b"]
 
 
-def doubtful() -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and labels of 300 pictures: five of class 5 are labelled 2, five of class 7 are labelled 9."""
+def wrongly_labelled() -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and labels of 300 images: five of class 5 are labelled 2, five of class 7 are labelled 9."""
     labels = np.arange(300) % 10
     chances = np.random.default_rng(0).uniform(0.6, 1, 300)
     chances[5:50:10], chances[7:50:10] = 1, 1
@@ -185,9 +189,9 @@ def doubtful() -> tuple[np.ndarray, np.ndarray]:
     return probabilities, labels
 
 
-def test_labels_flipped_on_purpose_are_suspected():
-    probabilities, labels = doubtful()
-    rows, estimate = suspects(probabilities, labels)
+def test_labels_flipped_on_purpose_are_flagged():
+    probabilities, labels = wrongly_labelled()
+    rows, estimate = label_issues(probabilities, labels)
     assert sorted(rows["place"]) == sorted([*range(5, 50, 10), *range(7, 50, 10)])
     assert {(row.place % 10, row.given, row.suggested) for row in rows.itertuples()} == {(5, 2, 5), (7, 9, 7)}
     assert (rows["probability_given"] < rows["probability_suggested"]).all()
@@ -195,33 +199,33 @@ def test_labels_flipped_on_purpose_are_suspected():
     assert estimate == 10
 
 
-def test_suspects_are_named_and_ranked_within_their_split():
+def test_label_issues_are_named_and_ranked_within_their_split():
     rows = pd.DataFrame({"place": [12, 3, 14], "given": [9, 2, 9], "suggested": [7, 5, 7]})
     rows = rows.assign(probability_given=[0.01, 0.02, 0.03], probability_suggested=0.9)
-    table = audit.named_suspects(rows, np.repeat(["train", "val"], 10), np.r_[:10, :10])
-    assert table[["split", "picture", "given", "suggested", "rank"]].to_numpy().tolist() == [
+    table = audit.named_label_issues(rows, np.repeat(["train", "val"], 10), np.r_[:10, :10])
+    assert table[["split", "image", "given", "suggested", "rank"]].to_numpy().tolist() == [
         ["val", 2, "Ankle boot", "Sneaker", 1],
         ["train", 3, "Pullover", "Sandal", 1],
         ["val", 4, "Ankle boot", "Sneaker", 2],
     ]
 
 
-def test_sound_labels_are_not_suspected_though_a_class_is_missing(recwarn):
-    probabilities, labels = doubtful()
+def test_sound_labels_are_not_flagged_though_a_class_is_missing(recwarn):
+    probabilities, labels = wrongly_labelled()
     sound = np.flatnonzero((probabilities.argmax(axis=1) == labels) & (labels != 4))
-    rows, estimate = suspects(probabilities[sound], labels[sound])
+    rows, estimate = label_issues(probabilities[sound], labels[sound])
     assert (len(rows), estimate) == (0, 0)
     assert not recwarn.list
-    assert len(audit.named_suspects(rows, np.repeat("test", 300), np.arange(300))) == 0
+    assert len(audit.named_label_issues(rows, np.repeat("test", 300), np.arange(300))) == 0
 
 
-def test_the_reasoning_gives_the_bound_and_bears_nothing_found():
-    none = audit.count_twins(audit.named_pairs(found(articles(3)), parts_of(articles(3))), NEAR, 0.95)
-    assert (none["pairs_in_all"], none["share_with_different_labels"]) == (0, None)
-    sentence = audit.reasoning(40, 10, none)
-    assert "10 of the 40 mistakes" in sentence
-    assert "25 %" in sentence
-    assert "no twins" in sentence
+def test_the_reasoning_gives_the_share_and_bears_nothing_found():
+    none = audit.count_near_duplicates(audit.named_pairs(found(articles(3)), parts_of(articles(3))), NEAR, 0.95)
+    assert (none["pairs_in_all"], none["groups"], none["groups_with_different_labels_ends"]) == (0, 0, [0, 1])
+    words = audit.reasoning(40, 10, none)
+    assert "10 of the 40 mistakes" in words
+    assert "25 %" in words
+    assert "no near-duplicates" in words
     assert "no mistake" in audit.reasoning(0, 0, none)
 
 
@@ -229,12 +233,20 @@ def test_the_reasoning_gives_the_bound_and_bears_nothing_found():
 def test_figures_of_none_one_and_more_than_are_shown(count, tmp_path):
     images = {"train": articles(2), "test": articles(2)}
     pair = ("train", 0, "Coat", "test", 1, "Shirt", 0.1, 0, 1)
-    columns = ["split_a", "picture_a", "label_a", "split_b", "picture_b", "label_b", "distance", "exact", "mirrored"]
-    save(draw.twins(pd.DataFrame([pair] * count, columns=columns), images, NEAR), tmp_path / "twins.png", "drawn")
-    doubt = ("test", 1, "Coat", "Shirt", 0.01, 0.9)
-    columns = ["split", "picture", "given", "suggested", "probability_given", "probability_suggested"]
-    save(draw.suspects(pd.DataFrame([doubt] * count, columns=columns), images), tmp_path / "suspects.png", "drawn")
-    assert all((tmp_path / f"{name}.png").stat().st_size > 1000 for name in ("twins", "suspects"))
+    columns = ["split_a", "image_a", "label_a", "split_b", "image_b", "label_b", "distance", "exact", "mirrored"]
+    save(
+        draw.near_duplicates(pd.DataFrame([pair] * count, columns=columns), images, NEAR),
+        tmp_path / "near_duplicates.png",
+        "drawn",
+    )
+    issue = ("test", 1, "Coat", "Shirt", 0.01, 0.9)
+    columns = ["split", "image", "given", "suggested", "probability_given", "probability_suggested"]
+    save(
+        draw.label_issues(pd.DataFrame([issue] * count, columns=columns), images),
+        tmp_path / "label_issues.png",
+        "drawn",
+    )
+    assert all((tmp_path / f"{name}.png").stat().st_size > 1000 for name in ("near_duplicates", "label_issues"))
 
 
 def test_folds_are_stratified_seeded_and_refuse_a_class_that_is_too_rare():
@@ -244,33 +256,32 @@ def test_folds_are_stratified_seeded_and_refuse_a_class_that_is_too_rare():
         assert np.bincount(fold[labels == label]).tolist() == [3, 3, 3]
     assert (fold == folds.fold_of(labels, 3, seed=0)).all()
     assert (fold != folds.fold_of(labels, 3, seed=1)).any()
-    with pytest.raises(InputError, match=r"audit\.folds is 12, but a class has only 9 pictures"):
+    with pytest.raises(InputError, match=r"audit\.folds is 12, but a class has only 9 images"):
         folds.fold_of(labels, 12, seed=0)
 
 
-def test_no_picture_is_predicted_by_a_model_that_was_trained_on_it(monkeypatch):
+def test_no_image_is_predicted_by_a_model_that_was_trained_on_it(monkeypatch):
     images, labels = drawn.draw(120, seed=5)
     images = images[..., None]
     fold = folds.fold_of(labels, 3, seed=0)
     seen: list[set[bytes]] = []
 
     def train(architecture, block, seed, train_images, train_labels, val_images, val_labels):
-        seen.append({picture.tobytes() for picture in train_images})
+        seen.append({image.tobytes() for image in train_images})
         assert len(train_images) == len(train_labels)
         assert block.patience is None
         return type("Trained", (), {"model": len(seen)})
 
-    def predict(model, pictures, views):
-        assert views == "plain"
-        assert not any(picture.tobytes() in seen[model - 1] for picture in pictures)
-        return type("Predictions", (), {"probabilities": np.full((len(pictures), 10), model / 10)})
+    def classify(model, images):
+        assert not any(image.tobytes() in seen[model - 1] for image in images)
+        return np.full((len(images), 10), model / 10)
 
-    monkeypatch.setattr("stages.training.fit.train", train)
-    monkeypatch.setattr("stages.evaluation.inference.predict", predict)
-    block = read_parameters("models.logistic", path=ROOT / "params.yaml")
-    probabilities = folds.out_of_fold(images, labels, fold, models.load("logistic"), block, 0)
+    monkeypatch.setattr(fit, "train", train)
+    monkeypatch.setattr(prediction, "classify", classify)
+    probabilities, first = folds.out_of_fold(images, labels, fold, plain, block_of("plain"), 0)
     assert probabilities.dtype == np.float32
     assert probabilities[:, 0] == pytest.approx((fold + 1) / 10)
+    assert first == 1  # the model that has not seen fold 0
 
 
 def folder_with_folds(monkeypatch, tmp_path) -> dict[str, list]:
@@ -286,30 +297,30 @@ def folder_with_folds(monkeypatch, tmp_path) -> dict[str, list]:
     monkeypatch.chdir(ROOT)
     for module in (folds, runs):
         monkeypatch.setattr(module, "FOLDS", tmp_path / "folds" / "probabilities.npz")
+        monkeypatch.setattr(module, "FOLD_MODEL", tmp_path / "folds" / "model.keras")
     monkeypatch.setattr(folds, "load_split", load_split)
-    monkeypatch.setattr(folds, "load_summary", lambda: {"dataset": "drawn"})
-    asked["labels"] = labels
+    monkeypatch.setattr(folds, "load_summary", lambda: {"dataset": "drawn", "split_sha256": "0"})
+    asked["labels"], asked["images"] = labels, images[..., None]
     return asked
 
 
 def test_folds_trains_and_never_asks_for_the_test_set(monkeypatch, tmp_path, capsys):
     asked = folder_with_folds(monkeypatch, tmp_path)
-    block = read_parameters("models.logistic", path=ROOT / "params.yaml")
-    block = block.model_copy(update={"batch_size": 16, "epochs": 9, "patience": 1})
-    values = {"audit.model": "logistic", "audit.epochs": 2, "audit.folds": 2, "audit.seed": 0, "models.logistic": block}
-
-    def parameters(*keys):
-        return values[keys[0]] if len(keys) == 1 else [values[key] for key in keys]
+    block = block_of("plain", batch_size=16, epochs=9, patience=1, teachers=[2], distillation_weight=0.5)
+    values = {"audit.model": "plain", "audit.epochs": 2, "audit.folds": 2, "audit.seed": 0}
+    train = fit.train
 
     def spied(architecture, block, *arguments):
-        trained_with.append((block.epochs, block.patience))
+        trained_with.append((architecture, block.epochs, block.patience, block.teachers))
         return train(architecture, block, *arguments)
 
     trained_with: list[tuple] = []
-    monkeypatch.setattr(folds, "read_parameters", parameters)
-    monkeypatch.setattr("stages.training.fit.train", spied)
+    loaders = SimpleNamespace(read_block={"plain": block}.get, load={"plain": plain}.get)
+    monkeypatch.setattr(folds, "models", loaders)
+    monkeypatch.setattr(folds, "read_parameters", lambda *keys: [values[key] for key in keys])
+    monkeypatch.setattr(fit, "train", spied)
     folds.main()
-    assert trained_with == [(2, None), (2, None)]
+    assert trained_with == [(plain, 2, None, [])] * 2
     assert asked["splits"] == ["train", "val"]
     arrays = runs.load_folds()
     assert (arrays["labels"] == asked["labels"]).all()
@@ -320,6 +331,11 @@ def test_folds_trains_and_never_asks_for_the_test_set(monkeypatch, tmp_path, cap
     accuracy = (arrays["probabilities"].argmax(axis=1) == asked["labels"]).mean()
     assert f"out-of-fold accuracy {accuracy:.4f}" in printed
     assert "NOT on Fashion-MNIST" in printed
+    model, held_out = saving.load_model(folds.FOLD_MODEL), arrays["fold"] == 0
+    found = prediction.classify(model, asked["images"][held_out])
+    assert arrays["probabilities"][held_out] == pytest.approx(found, abs=1e-5)
+    origin = runs.read_origin(folds.FOLD_MODEL)
+    assert (origin["model"], origin["dataset"], origin["parameters"]["epochs"]) == ("plain", "drawn", 2)
 
 
 def test_the_source_of_folds_names_no_test_set():

@@ -7,13 +7,13 @@ import keras
 import pandas as pd
 import pytest
 
-from stages import bench
+from stages import bench, models
 from stages.bench import run, summarise, time_to
 from stages.benchmark import ours
-from stages.errors import InputError
-from stages.parameters import read_parameters
-from stages.training.fit import Trained
-from tests.conftest import ROOT
+from stages.common.errors import InputError
+from stages.training import fit
+from tests.conftest import ROOT, block_of
+from tests.models import plain
 
 
 def contender(*accuracies: float, step: float, **more: object) -> dict:
@@ -62,61 +62,79 @@ def test_a_process_that_fails_says_why():
         run(["-c", "1 / 0"])
 
 
-def test_each_repetition_trains_our_models_from_a_seed_of_its_own(monkeypatch, tmp_path):
-    started = []
+CONTENDERS = {"notebook": None, "first": ("plain", {}), "quick": ("plain", {"epochs": 1}), "gone": ("absent", {})}
+
+
+def started(monkeypatch, tmp_path, *options: str) -> list[list[str]]:
+    """The processes that the benchmark starts, each of which seems to succeed at once."""
+    found = []
     speed = {"operations_per_second": [2e11], "images_per_second": [3000], "seconds_to_load": 3, "precision": "float32"}
     speed |= {"predicted_per_second": 10000, "milliseconds_for_one": 2.5}
 
     def pretend(arguments: list[str]) -> tuple[list[dict], float]:
         if arguments[0] == "-c":
             return [{"operations_per_second": 2e11}], 1.0
-        started.append(arguments)
+        found.append(arguments)
         points = [{"seconds": 10.0 * epoch, "val_accuracy": 0.9} for epoch in (1, 2)]
         return [*points, speed], 900.0
 
     monkeypatch.setattr(bench, "run", pretend)
     monkeypatch.setattr(bench, "REPORTS", tmp_path)
+    monkeypatch.setattr(bench, "CONTENDERS", CONTENDERS)
     monkeypatch.setattr(bench, "load_summary", lambda: {"dataset": "drawn"})
-    monkeypatch.setattr(bench, "read_parameters", lambda key: dict.fromkeys(("cnn", "sprint", "resnet")))
-    monkeypatch.setattr(sys, "argv", ["bench", "--repetitions", "3"])
+    monkeypatch.setattr(bench, "read_parameters", lambda key: {"plain": {}, "another": {}})
+    monkeypatch.setattr(sys, "argv", ["bench", *options])
+    monkeypatch.chdir(ROOT)
     bench.main()
-    ours = [arguments for arguments in started if arguments[:3] == ["-m", "stages.benchmark.ours", "sprint"]]
-    assert [arguments[4] for arguments in ours] == ["0", "0", "1", "1", "2", "2"]  # sprint and dash
+    return found
+
+
+def test_each_repetition_trains_our_models_from_a_seed_of_its_own(monkeypatch, tmp_path):
+    ours = [given for given in started(monkeypatch, tmp_path, "--repetitions", "3") if "stages.benchmark.ours" in given]
+    assert [given[2] for given in ours] == ["plain"] * 6
+    assert [given[4] for given in ours] == ["0", "0", "1", "1", "2", "2"]  # the first and the quick one
+    assert [json.loads(given[5]) for given in ours[:2]] == [{}, {"epochs": 1}]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmark.csv", "benchmark.json", "benchmark.png"]
 
 
-def test_what_the_benchmark_changes_in_a_block_is_a_block_still():
-    blocks = read_parameters("models", path=ROOT / "params.yaml")
-    for model, changes in filter(None, bench.CONTENDERS.values()):
-        block = blocks[model]
-        type(block)(**block.model_dump() | changes)  # which refuses what is mistyped or out of range
+def test_a_model_without_a_block_is_left_out(monkeypatch, tmp_path):
+    found = started(monkeypatch, tmp_path, "--repetitions", "1")
+    assert not [given for given in found if "absent" in given]
+    measured = json.loads((tmp_path / "benchmark.json").read_text())["contenders"]
+    assert list(measured) == ["notebook", "first", "quick"]
 
 
-def test_what_cannot_be_measured_is_refused_before_anything_runs(monkeypatch):
+@pytest.mark.parametrize("name", [name for name, ours in bench.CONTENDERS.items() if ours])
+def test_what_the_benchmark_changes_in_a_block_is_a_block_still(name):
+    model, changes = bench.CONTENDERS[name]
+    _, blocks = models.read_all(ROOT / "params.yaml")
+    if model not in blocks:
+        pytest.skip(f"no model {model} here")
+    type(blocks[model])(**blocks[model].model_dump() | changes)  # which refuses what is mistyped or out of range
+
+
+def test_a_number_of_repetitions_that_is_none_is_refused_before_anything_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(bench, "run", lambda *arguments: pytest.fail("it runs"))
     monkeypatch.setattr(sys, "argv", ["bench", "--repetitions", "0"])
     with pytest.raises(SystemExit, match="--repetitions is 0, but must be at least 1"):
         bench.main()
-    monkeypatch.setattr(sys, "argv", ["bench"])
-    monkeypatch.setattr(bench, "read_parameters", lambda key: {"sprint": None})
-    monkeypatch.setattr(bench, "contend", lambda *arguments: pytest.fail("it runs"))
-    with pytest.raises(SystemExit, match="the benchmark trains cnn, resnet, without a block"):
-        bench.main()
 
 
-def test_accuracies_and_rates_are_those_of_full_size_pictures_alone(monkeypatch, capsys, drawn_pictures):
-    split = drawn_pictures[0][:100, ..., None], drawn_pictures[1][:100]
+def test_accuracies_and_rates_are_those_of_full_size_images_alone(monkeypatch, capsys, drawn_images):
+    split = drawn_images[0][:100, ..., None], drawn_images[1][:100]
     inputs = keras.Input((28, 28, 1))
     model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs)))
     history = pd.DataFrame({"val_accuracy": [0.99, 0.98, 0.5, 0.6, 0.7]})
     seconds = pd.DataFrame({"epoch": [0, 1, 2, 3, 4, 5], "seconds": [300.0, 104.0, 101.0, 52.0, 3.0, 5.0]})
     ends = [414.0, 515.0, 567.0, 570.0, 575.0]
-    trained = Trained(model, history, seconds, [100.0, 100.0, 50.0, 2.0, 4.0], ends)
-    block = {"epochs": 5, "small_epochs": 0.4, "small_size": 14, "batch_size": 10, "epoch_size": 1}
+    trained = fit.Trained(model, history, seconds, [100.0, 100.0, 50.0, 2.0, 4.0], ends)
+    changes = {"epochs": 5, "low_resolution_fraction": 0.4, "batch_size": 10, "epoch_fraction": 1}
     monkeypatch.setattr(ours, "load_split", lambda name: split)
-    monkeypatch.setattr("stages.training.fit.train", lambda *_: trained)
-    monkeypatch.setattr(sys, "argv", ["ours", "sprint", "0", "0", json.dumps(block)])
-    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(models, "read_block", block_of)
+    monkeypatch.setattr(models, "load", {"plain": plain}.get)
+    monkeypatch.setattr(fit, "train", lambda *_: trained)
+    monkeypatch.setattr(sys, "argv", ["ours", "plain", "0", "0", json.dumps(changes)])
     ours.main()
     *curve, last = map(json.loads, capsys.readouterr().out.splitlines())
     assert curve == [

@@ -4,47 +4,52 @@ import json
 
 import pytest
 
-from stages import models
-from stages.errors import InputError
-from stages.parameters import read_parameters
-from stages.training import devices
-from stages.training.devices import several_devices, use_bfloat16
+from stages.common.errors import InputError
+from stages.inference import precision
+from stages.inference.precision import use_bfloat16
+from stages.training.devices import several_devices
 from stages.training.fit import train
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, block_of, run
+from tests.models import plain
 
 
 def one_and_two_devices(backend: str, model: str, *asked: str, **changes: object) -> dict:
-    output = run(ROOT, "python", "-m", "tests.two_devices", model, json.dumps(changes), backend, *asked)
+    output = run(
+        ROOT, "python", "-m", "tests.two_devices", model, json.dumps(changes), *asked, BACKEND_OF_TESTS=backend
+    )
     return json.loads(output.splitlines()[-1])
 
 
-@pytest.mark.parametrize(("backend", "epoch_size"), [("tensorflow", 1), ("tensorflow", 0.4), ("jax", 1)])
-def test_two_devices_train_the_same_model_as_one(backend, epoch_size):
-    """Where an epoch shows a part, the losses decide which: one that a device saw and forgot would show other pictures."""
-    gentle = {"optimizer": "sgd", "learning_rate": 0.01, "bias_factor": 4.0, "dropout": 0.0, "precision": "float32"}
-    gentle |= {"patience": None, "epoch_size": epoch_size, "hardest": 0.7, "epochs": 2 if epoch_size == 1 else 5}
-    result = one_and_two_devices(backend, "cnn", "moved", ema=0.8, **gentle)
+@pytest.mark.parametrize(("backend", "epoch_fraction"), [("tensorflow", 1), ("tensorflow", 0.4), ("jax", 1)])
+def test_two_devices_train_the_same_model_as_one(backend, epoch_fraction):
+    """Where an epoch shows a part, the losses decide which: one that a device saw and forgot would show other images."""
+    gentle = {"optimizer": "sgd", "learning_rate": 0.01, "bias_factor": 4.0, "precision": "float32"}
+    gentle |= {
+        "epoch_fraction": epoch_fraction,
+        "hard_example_fraction": 0.7,
+        "epochs": 2 if epoch_fraction == 1 else 5,
+    }
+    result = one_and_two_devices(backend, "plain", "moved", ema_momentum=0.8, **gentle)
     assert result["apart"] < 1e-5 < 1e-2 < result["moved"]
     assert result["accuracy"][0] == pytest.approx(result["accuracy"][1])
 
 
-@pytest.mark.parametrize(("backend", "model"), [("tensorflow", "sprint"), ("tensorflow", "mlp"), ("jax", "sprint")])
-def test_the_committed_models_train_on_two_devices(backend, model):
-    """Batch normalisation, small epochs and the selection of pictures, dropout: none of them stands in the way."""
-    result = one_and_two_devices(backend, model, epochs=5)
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_model_with_every_feature_trains_on_two_devices(backend):
+    """Batch normalization, low-resolution epochs, hard examples, dropout: none of them stands in the way."""
+    result = one_and_two_devices(backend, "small", epochs=5)
     assert result["finite"]
     assert min(result["accuracy"]) > 0.5
 
 
-def test_pictures_are_selected_by_their_losses_under_jax_too():
+def test_images_are_selected_by_their_losses_under_jax_too():
     run(ROOT, "python", "-m", "pytest", "-n", "0", "tests/test_epochs.py", BACKEND_OF_TESTS="jax")
 
 
-def test_a_batch_that_devices_cannot_share_is_refused(drawn_pictures):
-    images, labels = drawn_pictures[0][:100, ..., None], drawn_pictures[1][:100]
-    parameters = read_parameters("models.logistic", path=ROOT / "params.yaml").model_copy(update={"batch_size": 50})
+def test_a_batch_that_devices_cannot_share_is_refused(drawn_images):
+    images, labels = drawn_images[0][:100, ..., None], drawn_images[1][:100]
     with pytest.raises(InputError, match="batch_size is 50, which 3 devices cannot share evenly"):
-        train(models.load("logistic"), parameters, 0, images, labels, images, labels, devices=3)
+        train(plain, block_of("plain", batch_size=50), 0, images, labels, images, labels, devices=3)
 
 
 def test_more_devices_than_there_are_is_an_error():
@@ -58,10 +63,10 @@ def test_bfloat16_is_for_machines_that_compute_in_it(monkeypatch, tmp_path):
     assert use_bfloat16("bfloat16")
     assert not use_bfloat16("float32")
     for capabilities, expected in (([9.0, 8.0], True), ([9.0, 7.5], False)):
-        monkeypatch.setattr(devices, "gpu_capabilities", lambda found=capabilities: found)
+        monkeypatch.setattr(precision, "gpu_capabilities", lambda found=capabilities: found)
         assert use_bfloat16("auto") is expected
-    monkeypatch.setattr(devices, "gpu_capabilities", list)  # none, so the processor decides
-    monkeypatch.setattr(devices, "Path", lambda path: tmp_path / "cpuinfo")
+    monkeypatch.setattr(precision, "gpu_capabilities", list)  # none, so the processor decides
+    monkeypatch.setattr(precision, "Path", lambda path: tmp_path / "cpuinfo")
     assert not use_bfloat16("auto")  # no such file: not Linux
     for flags, expected in (("flags : avx2 avx512_bf16 fma", True), ("flags : avx2 avx512f fma", False)):
         (tmp_path / "cpuinfo").write_text(flags)
@@ -72,8 +77,8 @@ def test_bfloat16_is_for_machines_that_compute_in_it(monkeypatch, tmp_path):
 def test_what_onednn_may_not_do_is_not_asked_of_it(monkeypatch, tmp_path, name):
     for other in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(other, raising=False)
-    monkeypatch.setattr(devices, "gpu_capabilities", list)
-    monkeypatch.setattr(devices, "Path", lambda path: tmp_path / "cpuinfo")
+    monkeypatch.setattr(precision, "gpu_capabilities", list)
+    monkeypatch.setattr(precision, "Path", lambda path: tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text("flags : avx2 avx512f avx512_bf16 fma")
     for allowed, auto, asked in (("AVX512_CORE_BF16", True, True), ("avx512_core", False, True), ("AVX2", False, None)):
         monkeypatch.setenv(name, allowed)

@@ -5,7 +5,7 @@ import numpy as np
 from stages.eda import NEIGHBOURS, overlap
 
 
-def test_neighbours_are_counted_by_class_and_no_picture_is_its_own():
+def test_neighbours_are_counted_by_class_and_no_image_is_its_own():
     half = NEIGHBOURS // 2
     # In each place stand `half` members of class 0, `half` of class 1 and one of class 2, all of them the same point.
     labels = np.tile(np.repeat([0, 1, 2], [half, half, 1]), 30)
@@ -27,7 +27,7 @@ def test_only_those_asked_are_counted_but_all_may_be_neighbours():
     np.testing.assert_allclose(np.diag(shares)[1:], middle)
 
 
-def test_a_picture_that_stands_there_too_often_is_still_left_out():
+def test_an_image_that_stands_there_too_often_is_still_left_out():
     labels = np.append(np.zeros(50, int), np.repeat(np.arange(1, 10), 20))
     places = np.append(np.zeros(50), 1000 * labels[50:] + np.tile(np.arange(20), 9)).astype(np.float32)[:, None]
     shares = overlap(places, labels, np.arange(len(labels)))

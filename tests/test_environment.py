@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stages import environment
 from stages.check import other_versions
-from stages.environment import KEPT, SET, machine, processor, settle, versions
+from stages.common import environment
+from stages.common.environment import KEPT, SET, machine, processor, settle, versions
 from tests.conftest import ROOT, run
 
 HOSTILE = {
@@ -65,13 +65,13 @@ def home(tmp_path) -> dict[str, str]:
 
 @pytest.mark.fault(
     "Variables such as `KERAS_MAX_EPOCHS`, `TF_ENABLE_ONEDNN_OPTS` or `MPLBACKEND`, `~/.keras/keras.json` or a "
-    "`matplotlibrc` change results or pictures, or end in a traceback.",
+    "`matplotlibrc` change results or figures, or end in a traceback.",
     "They count for nothing: the same bytes.",
 )
 def test_no_variable_and_no_file_of_the_user_changes_a_byte(workspace, home):
-    stages = ["eda", "train@sprint-0", "evaluate@sprint-0", "explain", "report"]
+    stages = ["eda", "train@small-0", "evaluate@small-0", "explain", "report"]
     (workspace / "matplotlibrc").write_text(MATPLOTLIBRC)
-    models = [workspace / f"data/models/sprint-0.{kind}" for kind in ("keras", "txt")]
+    models = [workspace / f"data/models/small-0.{kind}" for kind in ("keras", "txt")]
     before = [path.read_bytes() for path in models]
     run(workspace, "dvc", "repro", "--force", "--single-item", *stages, **HOSTILE, **home)
     assert [path.read_bytes() for path in models] == before
@@ -108,7 +108,7 @@ def test_every_variable_that_the_libraries_heed_is_taken_out_but_for_a_few(monke
 )
 def test_a_variable_without_effect_is_told_where_a_run_begins(workspace):
     output = run(workspace, "python", "-m", "stages.run", KERAS_MAX_EPOCHS="1")
-    assert re.search("note: ignored of your environment, .*: .*KERAS_MAX_EPOCHS", output)
+    assert re.search("note: .*ignored.*KERAS_MAX_EPOCHS", output)
 
 
 @pytest.mark.fault(
@@ -142,11 +142,11 @@ def test_another_processor_is_told_by_what_stands_in_for_it(monkeypatch):
 )
 def test_a_processor_without_bfloat16_trains_and_evaluates(workspace):
     """With fewer instructions than the models were trained with, they load, and those of `precision: auto` train."""
-    commands = (("stages.evaluate", "sprint"), ("stages.train", "sprint"), ("stages.evaluate", "sprint"))
+    commands = (("stages.evaluate", "small"), ("stages.train", "small"), ("stages.evaluate", "small"))
     for module, model in commands:
         run(workspace, "python", "-m", module, model, ONEDNN_MAX_CPU_ISA="AVX2")
     for split in ("val", "test"):
-        conditions = json.loads((workspace / f"reports/metrics/{split}/sprint-0.json").read_text())["conditions"][0]
+        conditions = json.loads((workspace / f"reports/metrics/{split}/small-0.json").read_text())["conditions"][0]
         assert conditions["precision"] == "float32"
         assert "ONEDNN_MAX_CPU_ISA=AVX2" in conditions["processor"]
 

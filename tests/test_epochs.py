@@ -1,4 +1,4 @@
-"""Which pictures an epoch shows, and that their losses decide."""
+"""Which images an epoch shows, and that their losses decide."""
 
 from types import SimpleNamespace
 
@@ -6,57 +6,69 @@ import keras
 import numpy as np
 import pytest
 
-from stages.errors import InputError
-from stages.training.augmentation import shrunk
-from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, for_tensorflow
+from stages.common.errors import InputError
+from stages.data.transforms import downscale
+from stages.training import on_tensorflow
+from stages.training.epochs import Epochs, NextEpoch, RemembersLosses
 
 IMAGES = np.random.default_rng(0).integers(1, 256, size=(100, 28, 28, 1), dtype=np.uint8)
 LABELS = (np.arange(100) % 10).astype(np.uint8)
 
 
 def epochs(seed: int = 0, **changes: object) -> Epochs:
-    plain = {"epochs": 10, "batch_size": 16, "epoch_size": 1, "hardest": 0, "shift": 0, "flip": False, "erase": 0}
-    plain |= {"cutmix": 0, "small_epochs": 0, "small_size": 14}
+    plain = {
+        "epochs": 10,
+        "batch_size": 16,
+        "epoch_fraction": 1,
+        "hard_example_fraction": 0,
+        "random_shift": 0,
+        "random_flip": False,
+        "random_erasing": 0,
+    }
+    plain |= {"cutmix": 0, "low_resolution_fraction": 0, "low_resolution_size": 14}
     return Epochs(IMAGES, np.eye(10, dtype=np.float32)[LABELS], SimpleNamespace(**plain | changes), seed)
 
 
-def test_batches_pair_pictures_with_their_labels():
+def test_batches_pair_images_with_their_labels():
     data = epochs()
     assert len(data) == 6
     seen = [data[index] for index in range(6)]
-    for pictures, one_hot in seen:
-        assert pictures.shape == (16, 28, 28, 1)
-        assert pictures.dtype == np.uint8
-        for picture, label in zip(pictures, one_hot.argmax(axis=1), strict=True):
-            assert label == LABELS[(picture == IMAGES).all(axis=(1, 2, 3))][0]
+    for images, one_hot in seen:
+        assert images.shape == (16, 28, 28, 1)
+        assert images.dtype == np.uint8
+        for image, label in zip(images, one_hot.argmax(axis=1), strict=True):
+            assert label == LABELS[(image == IMAGES).all(axis=(1, 2, 3))][0]
         assert np.array_equal(one_hot.sum(axis=1), np.ones(16))
-    assert len(np.unique(np.concatenate([pictures for pictures, _ in seen]), axis=0)) == 96
+    assert len(np.unique(np.concatenate([images for images, _ in seen]), axis=0)) == 96
 
 
 def test_an_epoch_is_a_function_of_seed_and_epoch_not_of_the_epochs_before():
-    straight, jumped = epochs(shift=2), epochs(shift=2)
+    straight, jumped = epochs(random_shift=2), epochs(random_shift=2)
     for epoch in (1, 2, 3):
         straight.begin(epoch)
     jumped.begin(3)
     assert np.array_equal(straight[2][0], jumped[2][0])
-    assert not np.array_equal(straight[2][0], epochs(seed=1, shift=2)[2][0])
+    assert not np.array_equal(straight[2][0], epochs(seed=1, random_shift=2)[2][0])
     jumped.begin(4)
     assert not np.array_equal(straight[2][0], jumped[2][0])
 
 
 @pytest.mark.parametrize(("count", "share", "small"), [(10, 0.4, 4), (10, 0.99, 9), (1, 0.99, 0), (10, 0, 0)])
-def test_the_first_epochs_show_the_same_pictures_shrunk(count, share, small):
-    data, full = epochs(epochs=count, small_epochs=share, small_size=17, shift=1), epochs(epochs=count, shift=1)
+def test_the_first_epochs_show_the_same_images_downscaled(count, share, small):
+    data, full = (
+        epochs(epochs=count, low_resolution_fraction=share, low_resolution_size=17, random_shift=1),
+        epochs(epochs=count, random_shift=1),
+    )
     for epoch in range(count):
         data.begin(epoch)
         full.begin(epoch)
-        expected = shrunk(full[2][0], 17) if epoch < small else full[2][0]
+        expected = downscale(full[2][0], 17) if epoch < small else full[2][0]
         assert np.array_equal(data[2][0], expected)
         assert np.array_equal(data[2][1], full[2][1])
 
 
-def test_pictures_that_were_never_shown_come_first_and_then_the_hardest():
-    data = epochs(epoch_size=0.5, hardest=0.75)
+def test_images_that_were_never_shown_come_first_and_then_the_hardest():
+    data = epochs(epoch_fraction=0.5, hard_example_fraction=0.75)
     assert len(data) == 3
     first = set(data.order)
     assert len(first) == 48
@@ -71,11 +83,11 @@ def test_pictures_that_were_never_shown_come_first_and_then_the_hardest():
     assert len(set(easy)) == 64  # the others have their turns
 
 
-@pytest.mark.parametrize("handed_over", [for_tensorflow, lambda data: data])
-def test_a_model_in_training_remembers_the_loss_of_every_picture_it_was_shown(handed_over):
-    if handed_over is for_tensorflow and keras.backend.backend() != "tensorflow":
+@pytest.mark.parametrize("handed_over", ["as a dataset", "as it is"])
+def test_a_model_in_training_remembers_the_loss_of_every_image_it_was_shown(handed_over):
+    if handed_over == "as a dataset" and keras.backend.backend() != "tensorflow":
         pytest.skip("TensorFlow's own way")
-    data = epochs(epoch_size=0.5, hardest=0.5)
+    data = epochs(epoch_fraction=0.5, hard_example_fraction=0.5)
     inputs = keras.Input((28, 28, 1))
     logits = keras.layers.Dense(10, dtype="float32")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)))
     plain = keras.Model(inputs, logits)
@@ -84,32 +96,34 @@ def test_a_model_in_training_remembers_the_loss_of_every_picture_it_was_shown(ha
     shown = []
     remember = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: shown.append(data.order))
     validation = (IMAGES, np.eye(10)[LABELS])  # must not be taken for training
-    if handed_over is for_tensorflow:
-        validation = for_tensorflow(
+    batches = data
+    if handed_over == "as a dataset":
+        batches = on_tensorflow.as_dataset(data)
+        validation = on_tensorflow.as_dataset(
             [tuple(part[start : start + 30] for part in validation) for start in range(0, 100, 30)]
         )
     callbacks = [remember, NextEpoch(data)]
     history = model.fit(
-        handed_over(data), epochs=2, callbacks=callbacks, validation_data=validation, shuffle=False, verbose=0
+        batches, epochs=2, callbacks=callbacks, validation_data=validation, shuffle=False, verbose=0
     ).history
     assert not np.array_equal(*shown)
     expected = keras.losses.categorical_crossentropy(np.eye(10)[LABELS], plain.predict(IMAGES, verbose=0), True)
     seen = np.concatenate(shown)
     np.testing.assert_allclose(data.losses[seen], np.array(expected)[seen], rtol=1e-4)
     assert np.isinf(np.delete(data.losses, seen)).all()
-    np.testing.assert_allclose(history["val_loss"], np.mean(expected), rtol=1e-4)  # of all pictures, once each
+    np.testing.assert_allclose(history["val_loss"], np.mean(expected), rtol=1e-4)  # of all images, once each
     assert len(plain.weights) == 2
 
 
-def test_pictures_with_a_part_of_another_bring_its_target_and_leave_their_losses_as_they_were():
-    data = epochs(epoch_size=0.5, hardest=1, cutmix=0.5)
+def test_images_with_a_part_of_another_bring_its_target_and_leave_their_losses_as_they_were():
+    data = epochs(epoch_fraction=0.5, hard_example_fraction=1, cutmix=0.5)
     before = data.losses.copy()
     assert 0 < data.mixed.sum() < 48
     whole = np.concatenate([data[step][1].max(axis=1) for step in range(3)]) == 1
     assert whole[~data.mixed].all()
     assert not whole[data.mixed].all()
-    pictures = np.concatenate([data[step][0] for step in range(3)])
-    known = (pictures[:, None] == IMAGES).all(axis=(2, 3, 4)).any(axis=1)
+    images = np.concatenate([data[step][0] for step in range(3)])
+    known = (images[:, None] == IMAGES).all(axis=(2, 3, 4)).any(axis=1)
     assert known[~data.mixed].all()
     assert not known[data.mixed].all()
     inputs = keras.Input((28, 28, 1))
@@ -130,4 +144,4 @@ def test_pictures_with_a_part_of_another_bring_its_target_and_leave_their_losses
 
 def test_a_batch_larger_than_an_epoch_is_refused():
     with pytest.raises(InputError, match="batch_size is 64, but an epoch shows only 50 training images"):
-        epochs(batch_size=64, epoch_size=0.5)
+        epochs(batch_size=64, epoch_fraction=0.5)

@@ -1,19 +1,22 @@
 """Metrics on cases small enough to count by hand, and the choice of the best model."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from stages.common.errors import InputError
+from stages.common.parameters import Report
+from stages.common.runs import save_predictions
+from stages.common.splits import CLASS_NAMES
 from stages.compare import combine, ensemble
-from stages.dataset import CLASS_NAMES
-from stages.errors import InputError
 from stages.evaluation.classes import confusion, per_class
 from stages.evaluation.scores import scores
-from stages.parameters import Report
-from stages.report import galleries
-from stages.runs import save_predictions
-from stages.selection import rank, reason
-from stages.table import HEADER, aligned, rows, with_table
+from stages.page.documents import with_table
+from stages.page.payload import galleries
+from stages.page.tables import HEADER, aligned, rows
+from stages.select import rank, reason
 
 LABELS = np.array([0, 0, 1, 2])
 PROBABILITIES = np.full((4, 10), 0.02)
@@ -21,31 +24,31 @@ for place, (guess, chance) in enumerate([(0, 0.82), (1, 0.82), (1, 0.82), (2, 0.
     PROBABILITIES[place, guess] = chance
 
 
-def test_scores_of_four_pictures_one_of_them_wrong():
+def test_scores_of_four_images_one_of_them_wrong():
     result = scores(PROBABILITIES, PROBABILITIES[:, [2, 1, 0, *range(3, 10)]], LABELS)
     assert result["accuracy"] == 0.75
-    assert result["accuracy_plain"] == 0.25
+    assert result["accuracy_single_view"] == 0.25
     assert result["loss"] == pytest.approx(-(3 * np.log(0.82) + np.log(0.02)) / 4, abs=1e-6)
     assert result["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 10, abs=1e-6)
 
 
 def test_precision_and_recall_of_each_class():
     table = per_class(PROBABILITIES, LABELS).set_index("class")
-    assert table.loc["T-shirt/top", ["precision", "recall", "pictures"]].tolist() == [1, 0.5, 2]
-    assert table.loc["Trouser", ["precision", "recall", "pictures"]].tolist() == [0.5, 1, 1]
-    assert table.loc["Bag", ["precision", "recall", "f1", "pictures"]].tolist() == [0, 0, 0, 0]
+    assert table.loc["T-shirt/top", ["precision", "recall", "images"]].tolist() == [1, 0.5, 2]
+    assert table.loc["Trouser", ["precision", "recall", "images"]].tolist() == [0.5, 1, 1]
+    assert table.loc["Bag", ["precision", "recall", "f1", "images"]].tolist() == [0, 0, 0, 0]
 
 
 def test_confusion_counts_actual_against_predicted():
     table = confusion(PROBABILITIES, LABELS)
     assert len(table) == 100
-    assert table["pictures"].sum() == 4
+    assert table["images"].sum() == 4
     cell = table[(table["actual"] == CLASS_NAMES[0]) & (table["predicted"] == CLASS_NAMES[1])].iloc[0]
-    assert (cell["pictures"], cell["share"]) == (1, 0.5)
+    assert (cell["images"], cell["share"]) == (1, 0.5)
 
 
 def run(accuracy: float, loss: float = 0.3, epochs: int = 5) -> dict:
-    numbers = {"accuracy": accuracy, "accuracy_plain": accuracy, "loss": loss, "macro_f1": accuracy}
+    numbers = {"accuracy": accuracy, "accuracy_single_view": accuracy, "loss": loss, "macro_f1": accuracy}
     return numbers | {"epochs": epochs, "parameters": 10, "multiply_adds": 20}
 
 
@@ -63,42 +66,43 @@ def test_several_seeds_are_compared_by_their_mean():
     assert reason(ranking) == "steady has the highest validation accuracy, 91.00 %; lucky is next with 90.50 %."
 
 
-def test_seeds_combine_to_mean_and_sample_deviation():
+def test_seeds_combine_to_mean_and_sample_std():
     row = combine([run(0.9, epochs=5), run(0.92, epochs=6)], [run(0.88), run(0.9)])
     assert row["val_accuracy"] == 0.91
     assert row["test_accuracy"] == 0.89
-    assert row["test_accuracy_deviation"] == pytest.approx(np.std([0.88, 0.9], ddof=1), abs=1e-6)
+    assert row["test_accuracy_std"] == pytest.approx(np.std([0.88, 0.9], ddof=1), abs=1e-6)
     assert (row["epochs"], row["runs"]) == (5.5, 2)
     alone = combine([run(0.9)], [run(0.88)])
-    assert alone["test_accuracy_deviation"] is None
+    assert alone["test_accuracy_std"] is None
     assert alone["epochs"] == 5
 
 
 def test_the_ensemble_averages_the_probabilities_of_all_runs_of_the_two_best(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    certain, doubtful = np.full((4, 10), 0.01), np.full((4, 10), 0.05)
-    certain[:, 0], doubtful[:, 1] = 0.91, 0.55
+    certain, unsure = np.full((4, 10), 0.01), np.full((4, 10), 0.05)
+    certain[:, 0], unsure[:, 1] = 0.91, 0.55
     names = ["a-0", "a-1", "b-0", "b-1"]
-    for run_name, probabilities in zip(names, [certain, certain, doubtful, doubtful], strict=True):
+    for run_name, probabilities in zip(names, [certain, certain, unsure, unsure], strict=True):
         for split in ("val", "test"):
-            save_predictions(split, run_name, probabilities, doubtful, LABELS)
+            save_predictions(split, run_name, probabilities, unsure, LABELS)
     models = {model: combine([run(0.9)], [run(0.88)]) for model in "abc"}
     selection = {"ranking": [{"model": model} for model in "abc"]}
-    name, row = ensemble(selection, [0, 1], models)
+    selection["runs"] = {model: [f"{model}-{seed}" for seed in (0, 1)] for model in "cba"}
+    name, row = ensemble(selection, models)
     assert name == "ensemble: a + b, 4 runs"
     assert (row["val_accuracy"], row["test_accuracy"]) == (0.5, 0.5)  # class 0, as the more certain half says
-    assert row["test_accuracy_plain"] == 0.25
+    assert row["test_accuracy_single_view"] == 0.25
     assert row["test_loss"] == pytest.approx(-np.log([0.48, 0.48, 0.28, 0.03]).mean(), abs=1e-6)
     assert (row["multiply_adds"], row["parameters"], row["epochs"], row["runs"]) == (80, 40, 20, 4)
-    assert ensemble({"ranking": selection["ranking"][:1]}, [0], models) is None
+    assert ensemble({"ranking": selection["ranking"][:1], "runs": {"a": ["a-0"]}}, models) is None
 
 
 def table_of(**models: dict) -> list[list[str]]:
-    timing = pd.DataFrame({"model": list(models), "training_seconds": 61.2, "milliseconds_a_picture": 0.123})
+    timing = pd.DataFrame({"model": list(models), "training_seconds": 61.2, "milliseconds_per_image": 0.123})
     return rows({"selected": "b", "models": models, "ensemble": None}, timing, {"a": [0.87, 0.89]})
 
 
-def test_the_table_marks_the_selected_model_and_shows_deviations():
+def test_the_table_marks_the_selected_model_and_shows_standard_deviations():
     one = combine([run(0.9)], [run(0.88)])
     two = combine([run(0.95), run(0.97)], [run(0.9), run(0.92)])
     cells = table_of(a=one, b=two)
@@ -120,12 +124,13 @@ def test_the_table_marks_the_selected_model_and_shows_deviations():
     assert len({len(line) for line in aligned(HEADER, cells).splitlines()}) == 1
 
 
-def test_the_readme_keeps_everything_outside_the_marks():
+def test_a_document_keeps_everything_outside_the_marks():
     begin, end = "<!-- speed: begin (written by `make readme`) -->", "<!-- speed: end -->"
     text = f"before\n{begin}\nold\n{end}\nafter\n"
-    assert with_table(text, "speed", "new") == f"before\n{begin}\nnew\n{end}\nafter\n"
-    with pytest.raises(InputError, match="has lost the marks"):
-        with_table("no marks here", "speed", "new")
+    path = Path("reports/benchmark.md")
+    assert with_table(text, "speed", "new", path) == f"before\n{begin}\nnew\n{end}\nafter\n"
+    with pytest.raises(InputError, match=r"reports/benchmark\.md has lost the marks"):
+        with_table("no marks here", "speed", "new", path)
 
 
 def test_galleries_show_what_their_titles_say():

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from stages import experiments
-from stages.errors import InputError
-from stages.table import fingerprint, mean_and_deviation, over_seeds, tried
+from stages.common.errors import InputError
+from stages.common.parameters import fingerprint
+from stages.page.documents import tried
+from stages.page.tables import mean_and_std, over_seeds
 
-METRICS = {"epochs": 3, "parameters": 10, "accuracy_plain": 0.8}
+METRICS = {"epochs": 3, "parameters": 10, "accuracy_single_view": 0.8}
 
 
 def git(*arguments: str) -> str:
@@ -90,9 +92,9 @@ def test_an_experiment_that_trained_nothing_is_a_sentence(repository, tmp_path):
 
 
 def test_metrics_of_another_time_are_a_sentence(repository, tmp_path, monkeypatch):
-    monkeypatch.delitem(METRICS, "accuracy_plain")
+    monkeypatch.delitem(METRICS, "accuracy_single_view")
     name(repository, committed(tmp_path, 0.01, [0], {"cnn-0": 0.8}, {}), "old")
-    with pytest.raises(InputError, match="has no accuracy_plain"):
+    with pytest.raises(InputError, match="has no accuracy_single_view"):
         experiments.rows_of("old")
 
 
@@ -111,7 +113,7 @@ def test_an_experiment_that_is_not_there_is_a_sentence(repository):
         experiments.rows_of("slower")
 
 
-def test_the_table_tells_mean_and_deviation_over_the_seeds(repository):
+def test_the_table_tells_mean_and_standard_deviation_over_the_seeds(repository):
     table = tried(pd.DataFrame(experiments.rows_of("seeds")).assign(epochs=[3, 4]))
     title, _, _, _, line = table.splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -150,10 +152,10 @@ def test_recorded_seeds_count_where_the_block_is_the_same():
     assert found == {"cnn": [0.8, 0.9]}  # a single run is no spread
     assert over_seeds(table, "drawn", {"cnn": block}) == {}
     assert over_seeds(pd.DataFrame({"run": ["cnn-0"]}), "fashion-mnist", {"cnn": block}) == {}  # of an older table
-    assert mean_and_deviation(found["cnn"]) == "85.00 ± 7.07 (2)"
-    assert mean_and_deviation([]) == "-"
+    assert mean_and_std(found["cnn"]) == "85.00 ± 7.07 (2)"
+    assert mean_and_std([]) == "-"
 
 
 def test_true_is_not_one_in_a_fingerprint():
-    assert fingerprint({"flip": True}) != fingerprint({"flip": 1})
-    assert fingerprint({"ema": 0}) == fingerprint({"ema": 0.0}) != fingerprint({"ema": 0.5})
+    assert fingerprint({"random_flip": True}) != fingerprint({"random_flip": 1})
+    assert fingerprint({"ema_momentum": 0}) == fingerprint({"ema_momentum": 0.0}) != fingerprint({"ema_momentum": 0.5})

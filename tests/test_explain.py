@@ -1,12 +1,15 @@
 """What stage `explain` says of a model, on classifiers simple enough to know the answer."""
 
+import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from keras import layers
 
-from stages.dataset import CLASS_NAMES
-from stages.evaluation.filters import receptive_field, strongest_patches
-from stages.evaluation.occlusion import covered, occlusion
-from stages.explain import embed, embedding_table, extremes, occluded
+from stages.common.splits import CLASS_NAMES
+from stages.explain import draw_filters, embed, embedding_table, extremes, occluded
+from stages.explanation.filters import first_learned, patches_and_kernels, receptive_field, strongest_patches
+from stages.explanation.occlusion import covered, occlusion
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(1, 256, size=(12, 28, 28, 1), dtype=np.uint8)
@@ -33,25 +36,25 @@ def test_covering_hurts_exactly_around_the_pixel_that_counts(row, column):
 
 
 def test_only_the_square_is_covered_and_background_hides_nothing():
-    pictures = covered(IMAGES[0], patch=3).reshape(28, 28, 28, 28)
-    assert pictures.dtype == np.uint8
-    assert (pictures[9, 14, 8:11, 13:16] == 0).all()
-    assert (pictures == 0).sum(axis=(2, 3)).tolist() == [
+    images = covered(IMAGES[0], patch=3).reshape(28, 28, 28, 28)
+    assert images.dtype == np.uint8
+    assert (images[9, 14, 8:11, 13:16] == 0).all()
+    assert (images == 0).sum(axis=(2, 3)).tolist() == [
         [(3 - (row in (0, 27))) * (3 - (column in (0, 27))) for column in range(28)] for row in range(28)
     ]
-    kept = np.delete(pictures[9, 14].ravel(), [28 * row + column for row in (8, 9, 10) for column in (13, 14, 15)])
+    kept = np.delete(images[9, 14].ravel(), [28 * row + column for row in (8, 9, 10) for column in (13, 14, 15)])
     assert np.isin(kept, IMAGES[0]).all()
     assert not occlusion(looks_at(3, 3), np.zeros((28, 28, 1), dtype=np.uint8)).any()
 
 
 def predictions() -> tuple[np.ndarray, np.ndarray]:
-    """Labels and probabilities of 200 pictures, about half of them right."""
+    """Labels and probabilities of 200 images, about half of them right."""
     rng = np.random.default_rng(1)
     probabilities = rng.dirichlet(np.ones(10), size=200)
     return np.where(rng.random(200) < 0.5, probabilities.argmax(axis=1), 0), probabilities
 
 
-def test_right_pictures_are_drawn_and_mistakes_are_the_most_confident():
+def test_right_images_are_drawn_and_mistakes_are_the_most_confident():
     labels, probabilities = predictions()
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     chosen = occluded(probabilities, labels, 6, seed=0)
@@ -70,7 +73,7 @@ def test_the_largest_drop_and_rise_of_each_map_are_listed():
     probabilities = np.eye(10)[[0, 2]] * 0.9
     table = extremes(np.array([11, 12]), np.array([0, 1]), probabilities, drops)
     assert table["class"].tolist() == [CLASS_NAMES[0], CLASS_NAMES[2], CLASS_NAMES[1]]
-    assert table[["picture", "row", "column"]].values.tolist() == [[11, 3, 4], [12, 7, 8], [12, 0, 0]]
+    assert table[["image", "row", "column"]].values.tolist() == [[11, 3, 4], [12, 7, 8], [12, 0, 0]]
     assert table["drop"].tolist() == [0.4, 0.3, 0]
     assert table["rise"].tolist() == [0.1, 0, 0.2]
     assert table["probability"].tolist() == [0.9, 0.9, 0]
@@ -79,8 +82,8 @@ def test_the_largest_drop_and_rise_of_each_map_are_listed():
 @pytest.mark.parametrize(
     ("steps", "field"),
     [
-        ([(3, 1, 1)], (3, 1, -1)),  # cnn: 3x3 on the pixels, padded
-        ([(2, 1, 0), (3, 1, 1)], (4, 1, -1)),  # sprint and resnet: whitening, then 3x3
+        ([(3, 1, 1)], (3, 1, -1)),  # 3x3 on the pixels, padded
+        ([(2, 1, 0), (3, 1, 1)], (4, 1, -1)),  # 2x2, then 3x3
         ([(3, 1, 1), (2, 2, 0), (3, 1, 1)], (8, 2, -3)),
     ],
 )
@@ -102,21 +105,75 @@ def test_the_patches_shown_are_those_that_excite_a_filter_most(stride, padding):
     patches = strongest_patches(respond, IMAGES, receptive_field([(3, stride, padding)]), count=5)
     assert patches.shape == (4, 5, 3, 3)
     inside = answers[:, padding : -padding or None, padding : -padding or None]
-    best = np.sort(inside.max(axis=(1, 2)), axis=0)[::-1][:5].T  # (4, 5): one a picture
+    best = np.sort(inside.max(axis=(1, 2)), axis=0)[::-1][:5].T  # (4, 5): one an image
     assert np.einsum("fcij,ijf->fc", patches.astype(float), kernels) == pytest.approx(best)
 
 
-def test_the_steps_of_a_network_are_read_from_its_layers():
-    from stages import models
-    from stages.evaluation.filters import windows
-    from stages.parameters import read_parameters
+def network(*steps: keras.Layer) -> keras.Model:
+    """From pixels through `steps` to ten logits."""
+    inputs = keras.Input((28, 28, 1))
+    x = inputs
+    for step in steps:
+        x = step(x)
+    if len(x.shape) > 2:
+        x = layers.Flatten()(x)
+    return keras.Model(inputs, layers.Dense(10, name="logits")(x))
 
-    blocks = read_parameters("models")
-    for name, place, expected in [("cnn", 2, [(3, 1, 1)]), ("sprint", 4, [(2, 1, 0), (3, 1, 1)])]:
-        network = models.load(name).build(blocks[name], IMAGES)
-        assert windows(network.layers[: place + 1]) == expected
-        assert network.layers[place].trainable
-        assert "conv2d" in network.layers[place].name
+
+class Unknown(layers.Layer):
+    """Turns images upside down: patches in the images are not where its outputs are."""
+
+    def call(self, inputs):
+        return inputs[:, ::-1]
+
+
+@pytest.mark.parametrize(
+    ("before", "learned", "steps"),
+    [
+        ([layers.Rescaling(1 / 255)], layers.Conv2D(4, 3, padding="same"), [(3, 1, 1)]),
+        (  # of what is learned, a normalization is passed over; of what is fixed, everything
+            [layers.BatchNormalization(), layers.Conv2D(4, 2, strides=2, trainable=False), layers.MaxPooling2D()],
+            layers.Conv2D(4, 3, padding="same"),
+            [(2, 2, 0), (2, 2, 0), (3, 1, 1)],
+        ),
+        ([], layers.SeparableConv2D(4, 5, strides=2), [(5, 2, 0)]),
+    ],
+)
+def test_the_first_learned_convolution_is_found_with_the_steps_to_it(before, learned, steps):
+    assert first_learned(network(*before, learned, layers.Conv2D(2, 3))) == ("convolution", learned, steps)
+
+
+def test_a_dense_layer_counts_only_on_the_pixels():
+    on_pixels = network(layers.Rescaling(1 / 255))
+    assert first_learned(on_pixels) == ("dense", on_pixels.get_layer("logits"), [])
+    behind = network(layers.MaxPooling2D())
+    assert first_learned(behind)[:2] == ("other", behind.get_layer("logits"))
+
+
+def test_behind_a_layer_of_unknown_kind_or_a_nested_model_no_filter_is_shown():
+    nested = keras.Sequential([keras.Input((28, 28, 1)), layers.Conv2D(2, 3)])
+    for front in (Unknown(), nested):
+        assert first_learned(network(front, layers.Conv2D(4, 3)))[:2] == ("other", front)
+    inputs = keras.Input((28, 28, 1))
+    assert first_learned(keras.Model(inputs, layers.Flatten()(inputs))) == ("other", None, [])
+
+
+def test_the_kernels_are_shown_of_a_convolution_on_the_pixels_alone():
+    for first, shown in ((layers.Rescaling(1 / 255), True), (layers.Conv2D(3, 2, trainable=False), False)):
+        model = network(first, layers.Conv2D(4, 3, padding="same"))
+        _, layer, chain = first_learned(model)
+        patches, kernels = patches_and_kernels(model, layer, chain, IMAGES, most=2)
+        assert patches.shape == (2, 9, *([receptive_field(chain)[0]] * 2))
+        assert (kernels is not None) is shown
+        if shown:
+            np.testing.assert_array_equal(kernels[1], np.asarray(layer.kernel)[:, :, 0, 1])
+
+
+@pytest.mark.parametrize("steps", [(), (layers.Conv2D(4, 3),), (Unknown(), layers.Conv2D(4, 3))])
+def test_a_figure_is_drawn_whatever_the_first_learned_layer_is(steps):
+    figure = draw_filters(network(*steps), IMAGES)
+    figure.canvas.draw()
+    plt.close(figure)
 
 
 def test_the_embedding_keeps_groups_apart():
@@ -130,6 +187,6 @@ def test_the_embedding_keeps_groups_apart():
 def test_the_embedding_table_marks_mistakes():
     points = np.arange(6).reshape(3, 2)
     table = embedding_table(np.array([4, 7, 9]), points, np.array([0, 9, 6]), np.array([0, 7, 6]))
-    assert table.columns.tolist() == ["picture", "x", "y", "actual", "predicted", "right"]
+    assert table.columns.tolist() == ["image", "x", "y", "actual", "predicted", "right"]
     assert table.iloc[1].tolist() == [7, 2, 3, "Ankle boot", "Sneaker", 0]
     assert table["right"].tolist() == [1, 0, 1]

@@ -8,24 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from stages import dataset, fetch
-from stages.errors import InputError
-from stages.parameters import Fetch
+from stages import fetch
+from stages.common.errors import InputError
+from stages.common.parameters import Fetch
+from stages.data import publisher
 
-CONTENTS = {name: name.encode() * 5000 for name in dataset.PUBLISHED}
+CONTENTS = {name: name.encode() * 5000 for name in publisher.PUBLISHED}
 
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch):
     """Small stand-ins for the publisher's files, pinned by their own digests, and no waiting between attempts."""
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
-    for module in (dataset, fetch):
+    for module in (publisher, fetch):
         monkeypatch.setattr(module, "PUBLISHED", digests)
     monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENTS below /good; other folders have a fault each. Counts the requests a path."""
+    """Serves CONTENTS below /good; other folders have a fault each. Counts the requests per path."""
 
     daemon_threads = True
 
@@ -152,8 +153,8 @@ def test_a_wrong_copy_is_named_with_both_digests_and_refused(tmp_path, capsys):
     folder = fill(tmp_path / "mine", **{name: CONTENTS["t10k-images-idx3-ubyte.gz"]})
     with pytest.raises(InputError, match=r"It is t10k-images-idx3-ubyte\.gz under another name") as error:
         fetch.fetch(parameters(folders=(str(folder),)), tmp_path / "raw", None)
-    assert dataset.PUBLISHED[name] in str(error.value)
-    assert dataset.PUBLISHED["t10k-images-idx3-ubyte.gz"] in str(error.value)
+    assert publisher.PUBLISHED[name] in str(error.value)
+    assert publisher.PUBLISHED["t10k-images-idx3-ubyte.gz"] in str(error.value)
     assert not (tmp_path / "raw" / name).exists()
 
 
@@ -166,11 +167,11 @@ def test_what_is_there_and_right_is_kept_and_what_is_wrong_replaced(server, tmp_
     assert (raw / "train-images-idx3-ubyte.gz").stat().st_mtime_ns == kept
 
 
-def test_drawn_pictures_never_replace_results_on_fashion_mnist(tmp_path, monkeypatch):
+def test_drawn_images_never_replace_results_on_fashion_mnist(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "REPORTS", tmp_path)
     fetch.refuse_to_mix("drawn")  # no results yet
     (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "cnn-0.json").write_text('{"dataset": "fashion-mnist"}')
+    (tmp_path / "metrics" / "some-0.json").write_text('{"dataset": "fashion-mnist"}')
     fetch.refuse_to_mix("fashion-mnist")
     with pytest.raises(InputError, match="reports/ holds results on Fashion-MNIST"):
         fetch.refuse_to_mix("drawn")

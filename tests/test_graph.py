@@ -1,19 +1,42 @@
-"""What `dvc.yaml` promises, read from it and from the code: the invariants of the design."""
+"""What `dvc.yaml` promises, read from it and from the code: the invariants of the design, and the rules of the house."""
 
 import ast
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from stages import models
-from stages.dataset import PUBLISHED
+from stages.data.publisher import PUBLISHED
 from tests.conftest import ROOT, run
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 MODULES = {name: re.search(r"python -E -m (stages\.\w+)", stage["cmd"])[1] for name, stage in STAGES.items()}
+STARTED = {"bench": ("stages.benchmark.ours",)}  # programs of ours that a stage starts as processes
+
+# The variables that hold a model's name, as `dvc.yaml` spells them.
+NAMES = {"model_name": "${item.model}", "audit_model": "${audit.model}"}
+
+# What each room of the house may import, beside itself.
+BASE = {"common", "data"}
+ROOMS = {
+    "common": set(),
+    "data": {"common"},
+    "layers": {"common"},
+    "models": {"common", "layers"},
+    "inference": {*BASE, "layers"},
+    "evaluation": BASE,
+    "quality": BASE,
+    "explanation": BASE,
+    "training": {*BASE, "layers", "models", "inference"},
+    "figures": {*BASE, "evaluation"},
+    "page": {*BASE, "evaluation"},
+}
+ROOMS["benchmark"] = set(ROOMS)  # everything that it measures
+PROGRAMS = {"stages/benchmark/ours.py", "stages/benchmark/notebook.py"}  # in a room, but started by stage `bench`
 
 
 def paths(entries: list) -> set[str]:
@@ -31,58 +54,159 @@ def source(module: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
 
 
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def names_imported(file: Path) -> set[str]:
+    """The modules of the project that a file imports itself, at its top or inside a function, and what may be modules."""
+    names = set()
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file} has a relative import, which no test here follows"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name.split(".")[0] == "stages"}
+
+
 def imported(module: str, seen: set[Path]) -> set[Path]:
-    """Every file of the project that a module imports, directly or not, at its top or inside a function."""
+    """Every file of the project that a module imports, directly or not; adds them to `seen`."""
     file = source(module)
     if file is None or file in seen:
         return seen
     seen.add(file)
     for parent in [".".join(module.split(".")[:count]) for count in range(1, module.count(".") + 1)]:
         imported(parent, seen)
-    for node in ast.walk(ast.parse(file.read_text())):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for name in names:
-            if name.split(".")[0] == "stages":
-                imported(name, seen)
+    for name in names_imported(file):
+        imported(name, seen)
     return seen
 
 
 def has_code(file: Path) -> bool:
     """Whether there is more in a file than a docstring."""
-    return any(not isinstance(node, ast.Expr) for node in ast.parse(file.read_text()).body)
+    return any(not isinstance(node, ast.Expr) for node in tree_of(file).body)
+
+
+def files_of(*folders: str) -> list[Path]:
+    """The files with code directly in `stages`, or in rooms of it."""
+    found = [file for folder in folders for file in sorted((ROOT / "stages" / folder).rglob("*.py"))]
+    return [file for file in found if has_code(file)]
+
+
+def named(files: set[Path]) -> set[str]:
+    """Files with code, as paths from the project's root."""
+    return {file.relative_to(ROOT).as_posix() for file in files if has_code(file)}
+
+
+def modules_of(stage: str) -> tuple[str, ...]:
+    """The modules that a stage runs: its own, and those that it starts as processes."""
+    return (MODULES[stage], *STARTED.get(stage, ()))
+
+
+def imports_of(stage: str) -> set[str]:
+    """The files that a stage imports, wherever they lie. Models are loaded by name: see `models_loaded`."""
+    return named(set().union(*(imported(module, set()) for module in modules_of(stage))))
+
+
+def calls(stage: str) -> list[ast.Call]:
+    trees = [tree_of(source(module)) for module in modules_of(stage)]
+    return [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def models_loaded(stage: str) -> set[str]:
+    """The files of models, or their folder, that a stage reads by name: by calls of `stages.models`."""
+    found = set()
+    for call in calls(stage):
+        if ast.unparse(call.func) == "description":  # which reads the docstring of a model's file
+            found.add("stages/models")
+        if isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "models":
+            name = NAMES.get(ast.unparse(call.args[0]) if call.args else "")
+            found.add(f"stages/models/{name}.py" if name else "stages/models")
+    return found
+
+
+def covered(file: str, declared: set[str]) -> bool:
+    return any(file == dep or file.startswith(f"{dep}/") for dep in declared)
+
+
+def imports_of_models() -> set[str]:
+    """What the models' files import, these files themselves aside."""
+    files = set().union(*(imported(f"stages.models.{model}", set()) for model in models.names()))
+    return named(files - {source(f"stages.models.{model}") for model in models.names()})
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_every_local_import_is_a_dependency(name):
-    declared = paths(STAGES[name]["deps"])
-    files = imported(MODULES[name], set())
-    if name == "bench":  # which starts it as a process
-        imported("stages.benchmark.ours", files)
-    needed = {str(file.relative_to(ROOT)) for file in files if has_code(file)}
-    if name in {"train", "folds", "check"}:  # these load models by name, which no import statement shows
-        assert {"stages/models/${item.model}.py", "stages/models/${audit.model}.py", "stages/models"} & declared
-    missing = {file for file in needed if not any(file == dep or file.startswith(f"{dep}/") for dep in declared)}
-    assert not missing
-    unneeded = {dep for dep in declared if dep.endswith(".py") and "$" not in dep} - needed
-    assert not unneeded
+    declared, needed = paths(STAGES[name]["deps"]), imports_of(name)
+    if models_loaded(name) and name not in {
+        "check",
+        "report",
+    }:  # which run of a model's file only Parameters, or nothing
+        needed |= imports_of_models()
+    assert {file for file in needed if not covered(file, declared)} == set()
+    needed |= {"stages/models"} & models_loaded(name)
+    ours = {dep for dep in declared if dep.startswith("stages/") and "$" not in dep}
+    unneeded = {dep for dep in ours if not any(covered(file, {dep}) for file in needed)}
+    assert unneeded == set(), "declared, but nothing of it is imported"
 
 
-def parameters_read(module: str) -> set[str]:
-    """The keys that a stage's own module asks `read_parameters` for, with `{model_name}` as in `dvc.yaml`."""
+@pytest.mark.parametrize("name", STAGES)
+def test_a_model_that_is_loaded_by_name_is_a_dependency(name):
+    of_a_run, of_folds, any_model = (
+        f"stages/models{which}" for which in ("/${item.model}.py", "/${audit.model}.py", "")
+    )
+    expected = {
+        "check": {any_model}, "train": {of_a_run}, "evaluate": {of_a_run}, "folds": {of_folds}, "audit": {any_model},
+        "explain": {any_model}, "report": {any_model}, "bench": {any_model},
+    }  # fmt: skip
+    loaded, declared = models_loaded(name), paths(STAGES[name]["deps"])
+    assert loaded == expected.get(name, set())
+    assert {dep for dep in declared if re.fullmatch(r"stages/models(/\$.*)?", dep)} == loaded
+
+
+def parameters_read(stage: str) -> set[str]:
+    """The keys that a stage asks for: of `read_parameters`, and blocks, of `models.read_block`."""
     keys = set()
-    for node in ast.walk(ast.parse(source(module).read_text())):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "read_parameters":
-            keys |= {re.fullmatch(r"f?'(.*)'", ast.unparse(argument))[1] for argument in node.args}
-    return {key.replace("{model_name}", "${item.model}").replace("{audit_model}", "${audit.model}") for key in keys}
+    for call in calls(stage):
+        function = ast.unparse(call.func)
+        if function == "read_parameters":
+            keys |= {ast.literal_eval(argument) for argument in call.args}
+        elif function == "models.read_block":
+            keys.add(f"models.{NAMES[ast.unparse(call.args[0])]}")
+    return keys
 
 
-@pytest.mark.parametrize("name", [name for name in STAGES if name != "check"])
+@pytest.mark.parametrize("name", [name for name in STAGES if name not in {"check", "bench"}])
 def test_a_stage_reads_exactly_the_parameters_that_it_declares(name):
-    assert parameters_read(MODULES[name]) == set(STAGES[name].get("params", []))
+    assert parameters_read(name) == set(STAGES[name].get("params", []))
+
+
+def test_check_and_bench_depend_on_all_parameters():
+    assert {name for name, stage in STAGES.items() if "params.yaml" in paths(stage["deps"])} == {"check", "bench"}
+
+
+def called(node: ast.AST) -> set[str]:
+    """The names of what is called in a piece of code, without the modules before them."""
+    found = [ast.unparse(inner.func) for inner in ast.walk(node) if isinstance(inner, ast.Call)]
+    return {name.rpartition(".")[2] for name in found}
+
+
+def test_only_what_declares_everything_or_is_no_stage_reads_everything():
+    readers = {file.stem for file in files_of("") if "read_all" in called(tree_of(file))}
+    assert {"check"} <= readers <= {"check", "run", "demo"}
+
+
+def test_no_room_reads_parameters_behind_a_stages_back():
+    functions = [
+        node for file in files_of(*ROOMS) for node in ast.walk(tree_of(file)) if isinstance(node, ast.FunctionDef)
+    ]
+    # `arguments` asks for nothing but the models' names, of which the command's is one; `read_block`: see above.
+    reading, known = {"read_parameters"}, {"arguments", "read_block"}
+    while more := {one.name for one in functions if called(one) & reading} - reading - known:
+        reading |= more
+    for name in STAGES:
+        assert not {inner for call in calls(name) for inner in called(call)} & reading - {"read_parameters"}, name
 
 
 def test_only_one_module_opens_the_parameters():
@@ -115,9 +239,7 @@ def ancestors(name: str) -> set[str]:
     return found
 
 
-TEST_DATA = re.compile(
-    r"test\.npz|t10k|metrics/(?!val)|predictions(?!/val)|reports/(robustness|unfamiliar|audit|explain)"
-)
+TEST_DATA = re.compile(r"test\.npz|t10k|metrics/(?!val)|predictions(?!/val)|reports/(robustness|ood|audit|explain)")
 
 
 @pytest.mark.parametrize("name", ["train", "select", "calibrate", "folds", "eda", "bench"])
@@ -136,11 +258,7 @@ def test_what_fits_stops_selects_or_calibrates_has_no_test_data_among_its_ancest
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_loads_the_parts_that_it_declares_and_no_others(name):
-    text = source(MODULES[name]).read_text()
-    if name == "bench":  # which starts it as a process
-        text += (ROOT / "stages/benchmark/ours.py").read_text()
-    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
-    called = {(getattr(call.func, "id", ""), ast.unparse(argument)) for call in calls for argument in call.args[:1]}
+    called = {(ast.unparse(call.func), ast.unparse(argument)) for call in calls(name) for argument in call.args[:1]}
     loaded = {argument.strip("'") for function, argument in called if function == "load_split"}
     declared = paths(STAGES[name]["deps"])
     assert loaded == {part for part in ("train", "val", "test") if f"data/prepared/{part}.npz" in declared}
@@ -149,9 +267,7 @@ def test_a_stage_loads_the_parts_that_it_declares_and_no_others(name):
         assert [dep for dep in declared if dep.startswith(f"reports/metrics/{split}")]
     if "split" in metrics:
         assert {"reports/metrics/val", "reports/metrics/test"} <= declared
-    reads_raw = "RAW" in {
-        node.id for node in ast.walk(ast.parse(source(MODULES[name]).read_text())) if isinstance(node, ast.Name)
-    }
+    reads_raw = "RAW" in {node.id for node in ast.walk(tree_of(source(MODULES[name]))) if isinstance(node, ast.Name)}
     assert reads_raw == (name in {"fetch", "prepare", "bench"})  # bench hands it to the notebook
 
 
@@ -172,7 +288,7 @@ def test_every_stage_says_what_it_does():
     assert all(stage.get("desc") for stage in STAGES.values())
 
 
-def test_numbers_and_pictures_live_in_git_and_data_in_the_cache():
+def test_numbers_and_figures_live_in_git_and_data_in_the_cache():
     for stage in STAGES.values():
         for kind in ("outs", "metrics", "plots"):
             for entry in stage.get(kind, []):
@@ -181,22 +297,94 @@ def test_numbers_and_pictures_live_in_git_and_data_in_the_cache():
 
 
 def test_train_and_evaluate_can_be_restored_from_the_run_cache():
-    for name in (
-        "train",
-        "evaluate",
-        "prepare",
-        "eda",
-        "folds",
-        "explain",
-    ):  # a plain out without cache would turn it off
+    for name in ("train", "evaluate", "prepare", "eda", "folds", "explain"):
+        # a plain out without cache would turn it off
         assert not [entry for entry in STAGES[name].get("outs", []) if not isinstance(entry, str)]
 
 
 def test_no_module_hides_one_of_pythons_own():
-    import sys
+    names = {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    # `select.py` may be called as its stage is: Python looks into `stages/` itself only where it runs one of its files. But
+    # stages run as modules (`python -m stages.NAME`: see MODULES), and `install.py`, which runs as a file, with -I.
+    assert names & set(sys.stdlib_module_names) <= {"select"}
+    run_as_files = re.findall(r"^[^#\n]*?(\S+ stages/\w+\.py)", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert run_as_files == ["-I stages/install.py"]
+    assert list(MODULES) == list(STAGES)
 
-    names = {file.stem for file in (ROOT / "stages").glob("*.py")}
-    assert not names & (set(sys.stdlib_module_names) - {"__init__"})
+
+# --- The rules of the house ---
+
+
+def is_guard(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "stages").glob("*.py")), ids=lambda file: file.name)
+def test_every_file_in_stages_can_be_run(file):
+    if file.name == "__init__.py":
+        return
+    body = tree_of(file).body
+    assert "main" in {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    assert [ast.unparse(node.body) for node in body if is_guard(node)] == ["main()"]
+
+
+def test_no_file_in_a_room_can_be_run_but_the_programs_of_the_benchmark():
+    runnable = {
+        file.relative_to(ROOT).as_posix() for file in files_of(*ROOMS) if any(map(is_guard, ast.walk(tree_of(file))))
+    }
+    assert runnable <= PROGRAMS
+
+
+def test_every_folder_in_stages_is_a_room():
+    folders = {path.parent.name for path in (ROOT / "stages").glob("*/*.py")}
+    assert folders == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_downwards(room):
+    for file in files_of(room):
+        for name in names_imported(file):
+            if source(name) is not None:  # else a name in a module
+                _, other, *_ = [*name.split("."), ""]
+                assert other in {"", room, *ROOMS[room]}, f"{file} imports {name}"
+
+
+def test_no_entry_point_is_imported():
+    entry_points = {f"stages.{file.stem}" for file in (ROOT / "stages").glob("*.py")} - {"stages.__init__"}
+    for file in (ROOT / "stages").rglob("*.py"):
+        assert not names_imported(file) & entry_points, file
+
+
+def is_import(node: ast.stmt) -> bool:
+    """Whether a statement imports: always, or for a type checker alone."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return all(map(is_import, node.body))
+    return isinstance(node, (ast.Import, ast.ImportFrom))
+
+
+@pytest.mark.parametrize("file", files_of(""), ids=lambda file: file.relative_to(ROOT / "stages").as_posix())
+def test_imports_stand_at_the_top(file):
+    path = file.relative_to(ROOT).as_posix()
+    if (
+        path == "stages/benchmark/notebook.py"
+    ):  # sets a variable that Keras reads when it is loaded; uses ours at its end
+        return
+    tree = tree_of(file)
+    body = tree.body[1:] if ast.get_docstring(tree) else tree.body
+    count = next((place for place, node in enumerate(body) if not is_import(node)), len(body))
+    top = [inner for node in body[:count] for inner in ast.walk(node)]
+    below = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) and node not in top]
+    # start_keras: the moment at which Keras may load
+    allowed = ["import keras"] if path == "stages/common/backend.py" else []
+    assert [ast.unparse(node) for node in below] == allowed
+
+
+def test_the_graph_and_the_parameters_can_be_read_in_a_few_minutes():
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 480
+    assert len((ROOT / "params.yaml").read_text().splitlines()) <= 180
+
+
+# --- DVC ---
 
 
 def test_dvc_makes_one_stage_of_every_model_and_seed():

@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from stages.errors import InputError
-from stages.idx import read_images, read_labels, write_idx
+from stages.common.errors import InputError
+from stages.data.idx import read_images, read_labels, write_idx
 
 IMAGES = np.arange(3 * 784, dtype=np.uint32).astype(np.uint8).reshape(3, 28, 28)
 LABELS = np.array([0, 9, 4], np.uint8)

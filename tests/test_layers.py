@@ -4,9 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from stages.errors import InputError
-from stages.training.devices import use_bfloat16
-from stages.training.layers import BatchNormalization, Conv2D, Dirac, mean_and_deviation, whitened, whitening_kernel
+from stages.common.errors import InputError
+from stages.inference.precision import use_bfloat16
+from stages.layers import on_tensorflow
+from stages.layers.fast import BatchNormalization, Conv2D
+from stages.layers.initializers import Dirac
+from stages.layers.whitening import pixel_statistics, whitening_kernel, whitening_stem
 
 INPUTS = np.random.default_rng(0).normal(2, 3, size=(8, 5, 6, 4)).astype(np.float32)
 
@@ -56,11 +59,9 @@ def test_fused_batch_normalization_has_the_gradient_of_kerass():
 def test_convolution_has_the_numbers_and_gradients_of_kerass(shape, kernel, ours, monkeypatch):
     import tensorflow as tf
 
-    from stages.training import layers
-
     used = []
-    made = layers.convolution()
-    monkeypatch.setattr(layers, "convolution", lambda: used.append(True) or made)
+    convolution = on_tensorflow.convolution
+    monkeypatch.setattr(on_tensorflow, "convolution", lambda *given: used.append(True) or convolution(*given))
     inputs = tf.constant(np.random.default_rng(1).normal(size=shape).astype(np.float32))
     found = []
     for kind in (Conv2D, keras.layers.Conv2D):
@@ -94,9 +95,9 @@ def test_a_dirac_convolution_passes_its_channels_on():
     assert np.abs(outputs[..., 4:]).mean() > 0.1  # the others are random, not zero
 
 
-def test_mean_and_deviation_are_numpys():
+def test_mean_and_standard_deviation_are_numpys():
     images = np.random.default_rng(0).integers(0, 256, size=(50, 28, 28, 1), dtype=np.uint8) // 3
-    assert mean_and_deviation(images) == pytest.approx((images.mean(), images.std()), rel=1e-12)
+    assert pixel_statistics(images) == pytest.approx((images.mean(), images.std()), rel=1e-12)
 
 
 def test_whitened_patches_are_uncorrelated_with_variance_one():
@@ -113,7 +114,7 @@ def test_whitened_patches_are_uncorrelated_with_variance_one():
 def test_whitening_with_stride_2_takes_every_other_patch():
     images = np.random.default_rng(0).integers(0, 256, size=(50, 28, 28, 1), dtype=np.uint8)
     inputs = keras.Input((28, 28, 1))
-    every = keras.Model(inputs, whitened(inputs, images)).predict(images, verbose=0)
-    sparse = keras.Model(inputs, whitened(inputs, images, stride=2)).predict(images, verbose=0)
+    every = keras.Model(inputs, whitening_stem(inputs, images)).predict(images, verbose=0)
+    sparse = keras.Model(inputs, whitening_stem(inputs, images, stride=2)).predict(images, verbose=0)
     assert every.shape == (50, 27, 27, 8)
     np.testing.assert_allclose(sparse, every[:, ::2, ::2], rtol=1e-5, atol=1e-5)

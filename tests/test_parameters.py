@@ -1,18 +1,45 @@
 """The strict schema: every fault in `params.yaml` is refused with the key, the value, what is allowed, a near name."""
 
 import copy
-import sys
-import types
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 
 from stages import models
-from stages.errors import InputError
-from stages.parameters import check, load_yaml, read_parameters
-from tests.conftest import ROOT
+from stages.common.errors import InputError
+from stages.common.parameters import load_yaml, read_parameters
+from tests.conftest import BLOCKS, MODELS, ROOT
 
-GOOD = yaml.safe_load((ROOT / "params.yaml").read_text())
+COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text())
+DEFAULTS = COMMITTED["defaults"]
+
+
+def text(**sections: object) -> str:
+    """A `params.yaml` with the models of the tests, whose blocks merge the defaults; `sections` replace others."""
+    rest = {name: value for name, value in COMMITTED.items() if name not in {"defaults", "models"}}
+    rest["audit"] = rest["audit"] | {"model": "small"}
+    defaults = sections.pop("defaults", DEFAULTS)
+    return f"defaults: &defaults {json.dumps(defaults)}\n{BLOCKS}\n{yaml.safe_dump(rest | sections)}"
+
+
+GOOD = yaml.safe_load(text())
+
+
+@pytest.fixture(autouse=True)
+def models_of_the_tests(monkeypatch, tmp_path):
+    """In the place of the project's, any of which a user may remove."""
+    (tmp_path / "models").mkdir()
+    for model in MODELS:
+        shutil.copy(ROOT / "tests" / "models" / f"{model}.py", tmp_path / "models")
+    monkeypatch.setattr(models, "__path__", [str(tmp_path / "models")])
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "params.yaml"
 
 
 def changed(key: str, value: object, delete: bool = False) -> dict:
@@ -28,9 +55,26 @@ def changed(key: str, value: object, delete: bool = False) -> dict:
     return content
 
 
-def test_the_committed_file_is_valid():
-    parameters = check(GOOD)
-    assert set(parameters.models) == set(models.names())
+def refusal(path: Path, content: dict | str) -> str:
+    """How a file is refused."""
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    with pytest.raises(InputError) as error:
+        models.read_all(path)
+    return str(error.value)
+
+
+def test_the_committed_file_is_valid(monkeypatch):
+    monkeypatch.undo()
+    _, blocks = models.read_all(ROOT / "params.yaml")
+    assert set(blocks) == set(models.names())
+
+
+def test_a_block_has_the_defaults_and_what_differs_from_them(path):
+    path.write_text(text())
+    _, blocks = models.read_all(path)
+    assert blocks["small"].model_dump() == GOOD["models"]["small"]
+    assert blocks["small"].momentum == 0.6
+    assert blocks["small"].weight_decay == DEFAULTS["weight_decay"]
 
 
 @pytest.mark.parametrize(
@@ -41,36 +85,34 @@ def test_the_committed_file_is_valid():
         ("prepare.val_per_class", 1.5, "prepare.val_per_class is 1.5, but"),
         ("prepare.val_per_class", "many", "prepare.val_per_class is 'many', but"),
         ("prepare.seed", True, "prepare.seed is True, but must be a whole number from 0 to 4294967295"),
-        ("models.cnn.dropout", 1.0, "models.cnn.dropout is 1.0, but must be a number from 0 up to"),
-        ("models.cnn.dropout", float("nan"), "models.cnn.dropout is nan, but"),
-        ("models.cnn.learning_rate", "fast", "models.cnn.learning_rate is 'fast', but must be a number above 0"),
-        ("models.cnn.learning_rate", 0, "models.cnn.learning_rate is 0, but must be a number above 0"),
+        ("models.small.dropout", 1.0, "models.small.dropout is 1.0, but must be a number from 0 up to"),
+        ("models.small.dropout", float("nan"), "models.small.dropout is nan, but"),
+        ("models.small.learning_rate", "fast", "models.small.learning_rate is 'fast', but must be a number above 0"),
+        ("models.small.learning_rate", 0, "models.small.learning_rate is 0, but must be a number above 0"),
         (
-            "models.cnn.patience",
+            "models.small.patience",
             0,
-            "models.cnn.patience is 0, but must be a whole number of epochs of at least 1, or null",
+            "models.small.patience is 0, but must be a whole number of epochs of at least 1, or null",
         ),
-        ("models.cnn.optimizer", "adamw", "models.cnn.optimizer is 'adamw', but must be adam, sgd or muon"),
-        ("models.cnn.filters", [32, 0], "models.cnn.filters.1 is 0, but must be a whole number from 1 to 4096"),
-        ("models.cnn.float", 1, "models.cnn.float is unknown"),
-        ("models", 3, "models is 3, but must be a mapping with one block a model"),
-        (
-            "models.resnet.depths",
-            [1, 2],
-            "models.resnet.depths is [1, 2], but must be a list of whole numbers from 0 to 20, one a width",
-        ),
+        ("models.small.optimizer", "adamw", "models.small.optimizer is 'adamw', but must be adam, sgd or muon"),
+        ("models.small.widths", [32, 0], "models.small.widths.1 is 0, but must be a whole number from 1 to 4096"),
+        ("models.small.float", 1, "models.small.float is unknown"),
+        ("models", 3, "models is 3, but must be a mapping with one block per model"),
+        ("models", {}, "models is {}, but must be a mapping with one block per model"),
         ("models.7", 1, "the key models.7 is not text"),
-        ("models.cnn.filters", [], "models.cnn.filters is [], but must be a list of 1 to 4 filter counts"),
-        ("models.cnn.dropuot", 0.5, "models.cnn.dropuot is unknown; did you mean dropout?"),
-        ("models.cnn", None, "models.cnn is None, but must be a mapping"),
-        ("models.cnnn", GOOD["models"]["cnn"], "models.cnnn has no file stages/models/cnnn.py; did you mean cnn?"),
-        ("audit.model", "sprnt", "audit.model is 'sprnt', which has no block; did you mean sprint?"),
+        ("models.small.7", 1, "the key models.small.7 is not text"),
+        ("defaults.7", 1, "the key defaults.7 is not text"),
+        ("models.small.widths", [], "models.small.widths is [], but must be a list of 1 to 4 filter counts"),
+        ("models.small.dropuot", 0.5, "models.small.dropuot is unknown; did you mean dropout?"),
+        ("models.small", None, "models.small is None, but must be a mapping"),
+        ("models.smal", GOOD["models"]["small"], "models.smal has no file stages/models/smal.py; did you mean small?"),
+        ("audit.model", "smll", "audit.model is 'smll', which has no block; did you mean small?"),
         (
-            "models.cnn.teachers",
+            "models.small.teachers",
             [3],
-            "models.cnn.taught is 0, but must be a number from 0 to 1, above 0 where there are teachers",
+            "models.small.distillation_weight is 0, but must be a number from 0 to 1, above 0 where there are teachers",
         ),
-        ("models.ensemble", GOOD["models"]["cnn"], "models.ensemble has the name of the row of soft voting"),
+        ("models.ensemble", GOOD["models"]["small"], "models.ensemble has the name of the row of the ensemble"),
         ("model", 1, "model is unknown; did you mean models?"),
         ("seeds", [], "seeds is [], but must be a list of one or more whole numbers, none twice"),
         ("seeds", [0, 0], "seeds is [0, 0], but must be a list of one or more whole numbers, none twice"),
@@ -83,78 +125,104 @@ def test_the_committed_file_is_valid():
             "fetch.mirrors.0 is 'ftp://example.org', but must be an address",
         ),
         ("eda", [], "eda is [], but must be a mapping with the keys seed, samples_per_class, embedded_images"),
+        ("defaults", [1], "defaults is [1], but must be a mapping"),
     ],
 )
-def test_a_bad_value_is_named_with_what_is_allowed(key, value, sentence):
-    with pytest.raises(InputError) as error:
-        check(changed(key, value))
-    assert sentence in str(error.value)
+def test_a_bad_value_is_named_with_what_is_allowed(path, key, value, sentence):
+    assert sentence in refusal(path, changed(key, value))
 
 
 @pytest.mark.parametrize(
-    "key", ["seeds", "prepare.seed", "models.sprint.epochs", "models.mlp.dropout", "models.cnn.patience"]
+    "key", ["seeds", "prepare.seed", "models.plain.epochs", "models.small.dropout", "models.small.patience"]
 )
-def test_nothing_has_a_default(key):
-    with pytest.raises(InputError, match=f"{key} is missing; it must be "):
-        check(changed(key, None, delete=True))
+def test_no_key_may_be_left_out(path, key):
+    assert f"{key} is missing; it must be " in refusal(path, changed(key, None, delete=True))
 
 
-def test_a_model_file_without_a_block_is_refused():
-    with pytest.raises(InputError, match=r"stages/models/mlp.py has no block models.mlp"):
-        check(changed("models.mlp", None, delete=True))
+def test_full_blocks_need_no_section_of_defaults(path):
+    path.write_text(yaml.safe_dump(changed("defaults", None, delete=True)))
+    _, blocks = models.read_all(path)
+    assert blocks["small"].model_dump() == GOOD["models"]["small"]
+    assert read_parameters("models", path=path) == GOOD["models"]
 
 
-def test_every_fault_is_told_at_once():
-    content = changed("models.cnn.dropout", 7)
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"warmpu": 0.1}, "defaults.warmpu is unknown; did you mean warmup?"),
+        ({"a key": 0.1}, "defaults.a key is unknown"),
+        ({"weight_decay": 7}, "defaults.weight_decay is 7, but must be a number from 0 to 1"),
+        ({"weight_decay": float("nan")}, "defaults.weight_decay is nan, but"),
+        ({"teachers": [3, 0]}, "defaults.teachers.1 is 0, but must be a whole number of epochs"),
+    ],
+)
+def test_a_fault_of_the_defaults_is_told_once_and_not_again_for_each_model(path, wrong, sentence):
+    told = refusal(path, text(defaults=DEFAULTS | wrong).replace("NaN", ".nan"))
+    assert sentence in told
+    assert "models." not in told
+    assert len(told.splitlines()) == 2
+
+
+def test_a_fault_in_a_block_is_told_where_the_defaults_have_another(path):
+    content = yaml.safe_load(text(defaults=DEFAULTS | {"weight_decay": 7}))
+    content["models"]["small"]["weight_decay"] = 8
+    told = refusal(path, content)
+    assert "defaults.weight_decay is 7" in told
+    assert "models.small.weight_decay is 8" in told
+    assert "models.plain" not in told
+
+
+def test_a_model_file_without_a_block_is_refused(path):
+    told = refusal(path, changed("models.plain", None, delete=True))
+    assert "stages/models/plain.py has no block models.plain" in told
+
+
+def test_every_fault_is_told_at_once(path):
+    content = changed("models.small.dropout", 7)
     content["seed"] = 1
-    with pytest.raises(InputError) as error:
-        check(content)
-    assert "models.cnn.dropout is 7" in str(error.value)
-    assert "seed is unknown; did you mean seeds?" in str(error.value)
+    content["models"]["plain"]["epochs"] = 0
+    told = refusal(path, content)
+    assert "models.small.dropout is 7" in told
+    assert "models.plain.epochs is 0" in told
+    assert "seed is unknown; did you mean seeds?" in told
 
 
-@pytest.mark.parametrize("text", ["a: [1", "a: b: c", "\tseeds: 1", "", "seeds: 1\nseeds: 2", "a: 2020-99-99"])
-def test_a_malformed_file_is_refused(tmp_path, text):
-    path = tmp_path / "params.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError, match=r"params.yaml (is not valid YAML|holds None)"):
-        read_parameters("seeds", path=path)
+def test_a_block_is_read_as_its_models_class_and_refused_alone(path, monkeypatch):
+    path.write_text(yaml.safe_dump(changed("models.small.dropout", 7)))
+    monkeypatch.chdir(path.parent)
+    assert models.read_block("plain").model_dump() == GOOD["models"]["plain"]
+    with pytest.raises(InputError, match=r"models\.small\.dropout is 7"):
+        models.read_block("small")
+    with pytest.raises(InputError, match=r"no block models\.smal; did you mean small\?"):
+        models.read_block("smal")
 
 
-def test_numbers_are_read_as_dvc_reads_them(tmp_path):
-    path = tmp_path / "params.yaml"
+@pytest.mark.parametrize("content", ["a: [1", "a: b: c", "\tseeds: 1", "", "seeds: 1\nseeds: 2", "a: 2020-99-99"])
+def test_a_malformed_file_is_refused(path, content):
+    path.write_text(content)
+    for read in (read_parameters, models.read_all):
+        with pytest.raises(InputError, match=r"params.yaml (is not valid YAML|cannot be used:\s+it holds None)"):
+            read(path=path)
+
+
+def test_numbers_are_read_as_dvc_reads_them(path):
     path.write_text("a: 1e-3\nb: 010")
     assert load_yaml(path) == {"a": 0.001, "b": 10}
 
 
-def test_a_model_file_that_does_not_work_is_named(monkeypatch):
-    broken = types.ModuleType("stages.models.cnn")
-    monkeypatch.setitem(sys.modules, "stages.models.cnn", broken)
-    with pytest.raises(InputError, match=r"stages/models/cnn\.py has no Parameters"):
-        check(GOOD)
+def test_a_key_that_is_not_there_is_named(path):
+    path.write_text(text())
+    with pytest.raises(InputError, match=r"has no key models\.small\.patiense; did you mean patience\?"):
+        read_parameters("models.small.patiense", path=path)
+    assert read_parameters("models.small.patience", path=path) is None
 
 
-@pytest.mark.parametrize("content", ["x = 1 / 0", "class Parameters(ModelParameters):\n    widths = [1, 2]"])
-def test_a_model_file_that_fails_when_it_is_loaded_is_named(content, monkeypatch, tmp_path):
-    (tmp_path / "half_done.py").write_text(f"from stages.parameters import ModelParameters\n{content}\n")
-    monkeypatch.setattr(models, "__path__", [str(tmp_path)])
-    with pytest.raises(
-        InputError, match=r"stages/models/half_done\.py cannot be loaded: (ZeroDivision|PydanticUser)Error: "
-    ):
-        models.load("half_done")
-
-
-def test_a_key_that_is_not_there_is_named():
-    with pytest.raises(InputError, match=r"has no key models\.cnn\.viewz; did you mean views\?"):
-        read_parameters("models.cnn.viewz", path=ROOT / "params.yaml")
-    assert read_parameters("models.sprint.patience", path=ROOT / "params.yaml") is None
-
-
-def test_a_missing_file_says_how_to_get_it_back(tmp_path):
+def test_a_missing_file_says_how_to_get_it_back(path):
     with pytest.raises(InputError, match="git checkout"):
-        load_yaml(tmp_path / "params.yaml")
+        load_yaml(path)
 
 
-def test_a_part_is_read_by_its_dotted_name():
-    seeds, dropout = read_parameters("seeds", "models.cnn.dropout", path=ROOT / "params.yaml")
-    assert (seeds, dropout) == (GOOD["seeds"], GOOD["models"]["cnn"]["dropout"])
+def test_a_part_is_read_by_its_dotted_name(path):
+    path.write_text(text())
+    seeds, dropout = read_parameters("seeds", "models.small.dropout", path=path)
+    assert (seeds, dropout) == (GOOD["seeds"], GOOD["models"]["small"]["dropout"])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.errors import InputError
-from stages.parameters import Prepare
+from stages.common.errors import InputError
+from stages.common.parameters import Prepare
 from stages.prepare import prepare, split
 
 LABELS = np.random.default_rng(0).permutation(np.arange(600) % 10).astype(np.uint8)
@@ -31,20 +31,20 @@ def test_a_validation_set_of_nothing_or_everything_is_refused(size):
         split(LABELS, size, seed=0)
 
 
-def test_parts_and_summary_agree(drawn_pictures):
-    images, labels = drawn_pictures
+def test_parts_and_summary_agree(drawn_images):
+    images, labels = drawn_images
     parts, summary = prepare(images, labels, images[:50], labels[:50], Prepare(val_per_class=5, seed=0))
     assert summary["counts"] == {"train": 950, "val": 50, "test": 50}
     assert summary["train_pixel_mean"] == pytest.approx(parts["train"][0].mean(), abs=1e-6)
-    assert summary["train_pixel_deviation"] == pytest.approx(parts["train"][0].std(), abs=1e-6)
-    assert all(pictures.dtype == np.uint8 for pictures, _ in parts.values())
-    for pictures, names in parts.values():  # every picture kept its label
-        for picture, label in zip(pictures[:20], names[:20], strict=True):
-            assert label == labels[(images == picture).all(axis=(1, 2))][0]
+    assert summary["train_pixel_std"] == pytest.approx(parts["train"][0].std(), abs=1e-6)
+    assert all(part.dtype == np.uint8 for part, _ in parts.values())
+    for part, names in parts.values():  # every image kept its label
+        for image, label in zip(part[:20], names[:20], strict=True):
+            assert label == labels[(images == image).all(axis=(1, 2))][0]
 
 
-def test_the_digest_tells_splits_apart(drawn_pictures):
-    images, labels = drawn_pictures
+def test_the_digest_tells_splits_apart(drawn_images):
+    images, labels = drawn_images
     digests = [
         prepare(images, labels, images, labels, Prepare(val_per_class=5, seed=seed))[1]["split_sha256"]
         for seed in (0, 0, 1)
@@ -52,7 +52,7 @@ def test_the_digest_tells_splits_apart(drawn_pictures):
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_images_without_labels_are_refused(drawn_pictures):
-    images, labels = drawn_pictures
+def test_images_without_labels_are_refused(drawn_images):
+    images, labels = drawn_images
     with pytest.raises(InputError, match="1000 test images, but 999 test labels"):
         prepare(images, labels, images, labels[:-1], Prepare(val_per_class=5, seed=0))

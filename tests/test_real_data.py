@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
-from stages.dataset import PUBLISHED, refuse_unless_published
-from stages.files import write_json
-from stages.idx import read_images, read_labels
-from stages.parameters import Prepare, read_parameters
+from stages.common.files import write_json
+from stages.common.parameters import Prepare, read_parameters
+from stages.data.idx import read_images, read_labels
+from stages.data.publisher import PUBLISHED, refuse_unless_published
 from stages.prepare import prepare
 from tests.conftest import ROOT
 

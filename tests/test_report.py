@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages import drawn
+from stages.data import drawn
 from stages.figures.results import comparison
-from stages.report import COLUMNS, answers, payload, sheet, shown
+from stages.page.inline import COLUMNS, sheet
+from stages.page.payload import answers, payload, shown
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
@@ -35,7 +36,7 @@ notes.first = words("left-words");
 const cells = document.querySelectorAll("#left [data-cell]");
 notes.cells = cells.length;
 document.querySelector("#left [data-cell='0,0']").click();
-notes.diagonal = [words("left-words"), tiles("left-pictures")];
+notes.diagonal = [words("left-words"), tiles("left-images")];
 set("right-model", models[1]);
 notes.side = [document.querySelectorAll("#right [data-cell]").length, words("right-words")];
 notes.matrix = [...cells].map((cell) => Number(cell.textContent) || 0);
@@ -79,7 +80,7 @@ notes.ids = [...document.querySelectorAll("[id]")].map((node) => node.id).filter
 notes.unnamed = [...document.querySelectorAll("img:not([alt]), button:empty, select:not(label select)")].length;
 notes.each = [...document.querySelectorAll("[data-gallery]")].map((list) => list.querySelectorAll(".tile").length);
 notes.matrices = [...document.querySelectorAll("[data-matrix]")].map((place) => place.querySelectorAll(".cell").length);
-notes.said = document.querySelector("#gallery-tiles .picture").getAttribute("aria-label");
+notes.said = document.querySelector("#gallery-tiles .image").getAttribute("aria-label");
 const rows = [...document.querySelectorAll("main tbody tr")];
 notes.nameless = rows.filter((row) => !row.querySelector("th[scope=row]")).length;
 notes.live = document.querySelectorAll("[aria-live]").length;
@@ -119,27 +120,29 @@ def test_every_control_works_without_an_error_or_a_request(finished, tmp_path):
     assert notes["requests"] == []
     assert (notes["ids"], notes["unnamed"], notes["anchors"]) == ([], 0, [])
     assert notes["nameless"] == 0  # a screen reader says the row's name with each cell
-    assert re.fullmatch(r"test picture \d+, [^;]+; \w+ says \D+ \d+ %, \D+ \d+ %, \D+ \d+ %", notes["said"])
+    assert re.search(r"\btest image \d+\b", notes["said"])
+    assert len(re.findall(r"\b\d+ %", notes["said"])) == 3  # the model's three likeliest classes
     assert notes["live"] == 3
     assert len(notes["each"]) == 3 * notes["models"]
     assert min(notes["each"]) > 0
     assert notes["matrices"] == [100] * notes["models"]
     confusion = pd.read_csv(finished / f"reports/confusion/{selected(finished)}.csv")
-    assert notes["matrix"] == confusion["pictures"].tolist()
+    assert notes["matrix"] == confusion["images"].tolist()
     assert notes["cells"] == notes["side"][0] == 100
-    assert f"of class {confusion['actual'][0]} called {confusion['actual'][0]}" in notes["diagonal"][0]
+    assert re.search(rf"\b{confusion['images'][0]}\b", notes["diagonal"][0])
+    assert notes["diagonal"][0].count(confusion["actual"][0]) == 2
     assert notes["diagonal"][1] > 0
-    assert "called" in notes["first"]
+    assert notes["first"] not in ("", notes["diagonal"][0])
     assert notes["side"][1]
     assert notes["focus"] == "0,1"
     assert notes["stops"] == [["0,0"], ["0,1"]]  # a hundred cells, but one stop of the tab key
     assert len({notes["gallery"], notes["of_class"], notes["sure"]}) == 3
     assert notes["more"][1] >= notes["more"][0] > 0
-    assert notes["curve"][0] == "loss"
+    assert notes["curve"][0].lower() == "loss"
     assert notes["moved"] != notes["curve"][1]
-    role, epoch, said = notes["slider"]  # a slider gets the arrow keys from a screen reader, a picture does not
+    role, epoch, said = notes["slider"]  # a slider gets the arrow keys from a screen reader, an image does not
     assert role == "slider"
-    assert said.startswith(f"Epoch {epoch}: ")
+    assert re.search(rf"\b{epoch}\b", said)
     assert said.replace(" ", "") == notes["moved"].replace(" ", "")
     assert notes["up"] == notes["down"][::-1]
     assert notes["link"] == "3"
@@ -158,17 +161,17 @@ def test_the_pages_numbers_are_those_of_the_files(finished):
         assert run["val_accuracy"] == rows["val_accuracy"].tolist()
     for model, counts in data["confusion"].items():
         table = pd.read_csv(finished / f"reports/confusion/{model}-0.csv")
-        assert np.array(counts).ravel().tolist() == table["pictures"].tolist()
+        assert np.array(counts).ravel().tolist() == table["images"].tolist()
         guesses = np.frombuffer(base64.b64decode(data["answers"][model]), np.uint8).reshape(-1, 5)[:, 0] >> 4
         wrong = (guesses != np.frombuffer(base64.b64decode(data["labels"]), np.uint8)).sum()
-        assert wrong == table.query("actual != predicted")["pictures"].sum()  # the page holds every mistake
+        assert wrong == table.query("actual != predicted")["images"].sum()  # the page holds every mistake
     intervals = pd.read_csv(finished / "reports/statistics/intervals.csv").query("metric == 'accuracy'")
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     for row in intervals.itertuples():
         assert f"{row.model} {100 * row.value:.2f} {100 * row.low:.2f} to {100 * row.high:.2f}" in text
 
 
-def test_the_sheet_holds_the_pictures_in_their_order():
+def test_the_sheet_holds_the_images_in_their_order():
     images = drawn.draw(COLUMNS + 3, seed=0)[0][..., None]
     pixels = np.array(Image.open(io.BytesIO(base64.b64decode(sheet(images).partition(",")[2]))).convert("L"))
     assert pixels.shape == (56, 28 * COLUMNS)
@@ -186,18 +189,20 @@ def test_the_page_shows_all_mistakes_and_some_that_are_right():
     wrong[[3, 77]] = np.roll(wrong[[3, 77]], 1, axis=1)
     predictions = {name: {"probabilities": p, "labels": labels} for name, p in {"a": chances, "b": wrong}.items()}
     galleries = {"a": {"random": np.array([299, 5])}, "b": {"random": np.array([3])}}
-    pictures = shown(predictions, galleries, seed=0)
-    assert {3, 77, 299, 5} <= set(pictures)
-    assert len(pictures) <= 2 + 10 * 12 + 2
-    assert (np.diff(pictures) > 0).all()
+    images = shown(predictions, galleries, seed=0)
+    assert {3, 77, 299, 5} <= set(images)
+    assert len(images) <= 2 + 10 * 12 + 2
+    assert (np.diff(images) > 0).all()
     curves = pd.DataFrame({"model": ["a", "b"], "seed": 0, "epoch": 1, "accuracy": 0.5, "loss": 1.0})
-    data = payload(predictions, pictures, galleries, curves.assign(val_accuracy=0.5, val_loss=1.0), ["b", "a"])
+    curves = curves.assign(val_accuracy=0.5, val_loss=1.0)
+    data = payload(predictions, images, galleries, curves, ["b", "a"], {"a": "#123456", "b": "#abcdef"})
     json.dumps(data)
-    assert [pictures[place] for place in data["galleries"]["a"]["random"]] == [299, 5]
+    assert {run["model"]: run["colour"] for run in data["curves"]} == {"a": "#123456", "b": "#abcdef"}
+    assert [images[place] for place in data["galleries"]["a"]["random"]] == [299, 5]
     assert data["confusion"]["a"] == (30 * np.eye(10, dtype=int)).tolist()
 
 
-def test_the_label_stands_beside_every_picture_though_the_model_gives_it_little():
+def test_the_label_stands_beside_every_image_though_the_model_gives_it_little():
     chances = np.array([[0.5, 0.25, 0.125, 0.125, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0.07, 0.03, 0, 0.9]])
     first, second = answers(chances, np.array([8, 7])).tolist()
     assert first == [16 * 0 + 1, 8, 50, 25, 0]  # the third gives way to the label

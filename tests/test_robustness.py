@@ -1,19 +1,19 @@
-"""Corruptions do what they are called, unfamiliar input is what it says, and the tables count right."""
+"""Corruptions do what they are called, out-of-distribution inputs are what they say, and the tables count right."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from stages.evaluation.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, affine, corrupt, rotation
-from stages.evaluation.robustness import confidence_in_the_unfamiliar, robustness, summary
-from stages.evaluation.unfamiliar import INPUTS, detection, draw_unfamiliar
+from stages.evaluation.ood import INPUTS, detection, draw_ood
+from stages.evaluation.robustness import ood_detection, robustness, summary
 
 RANDOM = {"noise", "rotation", "shear", "translation", "occlusion"}
 
 
 @pytest.fixture(scope="module")
-def images(drawn_pictures) -> np.ndarray:
-    return drawn_pictures[0][:100, ..., None]
+def images(drawn_images) -> np.ndarray:
+    return drawn_images[0][:100, ..., None]
 
 
 def test_every_kind_has_its_strengths_and_unit():
@@ -42,12 +42,12 @@ def test_chance_is_a_function_of_the_seed(images, kind):
 
 
 @pytest.mark.parametrize(("kind", "strength"), [(kind, strength) for kind in sorted(RANDOM) for strength in (1, 5)])
-def test_pictures_of_one_seed_do_not_all_change_alike(images, kind, strength):
+def test_images_of_one_seed_do_not_all_change_alike(images, kind, strength):
     same = np.repeat(images[:1], 50, axis=0)
     assert len(np.unique(corrupt(same, kind, strength, seed=0), axis=0)) > 1
 
 
-def test_noise_has_the_deviation_of_its_strength():
+def test_noise_has_the_standard_deviation_of_its_strength():
     grey = np.full((50, 28, 28, 1), 128, np.uint8)
     for strength in (1, 3):
         assert corrupt(grey, "noise", strength, seed=0).std() == pytest.approx(LEVELS["noise"][strength - 1], rel=0.02)
@@ -118,16 +118,16 @@ def test_the_strongest_inversion_is_the_negative(images):
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_unfamiliar_input_is_a_function_of_the_seed(name):
-    drawn = draw_unfamiliar(name, 30, seed=1)
-    assert (drawn.dtype, drawn.shape) == (np.uint8, (30, 28, 28, 1))
-    assert np.array_equal(drawn, draw_unfamiliar(name, 30, seed=1))
-    assert np.array_equal(drawn, draw_unfamiliar(name, 30, seed=2)) == (name == "blank")
-    assert len(np.unique(drawn, axis=0)) == 30
+def test_an_ood_input_is_a_function_of_the_seed(name):
+    inputs = draw_ood(name, 30, seed=1)
+    assert (inputs.dtype, inputs.shape) == (np.uint8, (30, 28, 28, 1))
+    assert np.array_equal(inputs, draw_ood(name, 30, seed=1))
+    assert np.array_equal(inputs, draw_ood(name, 30, seed=2)) == (name == "blank")
+    assert len(np.unique(inputs, axis=0)) == 30
 
 
 def test_strokes_are_thin_and_in_the_middle():
-    light = draw_unfamiliar("strokes", 200, seed=0)[..., 0] > 100
+    light = draw_ood("strokes", 200, seed=0)[..., 0] > 100
     assert 0.03 < light.mean(axis=(1, 2)).min() < light.mean(axis=(1, 2)).max() < 0.3
     for axis in (1, 2):
         lines = light.any(axis=axis)  # (200, 28)
@@ -137,29 +137,29 @@ def test_strokes_are_thin_and_in_the_middle():
     assert np.median(light.any(axis=2).sum(axis=1)) in (19, 20, 21)
 
 
-def test_noise_has_every_grey_and_blank_pictures_one_each():
-    counts = np.bincount(draw_unfamiliar("noise", 200, seed=0).ravel(), minlength=256)
+def test_noise_has_every_grey_and_blank_images_one_each():
+    counts = np.bincount(draw_ood("noise", 200, seed=0).ravel(), minlength=256)
     assert counts.min() > 0.8 * counts.mean()
-    blank = draw_unfamiliar("blank", 6, seed=0)
+    blank = draw_ood("blank", 6, seed=0)
     assert blank[:, 0, 0, 0].tolist() == [0, 51, 102, 153, 204, 255]
     assert (blank == blank[:, :1, :1]).all()
 
 
 def test_detection_of_confidences_counted_by_hand():
-    familiar = np.arange(1, 101) / 100
-    assert detection(familiar, familiar - 1) == {"auroc": 1, "fpr_at_95": 0}
-    assert detection(familiar - 1, familiar) == {"auroc": 0, "fpr_at_95": 1}
-    assert detection(familiar, familiar)["auroc"] == 0.5
+    known = np.arange(1, 101) / 100
+    assert detection(known, known - 1) == {"auroc": 1, "fpr_at_95": 0}
+    assert detection(known - 1, known) == {"auroc": 0, "fpr_at_95": 1}
+    assert detection(known, known)["auroc"] == 0.5
     # 0.06 is the highest threshold that 95 of the 100 pass; two of the four below reach it
-    assert detection(familiar, np.array([0.01, 0.055, 0.06, 0.5]))["fpr_at_95"] == 0.5
-    # of 3 x 2 pairs the familiar one is higher in four and level in one
+    assert detection(known, np.array([0.01, 0.055, 0.06, 0.5]))["fpr_at_95"] == 0.5
+    # of 3 x 2 pairs the known one is higher in four and level in one
     assert detection(np.array([0.3, 0.6, 0.9]), np.array([0.3, 0.5]))["auroc"] == pytest.approx(4.5 / 6)
 
 
-def by_brightness(pictures: np.ndarray) -> np.ndarray:
-    """A classifier that is sure of class 1 where a picture is bright, and less sure of class 0 where it is dark."""
-    bright = pictures.mean(axis=(1, 2, 3)) > 127
-    answers = np.zeros((len(pictures), 10))
+def by_brightness(images: np.ndarray) -> np.ndarray:
+    """A classifier that is sure of class 1 where an image is bright, and less sure of class 0 where it is dark."""
+    bright = images.mean(axis=(1, 2, 3)) > 127
+    answers = np.zeros((len(images), 10))
     answers[bright, 1], answers[~bright, 0], answers[~bright, 1] = 1, 0.75, 0.25
     return answers
 
@@ -172,7 +172,7 @@ def test_the_tables_of_a_classifier_that_knows_bright_from_dark():
     assert list(zip(table["corruption"], table["strength"], strict=True)) == [
         (kind, s) for kind in KINDS for s in range(6)
     ]
-    assert (table["pictures"] == 8).all()
+    assert (table["images"] == 8).all()
     clean = table[table["strength"] == 0]
     assert (clean[["accuracy", "confidence"]] == (1, (6 * 0.75 + 2) / 8)).all(axis=None)
     accuracy = table.set_index(["corruption", "strength"])["accuracy"]
@@ -184,16 +184,16 @@ def test_the_tables_of_a_classifier_that_knows_bright_from_dark():
         (0.4093, 0.9285), abs=1e-4
     )  # Wilson: 6 of 8
 
-    found = confidence_in_the_unfamiliar(by_brightness, images, seed=0).set_index("input")
+    found = ood_detection(by_brightness, images, seed=0).set_index("input")
     assert found.index.tolist() == list(INPUTS)
-    assert (found["pictures"] == 8).all()
+    assert (found["images"] == 8).all()
     assert (found["clean_confidence"] == (6 * 0.75 + 2) / 8).all()
     assert found.loc["strokes", "mean_confidence"] == 0.75
     assert found.loc["blank", "mean_confidence"] == 0.875
     assert found.loc["strokes", "auroc"] == (2 + 6 / 2) / 8
 
 
-def test_the_summary_leaves_the_clean_pictures_out():
+def test_the_summary_leaves_the_clean_images_out():
     rows = [("a", 0, 1.0), ("a", 1, 0.8), ("a", 2, 0.6), ("b", 0, 1.0), ("b", 1, 0.5), ("b", 2, 0.3)]
     table = pd.DataFrame(rows, columns=["corruption", "strength", "accuracy"])
     numbers = summary(table, pd.DataFrame({"auroc": [0.9, 0.6]}))

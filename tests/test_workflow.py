@@ -30,16 +30,16 @@ def test_every_target_that_it_makes_is_there():
 
 def test_a_pull_request_shows_what_it_changes(workspace, tmp_path):
     (workspace / ".venv").symlink_to(sys.prefix)
-    edit(workspace, lambda content: content["models"]["logistic"].update(learning_rate=0.5))
-    metrics = workspace / "reports/metrics/val/logistic-0.json"
+    edit(workspace, lambda content: content["models"]["plain"].update(learning_rate=0.5))
+    metrics = workspace / "reports/metrics/val/plain-0.json"
     metrics.write_text(metrics.read_text().replace('"accuracy": 0.', '"accuracy": 0.1'))
     (script,) = (step["run"] for step in JOBS["compare"]["steps"] if "GITHUB_STEP_SUMMARY" in step.get("run", ""))
     variables = {"BASE": "origin/main", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
     shell = ["bash", "-e", "-c", script]
     subprocess.run(shell, cwd=workspace, env=os.environ | ENVIRONMENT | variables, check=True)
     summary = (tmp_path / "summary.md").read_text()
-    assert "| reports/metrics/val/logistic-0.json | accuracy |" in summary
-    assert "| params.yaml | models.logistic.learning_rate |" in summary
+    assert "| reports/metrics/val/plain-0.json | accuracy |" in summary
+    assert "| params.yaml | models.plain.learning_rate |" in summary
 
 
 @pytest.mark.fault(
@@ -47,7 +47,7 @@ def test_a_pull_request_shows_what_it_changes(workspace, tmp_path):
     "What holds the record together is tested by `make verify` alone.",
 )
 def test_no_test_of_the_record_is_a_part_of_make_test():
-    collect = (
+    collect = [
         "python",
         "-m",
         "pytest",
@@ -56,12 +56,12 @@ def test_no_test_of_the_record_is_a_part_of_make_test():
         "--collect-only",
         "tests/test_results.py",
         "tests/test_page_numbers.py",
-    )
+    ]
     assert "committed" not in run(ROOT, *collect)
     assert "test_results.py" not in run(ROOT, *collect)
     recorded = run(ROOT, *collect, "-m", "record")
     assert "[committed]" in recorded
-    assert "[fresh]" not in recorded
+    assert "[finished]" not in recorded
 
 
 def test_the_table_of_faults_is_that_of_the_marks():

@@ -10,9 +10,9 @@ from pathlib import Path
 import pygit2
 import pytest
 
-from stages import workspace
-from stages.errors import InputError
-from stages.workspace import is_shallow, refuse_before_training, repository
+from stages.common import workspace
+from stages.common.errors import InputError
+from stages.common.workspace import is_shallow, refuse_before_training, repository
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""What `make bench` runs, each contender in a process of its own."""
+"""The programs that `make bench` runs, each contender in its own process."""

@@ -1,19 +1,16 @@
-"""What is measured of a trained model, the notebook's or one of ours, in the same way."""
+"""The speed of training and prediction, measured in the same way for the notebook's model and for ours."""
 
 import statistics
 import time
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 
-from stages.training.saving import multiply_adds
-
-if TYPE_CHECKING:
-    import keras
+from stages.inference.cost import multiply_adds
 
 
-def latencies(model: "keras.Model", images: np.ndarray, times: int) -> list[float]:
-    """Seconds of each of `times` predictions of `images` in one batch, after two that do not count."""
+def latencies(model: keras.Model, images: np.ndarray, times: int) -> list[float]:
+    """Seconds of each of `times` predictions of `images` in one batch, after two warm-up predictions."""
     seconds = []
     for _ in range(times + 2):
         before = time.perf_counter()
@@ -22,24 +19,24 @@ def latencies(model: "keras.Model", images: np.ndarray, times: int) -> list[floa
     return seconds[2:]
 
 
-def measured(model: "keras.Model", images: np.ndarray, shown: int, seconds: list[float]) -> dict:
-    """How quickly `model` trained and predicts.
+def measured(model: keras.Model, images: np.ndarray, shown: int, seconds: list[float]) -> dict:
+    """The speed at which `model` was trained and predicts.
 
     Args:
-        model: Trained.
-        images: 1,000 of them or more, as the model takes them.
-        shown: Training pictures an epoch.
-        seconds: Of each epoch that counts, without its validation.
+        model: The trained model.
+        images: At least 1,000 images, in the model's input format.
+        shown: Training images per epoch.
+        seconds: Seconds of each measured epoch, without validation.
 
     Returns:
-        `images_per_second` and `operations_per_second` in training, a value an epoch (2 operations a multiply-add; the
-        backward pass is counted as twice the forward pass); `predicted_per_second` in batches of 1,000 and
-        `milliseconds_for_one` picture, medians.
+        `images_per_second` and `operations_per_second` in training, one value per epoch. A multiply-add is 2 operations;
+        the backward pass counts as two forward passes. `predicted_per_second`, images in batches of 1,000, and
+        `milliseconds_for_one`, the latency of one image: medians.
     """
-    work = 6 * multiply_adds(model) * shown
+    work = multiply_adds(model)
     return {
         "images_per_second": [shown / second for second in seconds],
-        "operations_per_second": [work / second for second in seconds],
+        "operations_per_second": [6 * work * shown / second for second in seconds] if work else [],
         "predicted_per_second": 1000 / statistics.median(latencies(model, images[:1000], 10)),
         "milliseconds_for_one": 1000 * statistics.median(latencies(model, images[:1], 100)),
     }

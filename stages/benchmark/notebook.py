@@ -1,7 +1,7 @@
-"""The notebook that a Keras user would write: data from `keras.datasets`, `Sequential`, Adam, `fit`; nothing of ours.
+"""A plain Keras notebook: data from `keras.datasets`, `Sequential`, Adam, `fit`, and no code of this project.
 
-`python -m stages.benchmark.notebook STARTED EPOCHS KERAS_HOME` prints, for the benchmark, time and validation accuracy of
-every epoch as a line of JSON and, once trained, a last one with what else was measured.
+`python -m stages.benchmark.notebook STARTED EPOCHS KERAS_HOME` prints one line of JSON per epoch, with the seconds since
+STARTED and the validation accuracy, and a last line with the other measurements.
 """
 
 import json
@@ -9,12 +9,12 @@ import os
 import sys
 import time
 
-os.environ["KERAS_HOME"] = sys.argv[3]  # where the data lie already
+os.environ["KERAS_HOME"] = sys.argv[3]  # the folder that holds the data
 
 import keras
 from keras import layers
 
-started, epochs = float(sys.argv[1]), int(sys.argv[2])  # when the process was started, seconds since 1970
+started, epochs = float(sys.argv[1]), int(sys.argv[2])  # the start of the process, in seconds since 1970
 
 (x_train, y_train), _ = keras.datasets.fashion_mnist.load_data()
 x_train = x_train[..., None].astype("float32") / 255
@@ -37,7 +37,7 @@ model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=
 
 
 class Clock(keras.callbacks.Callback):
-    """Prints the lines, and keeps when each epoch began and when its validation did."""
+    """Prints the line of each epoch, and records when the epoch and its validation began."""
 
     def __init__(self):
         super().__init__()
@@ -56,7 +56,7 @@ class Clock(keras.callbacks.Callback):
 clock = Clock()
 model.fit(x_train, y_train, batch_size=64, epochs=epochs, validation_split=0.1, callbacks=[clock], verbose=2)
 
-from stages.benchmark.measure import measured  # noqa: E402  only now: until here nothing is ours
+from stages.benchmark.measure import measured  # noqa: E402  imported late: its loading time is not the notebook's
 
 seconds = [after - before for before, after in zip(clock.began, clock.trained, strict=True)]
 last = {"precision": "float32", "seconds_to_load": clock.began[0] - started}

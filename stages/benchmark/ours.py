@@ -1,7 +1,7 @@
-"""One of this project's models, trained as in `params.yaml` but for `changes`, and then asked to predict.
+"""One of this project's models, trained with its block of `params.yaml`, in which CHANGES (JSON) replace some values.
 
-`python -m stages.benchmark.ours MODEL STARTED SEED CHANGES` prints lines of JSON as `notebook.py` does, but none of small
-epochs, and a last one with what else was measured.
+`python -m stages.benchmark.ours MODEL STARTED SEED CHANGES` prints the same lines of JSON as `notebook.py`, but none for
+low-resolution epochs.
 """
 
 import json
@@ -9,36 +9,34 @@ import statistics
 import sys
 
 from stages import models
-from stages.dataset import load_split
-from stages.parameters import read_parameters
+from stages.benchmark import measure
+from stages.common.backend import start_keras
+from stages.common.splits import load_split
+from stages.inference import precision
+from stages.training import epochs, fit
 
 
 def main() -> None:
     name, started, seed, changes = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
-    parameters = read_parameters("models")[name].model_copy(update=changes)
-    train_part, val_part = load_split("train"), load_split("val")
-
-    from stages.benchmark.measure import measured  # after the data: it loads TensorFlow
-    from stages.training.devices import use_bfloat16
-    from stages.training.epochs import small_epochs
-    from stages.training.fit import train
-
-    trained = train(models.load(name), parameters, seed, *train_part, *val_part)
-    small = small_epochs(parameters)  # which count in the seconds, but whose accuracy is that of other pictures
-    for ended, accuracy in list(zip(trained.ends, trained.history["val_accuracy"], strict=True))[small:]:
+    block = models.read_block(name).model_copy(update=changes)
+    train_split, val_split = load_split("train"), load_split("val")
+    start_keras()
+    trained = fit.train(models.load(name), block, seed, *train_split, *val_split)
+    low = epochs.low_resolution_epochs(block)  # their time counts, but their accuracy is that of smaller images
+    for ended, accuracy in list(zip(trained.ends, trained.history["val_accuracy"], strict=True))[low:]:
         print(json.dumps({"seconds": ended - started, "val_accuracy": accuracy}))
-    shown = int(len(train_part[0]) * parameters.epoch_size) // parameters.batch_size * parameters.batch_size
-    epochs, seconds = trained.seconds["epoch"], trained.seconds["seconds"]
-    until_first_end = seconds[epochs <= 1].sum()  # teachers included, which are epoch 0
-    seconds = seconds[epochs > 0].tolist()
-    sizes = [size for size in (seconds[:small], seconds[small:]) if len(size) > 1]
+    shown = int(len(train_split[0]) * block.epoch_fraction) // block.batch_size * block.batch_size
+    numbers, seconds = trained.seconds["epoch"], trained.seconds["seconds"]
+    until_first_end = seconds[numbers <= 1].sum()  # epoch 0 is the training of the teachers
+    seconds = seconds[numbers > 0].tolist()
+    sizes = [size for size in (seconds[:low], seconds[low:]) if len(size) > 1]
     last = {
-        "precision": "bfloat16" if use_bfloat16(parameters.precision) else "float32",
+        "precision": "bfloat16" if precision.use_bfloat16(block.precision) else "float32",
         "seconds_to_load": trained.ends[0] - until_first_end - started,
         "seconds_to_trace": sum(size[0] - statistics.median(size[1:]) for size in sizes),
     }
-    full_size = trained.training_seconds[small + 1 :]  # the first of these is also traced
-    print(json.dumps(last | measured(trained.model, val_part[0], shown, full_size)))
+    full_size = trained.training_seconds[low + 1 :]  # without the first one, which includes tracing
+    print(json.dumps(last | measure.measured(trained.model, val_split[0], shown, full_size)))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""From a model to logits, from logits to numbers."""
+"""From probabilities to results: scores, intervals, significance, calibration, robustness, OOD detection."""

@@ -1,12 +1,12 @@
-"""Pictures corrupted on purpose, in ten ways at five strengths: how far may a picture be from those of the training?
+"""Corruptions of images, ten kinds at five strengths, for measuring robustness.
 
-The kinds are of those in Mu and Gilmer, "MNIST-C: A robustness benchmark for computer vision" (2019), which Weiss and
-Tonella, "Simple techniques work surprisingly well for neural network test prioritization and active learning" (2022),
-carried over to Fashion-MNIST; the five strengths as in Hendrycks and Dietterich, "Benchmarking neural network robustness
-to common corruptions and perturbations" (2019). The measures are this project's own, so accuracies cannot be held against
-those of the published sets.
+The kinds follow Mu and Gilmer, "MNIST-C: A robustness benchmark for computer vision" (2019), which Weiss and Tonella,
+"Simple techniques work surprisingly well for neural network test prioritization and active learning" (2022), applied to
+Fashion-MNIST. Five strengths per kind follow Hendrycks and Dietterich, "Benchmarking neural network robustness to common
+corruptions and perturbations" (2019). The levels are this project's own. Accuracies are not comparable with those on the
+published sets.
 
-Pictures are uint8 (N, 28, 28, 1), light on black. What comes in from outside is black.
+Images are uint8 (N, 28, 28, 1), light on black. Pixels from outside the image are black.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 STRENGTHS = (1, 2, 3, 4, 5)
-LEVELS = {  # what the strengths are of each kind
+LEVELS = {  # of each kind, for strengths 1 to 5; UNITS gives their units
     "noise": (5, 10, 20, 40, 80),
     "blur": (0.5, 0.75, 1, 1.5, 2),
     "brightness": (20, 40, 60, 80, 100),
@@ -28,89 +28,88 @@ LEVELS = {  # what the strengths are of each kind
     "inversion": (20, 40, 60, 80, 100),
 }
 UNITS = {
-    "noise": "deviation, grey levels",
-    "blur": "deviation, pixels",
-    "brightness": "grey levels added",
+    "noise": "std, gray levels",
+    "blur": "std, pixels",
+    "brightness": "gray levels added",
     "contrast": "% of the contrast left",
     "rotation": "degrees",
-    "shear": "pixels a row",
+    "shear": "pixels per row",
     "scale": "% of the size",
     "translation": "pixels",
     "occlusion": "side of a square, pixels",
     "inversion": "% of the negative",
 }
-GREY = 128  # of what stands before the clothing
+GREY = 128  # gray level of the square that covers the clothing
 
 
 def grey_levels(values: np.ndarray) -> np.ndarray:
-    """Rounded to the nearest grey level, those outside 0-255 cut off: uint8."""
+    """Values rounded to integers and clipped to 0-255: uint8."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def affine(images: np.ndarray, matrix: np.ndarray, offset: tuple[float, float] = (0, 0)) -> np.ndarray:
-    """Pictures that show at each place what lay at `matrix` x place + `offset`, between pixels by bilinear interpolation.
+    """Apply an affine transform: the new image at p is the old image at `matrix` x p + `offset`, interpolated bilinearly.
 
     Args:
-        matrix: (2, 2).
-        offset: Pixels down and to the right. Places are (row, column), counted from the middle of the picture.
+        images: uint8 (N, 28, 28, 1).
+        matrix: (2, 2). Points p are (row, column), in pixels from the center of the image.
+        offset: Pixels down and to the right.
     """
-    whole = np.eye(3)  # the first axis, that of the pictures, stays as it is
-    whole[1:, 1:] = matrix
+    volume = np.eye(3)  # the first axis, the number of the image, does not change
+    volume[1:, 1:] = matrix
     middle = np.array([0, (images.shape[1] - 1) / 2, (images.shape[2] - 1) / 2])
-    start = middle - whole @ middle + (0, *offset)
-    return ndimage.affine_transform(images[..., 0], whole, start, order=1, mode="grid-constant")[..., None]
+    start = middle - volume @ middle + (0, *offset)
+    return ndimage.affine_transform(images[..., 0], volume, start, order=1, mode="grid-constant")[..., None]
 
 
 def either_way(images: np.ndarray, matrices: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Each picture through one of the two matrices, (2, 2) each, by chance: see `affine`."""
+    """Apply one of two matrices, each (2, 2), to each image, at random: see `affine`."""
     first, changed = rng.random(len(images)) < 0.5, np.empty_like(images)
     for chosen, matrix in zip((first, ~first), matrices, strict=True):
         changed[chosen] = affine(images[chosen], matrix)
     return changed
 
 
-def noise(images: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise of `deviation` grey levels, of its own in every pixel."""
-    return grey_levels(images + deviation * rng.standard_normal(images.shape, np.float32))
+def noise(images: np.ndarray, std: float, rng: np.random.Generator) -> np.ndarray:
+    """Add Gaussian noise with a standard deviation of `std` gray levels, independent for each pixel."""
+    return grey_levels(images + std * rng.standard_normal(images.shape, np.float32))
 
 
-def blur(images: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """Each pixel the mean of its surroundings, weighted by a Gaussian of `deviation` pixels."""
-    return grey_levels(
-        ndimage.gaussian_filter(images, (0, deviation, deviation, 0), output=np.float32, mode="constant")
-    )
+def blur(images: np.ndarray, std: float, rng: np.random.Generator) -> np.ndarray:
+    """Blur with a Gaussian filter with a standard deviation of `std` pixels."""
+    return grey_levels(ndimage.gaussian_filter(images, (0, std, std, 0), output=np.float32, mode="constant"))
 
 
 def brightness(images: np.ndarray, added: float, rng: np.random.Generator) -> np.ndarray:
-    """Clothing and background brighter by so many grey levels."""
+    """Make clothing and background brighter by `added` gray levels."""
     return grey_levels(images + np.float32(added))
 
 
 def contrast(images: np.ndarray, left: float, rng: np.random.Generator) -> np.ndarray:
-    """Each pixel's distance from the picture's mean reduced to `left` percent."""
+    """Reduce each pixel's difference from the image's mean to `left` percent."""
     means = images.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float32)
     return grey_levels(means + left / 100 * (images - means))
 
 
 def rotation(images: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
-    """Turned about the middle, either way."""
+    """Rotate about the center, to the left or right at random."""
     cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     anticlockwise = np.array([[cosine, sine], [-sine, cosine]])
     return either_way(images, [anticlockwise, anticlockwise.T], rng)
 
 
 def shear(images: np.ndarray, slant: float, rng: np.random.Generator) -> np.ndarray:
-    """Each row moved sideways by `slant` pixels more than the row above it, either way; the middle stays."""
+    """Shift each row by `slant` pixels more than the row above it, to the left or right at random; keep the center."""
     return either_way(images, [np.array([[1, 0], [side * slant, 1]]) for side in (-1, 1)], rng)
 
 
 def scale(images: np.ndarray, percent: float, rng: np.random.Generator) -> np.ndarray:
-    """Smaller: `percent` of the width and height, in the middle."""
+    """Shrink to `percent` of the width and height, centered."""
     return affine(images, np.eye(2) * 100 / percent)
 
 
 def translation(images: np.ndarray, pixels: int, rng: np.random.Generator) -> np.ndarray:
-    """Moved by so many pixels up, down, left or right."""
+    """Shift by `pixels` up, down, left or right, at random."""
     towards, moved = rng.integers(4, size=len(images)), np.empty_like(images)
     for place, (down, right) in enumerate([(-1, 0), (1, 0), (0, -1), (0, 1)]):
         chosen = towards == place
@@ -119,7 +118,7 @@ def translation(images: np.ndarray, pixels: int, rng: np.random.Generator) -> np
 
 
 def occlusion(images: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """A grey square of `side` pixels before the clothing, at a random place inside the picture."""
+    """Cover a square of `side` x `side` pixels with gray, at a random place inside the image."""
     position, inside = np.arange(28), True
     for axis in (1, 2):
         start = np.floor(rng.random((len(images), 1)) * (29 - side))
@@ -129,7 +128,7 @@ def occlusion(images: np.ndarray, side: int, rng: np.random.Generator) -> np.nda
 
 
 def inversion(images: np.ndarray, percent: float, rng: np.random.Generator) -> np.ndarray:
-    """Blended with the negative, which is dark on white; 100 percent is the negative itself."""
+    """Blend with the negative image, dark on white; 100 percent is the negative itself."""
     share = np.float32(percent / 100)
     return grey_levels((1 - share) * images + share * (255 - images))
 
@@ -149,13 +148,19 @@ KINDS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]]
 
 
 def corrupt(images: np.ndarray, kind: str, strength: int, seed: int) -> np.ndarray:
-    """The pictures, corrupted: a function of `seed`, from which every strength draws the same, so that a picture turned
-    left a little is turned left farther at the next.
+    """Corrupt images. The result depends only on the arguments.
+
+    All strengths use the same random numbers: an image that is rotated to the left is rotated farther to the left at the
+    next strength.
 
     Args:
         images: uint8 (N, 28, 28, 1).
         kind: One of `KINDS`.
-        strength: 1 to 5, which `LEVELS` puts into `UNITS`; 0 leaves the pictures as they are.
+        strength: 1 to 5, see `LEVELS` and `UNITS`; 0 returns the images as they are.
+        seed: The seed of the random numbers.
+
+    Returns:
+        uint8 (N, 28, 28, 1).
     """
     if strength == 0:
         return images

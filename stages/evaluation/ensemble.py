@@ -1,30 +1,39 @@
-"""Soft voting: several runs' probabilities, averaged. It costs no training of its own."""
+"""The ensemble: soft voting, the mean of several runs' probabilities. It needs no training of its own."""
 
 import numpy as np
 
-from stages.models import ENSEMBLE
-from stages.runs import load_predictions, run_name
+from stages.common.runs import ENSEMBLE, load_predictions
 
 
 def vote(split: str, runs: list[str]) -> dict[str, np.ndarray]:
-    """The mean of the predictions of `runs` on `"val"` or `"test"`: keys and shapes as `load_predictions`."""
+    """The mean predictions of `runs` on `"val"` or `"test"`, with the keys and shapes of `load_predictions`."""
     members = [load_predictions(split, run) for run in runs]
-    means = {kind: np.mean([member[kind] for member in members], axis=0) for kind in ("probabilities", "plain")}
+    means = {kind: np.mean([member[kind] for member in members], axis=0) for kind in ("probabilities", "single_view")}
     return means | {"labels": members[0]["labels"]}
 
 
-def members(selection: dict, seeds: list[int]) -> list[str]:
-    """The runs that vote: all seeds of the two models with the best validation accuracy; none where there is but one run.
+def members(selection: dict) -> list[str]:
+    """The runs of the ensemble: all runs of the two models with the best validation accuracy.
 
     Args:
         selection: The content of `reports/selection.json`.
+
+    Returns:
+        The names of the runs; an empty list if there would be only one.
     """
-    runs = [run_name(place["model"], seed) for place in selection["ranking"][:2] for seed in seeds]
+    runs = [run for place in selection["ranking"][:2] for run in selection["runs"][place["model"]]]
     return runs if len(runs) > 1 else []
 
 
-def contenders(selection: dict, models: list[str], seeds: list[int]) -> dict[str, list[str]]:
-    """What tables of pictures compare, with the runs behind it: the first seed of every model, and the ensemble."""
-    runs = {model: [run_name(model, seeds[0])] for model in models}
-    together = members(selection, seeds)
+def contenders(selection: dict) -> dict[str, list[str]]:
+    """What is compared image by image: each model's best run, and the ensemble.
+
+    Args:
+        selection: The content of `reports/selection.json`.
+
+    Returns:
+        For each name of a model or of the ensemble, its runs.
+    """
+    runs = {model: [run] for model, run in selection["best_runs"].items()}
+    together = members(selection)
     return runs | {ENSEMBLE: together} if together else runs

@@ -1,6 +1,6 @@
-"""How far a model's answers hold: accuracy on corrupted pictures, and confidence in pictures that are no clothing.
+"""Robustness: accuracy on corrupted images, and detection of out-of-distribution (OOD) inputs.
 
-Every picture is predicted once, without mirrored and shifted views.
+All predictions are of a single view, without test-time augmentation (TTA).
 """
 
 from collections.abc import Callable
@@ -9,25 +9,27 @@ import numpy as np
 import pandas as pd
 
 from stages.evaluation.corruptions import KINDS, STRENGTHS, corrupt
-from stages.evaluation.uncertainty import wilson
-from stages.evaluation.unfamiliar import INPUTS, detection, draw_unfamiliar
+from stages.evaluation.intervals import wilson
+from stages.evaluation.ood import INPUTS, detection, draw_ood
 
-Classifier = Callable[[np.ndarray], np.ndarray]  # from pictures, uint8 (N, 28, 28, 1), to probabilities (N, 10)
+Classifier = Callable[[np.ndarray], np.ndarray]  # maps images, uint8 (N, 28, 28, 1), to probabilities (N, 10)
 
 
 def robustness(
     classify: Classifier, images: np.ndarray, labels: np.ndarray, seed: int, confidence: float
 ) -> pd.DataFrame:
-    """A row a corruption and strength, 0 (the pictures as they are) to 5.
+    """The accuracy on corrupted images.
 
     Args:
-        images: uint8 (N, 28, 28, 1); labels (N,).
-        seed: Of what is random in the corruptions.
-        confidence: Of the intervals.
+        classify: The model, as a function of images.
+        images: uint8 (N, 28, 28, 1).
+        labels: (N,), 0-9.
+        seed: The seed of the corruptions.
+        confidence: The confidence level of the intervals, above 0, below 1.
 
     Returns:
-        Columns corruption, strength, pictures, accuracy with its ends accuracy_low and accuracy_high (Wilson), and
-        confidence, the mean of the highest probabilities.
+        One row per corruption and strength, from 0 (the images as they are) to 5. Columns: corruption, strength, images,
+        accuracy, accuracy_low and accuracy_high (Wilson's interval), confidence (the mean of the highest probabilities).
     """
     clean = classify(images)
     rows = []
@@ -38,34 +40,40 @@ def robustness(
             hits = int((probabilities.argmax(axis=1) == labels).sum())
             share, ends = hits / len(labels), wilson(hits, len(labels), confidence)
             rows.append((kind, strength, len(labels), share, *ends, probabilities.max(axis=1).mean()))
-    columns = ["corruption", "strength", "pictures", "accuracy", "accuracy_low", "accuracy_high", "confidence"]
+    columns = ["corruption", "strength", "images", "accuracy", "accuracy_low", "accuracy_high", "confidence"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def confidence_in_the_unfamiliar(classify: Classifier, images: np.ndarray, seed: int) -> pd.DataFrame:
-    """A row a kind of unfamiliar input, of which there are as many pictures as of `images`, uint8 (N, 28, 28, 1).
+def ood_detection(classify: Classifier, images: np.ndarray, seed: int) -> pd.DataFrame:
+    """The detection of OOD inputs by the model's confidence.
+
+    Args:
+        classify: The model, as a function of images.
+        images: Test images, uint8 (N, 28, 28, 1). Each kind of OOD input has N images, too.
+        seed: The seed of the OOD inputs.
 
     Returns:
-        Columns input, pictures, auroc and fpr_at_95 (see `detection`), mean_confidence, the mean of the highest
-        probabilities, and clean_confidence, the same of `images`.
+        One row per kind of OOD input. Columns: input, images, auroc and fpr_at_95 (see `detection`), mean_confidence (the
+        mean of the highest probabilities), clean_confidence (the same for `images`).
     """
     clean = classify(images).max(axis=1)
     rows = []
     for name in INPUTS:
-        found = classify(draw_unfamiliar(name, len(images), seed)).max(axis=1)
+        found = classify(draw_ood(name, len(images), seed)).max(axis=1)
         means = {"mean_confidence": found.mean(), "clean_confidence": clean.mean()}
-        rows.append({"input": name, "pictures": len(found), **detection(clean, found), **means})
+        rows.append({"input": name, "images": len(found), **detection(clean, found), **means})
     return pd.DataFrame(rows)
 
 
-def summary(corrupted: pd.DataFrame, unfamiliar: pd.DataFrame) -> dict:
-    """`accuracy`, the mean over all corruptions and strengths but 0; and `details`, which `dvc metrics` leaves out.
+def summary(corrupted: pd.DataFrame, ood: pd.DataFrame) -> dict:
+    """The summary of `robustness` and `ood_detection`, as metrics.
 
     Returns:
-        Beside `accuracy`, in a dict in the list, `worst_accuracy`, that of the corruption with the lowest mean over its
-        strengths, and `mean_auroc` over all unfamiliar input.
+        `accuracy`, the mean over all corruptions and the strengths 1 to 5; and `details`, a list with one dict, which
+        `dvc metrics` does not print: `worst_accuracy`, of the corruption with the lowest mean over its strengths, and
+        `mean_auroc`, over all kinds of OOD inputs.
     """
     means = corrupted[corrupted["strength"] > 0].groupby("corruption")["accuracy"].mean()
-    details = {"worst_accuracy": means.min(), "mean_auroc": unfamiliar["auroc"].mean()}
+    details = {"worst_accuracy": means.min(), "mean_auroc": ood["auroc"].mean()}
     rounded = {name: round(float(value), 6) for name, value in details.items()}
     return {"accuracy": round(float(means.mean()), 6), "details": [rounded]}

@@ -1,1 +1,1 @@
-"""Pictures, drawn with matplotlib from arrays and tables. Nothing here loads TensorFlow."""
+"""Figures, drawn with matplotlib from arrays and tables. Nothing here loads TensorFlow."""

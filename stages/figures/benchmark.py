@@ -1,4 +1,4 @@
-"""The picture of the benchmark: accuracy over time, every contender and repetition in one."""
+"""The figure of the benchmark: accuracy over time, one line per contender and repetition."""
 
 from pathlib import Path
 
@@ -17,7 +17,13 @@ LINES = {
 
 
 def draw(curves: pd.DataFrame, summary: dict, path: Path) -> None:
-    """Draw `curves` (contender, repetition, seconds, val_accuracy) and name the machine of `summary`."""
+    """Draw and save the figure.
+
+    Args:
+        curves: Columns contender, repetition, seconds, val_accuracy.
+        summary: The content of `reports/benchmark.json`, which names the machine and the dataset.
+        path: Where to save.
+    """
     figure, axes = plt.subplots(figsize=(8, 4.4))
     for contender, (colour, marker) in LINES.items():
         for repetition, run in curves[curves.contender == contender].groupby("repetition"):
@@ -27,11 +33,12 @@ def draw(curves: pd.DataFrame, summary: dict, path: Path) -> None:
             )
     axes.set_ylim(82, None)
     axes.set_xlim(0, None)
-    axes.set_xlabel("seconds since the process was started, loading TensorFlow included")
-    axes.set_ylabel("validation accuracy, %")
+    axes.set_xlabel("seconds since the process started (includes loading TensorFlow)")
+    axes.set_ylabel("validation accuracy, % (from 82 %)")
     machine = summary["machine"]
     axes.set_title(
-        f"Accuracy over time; {machine['processor']}, {machine['cores']} cores; {summary['repetitions']} repetitions"
+        f"Validation accuracy over time; {machine['processor']}, {machine['cores']} cores; "
+        f"{summary['repetitions']} repetitions"
     )
     axes.legend(loc="lower right")
     save(figure, path, summary["dataset"])

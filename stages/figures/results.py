@@ -1,52 +1,54 @@
-"""The pictures of stage `report`: learning curves, comparison, certainty, confusion, predictions."""
+"""The figures of stage `report`: learning curves, comparison, statistics, confusion matrices, predictions."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.dataset import CLASS_NAMES
-from stages.figures.style import COLOURS, NEUTRAL, RIGHT, WRONG
-
-
-def model_colour(index: int) -> str:
-    """The colour of the model at place `index` of `params.yaml`, the same in every picture."""
-    return COLOURS[(0, 6, 3, 4, 8, 1, 7, 9, 2, 5)[index % 10]]
+from stages.common.runs import ENSEMBLE
+from stages.common.splits import CLASS_NAMES
+from stages.figures.style import NEUTRAL, RIGHT, WRONG, model_colours
 
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
-    """Accuracy and loss by epoch for every model, training dashed, validation solid.
+    """Accuracy and loss by epoch, validation above training, one colour per model and one line per seed.
+
+    Training and validation have axes of their own: the training accuracy of a model with hard-example mining can be far
+    below its validation accuracy. All points are shown.
 
     Args:
-        curves: Columns model, seed, epoch, accuracy, loss, val_accuracy, val_loss; a line a seed.
+        curves: Columns model, seed, epoch, accuracy, loss, val_accuracy, val_loss.
     """
-    figure, grid = plt.subplots(1, 2, figsize=(11, 4.4))
-    for axes, name, unit in zip(grid, ("accuracy", "loss"), ("%", "nats"), strict=True):
-        scale = 100 if name == "accuracy" else 1
-        for index, (model, runs) in enumerate(curves.groupby("model", sort=False)):
-            colour = model_colour(index)
-            for count, (_, rows) in enumerate(runs.groupby("seed")):
-                label = None if count else model
-                axes.plot(rows["epoch"], scale * rows[f"val_{name}"], "-o", ms=3, color=colour, label=label)
-                axes.plot(rows["epoch"], scale * rows[name], "--", lw=1, color=colour)
-        axes.set(title=f"{name.capitalize()} by epoch", xlabel="epoch", ylabel=unit)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    floor = 100 * curves["val_accuracy"].quantile(0.1)
-    grid[0].set_ylim(max(0, floor - 4), None)
-    grid[1].set_ylim(0, 1.15 * curves["val_loss"].quantile(0.95))
-    grid[0].plot([], [], "-o", ms=3, color="black", label="validation")
-    grid[0].plot([], [], "--", lw=1, color="black", label="training, as shown to it")
-    figure.legend(*grid[0].get_legend_handles_labels(), fontsize=9, loc="outside right upper")
+    figure, grid = plt.subplots(2, 2, figsize=(11, 7), sharex=True)
+    colours = model_colours(list(curves["model"].unique()))
+    for row, prefix, split in zip(grid, ("val_", ""), ("Validation", "Training"), strict=True):
+        for axes, name, unit in zip(row, ("accuracy", "loss"), ("%", "nats"), strict=True):
+            for model, runs in curves.groupby("model", sort=False):
+                seeds = [rows for _, rows in runs.groupby("seed")]
+                style = {"marker": "o", "ms": 3, "lw": 1.6} if len(seeds) == 1 else {"lw": 1}
+                for count, rows in enumerate(seeds):
+                    values = rows[f"{prefix}{name}"] * (100 if name == "accuracy" else 1)
+                    label = None if count else model
+                    axes.plot(rows["epoch"], values, color=colours[model], label=label, **style)
+            axes.set(title=f"{split} {name}", ylabel=unit)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+    for axes in grid[1]:
+        axes.set_xlabel("epoch")
+    legend = figure.legend(*grid[0, 0].get_legend_handles_labels(), fontsize=9, loc="outside right upper")
+    if curves.groupby("model")["seed"].nunique().max() > 1:
+        legend.set_title("one line per seed", {"size": 9})
+        for line in legend.get_lines():
+            line.set_linewidth(2)
     return figure
 
 
 def model_curves(history: pd.DataFrame, model: str) -> Figure:
-    """One model's accuracy and loss by epoch; columns epoch, accuracy, loss, val_accuracy, val_loss."""
+    """Accuracy and loss of one run by epoch; columns epoch, accuracy, loss, val_accuracy, val_loss."""
     figure, grid = plt.subplots(1, 2, figsize=(9, 3.4))
     for axes, name, unit in zip(grid, ("accuracy", "loss"), ("%", "nats"), strict=True):
         scale = 100 if name == "accuracy" else 1
         axes.plot(history["epoch"], scale * history[f"val_{name}"], "-o", ms=3, color=WRONG, label="validation")
-        axes.plot(history["epoch"], scale * history[name], "--o", ms=3, color=RIGHT, label="training, as shown to it")
+        axes.plot(history["epoch"], scale * history[name], "--o", ms=3, color=RIGHT, label="training")
         axes.set(title=f"{model}: {name}", xlabel="epoch", ylabel=unit)
         axes.xaxis.get_major_locator().set_params(integer=True)
     grid[1].legend(fontsize=9)
@@ -54,10 +56,19 @@ def model_curves(history: pd.DataFrame, model: str) -> Figure:
 
 
 def comparison(table: pd.DataFrame, selected: str) -> Figure:
-    """Test accuracy against multiply-adds a picture, a point a model; columns as in `reports/comparison.csv`."""
+    """Test accuracy against multiply-adds per image, one point per model.
+
+    Args:
+        table: Columns as in `reports/comparison.csv`. A model whose multiply-adds are unknown (NaN) has no point; the
+            figure names it instead.
+        selected: The selected model, which has another colour.
+    """
+    table = table.assign(multiply_adds=pd.to_numeric(table["multiply_adds"]))
+    shown = table["multiply_adds"] > 0
+    known, unknown = table[shown], list(table["model"][~shown])
     figure, axes = plt.subplots(figsize=(7.5, 4.2))
-    ranked = table.sort_values("test_accuracy", ascending=False)
-    line = 6 * (table.test_accuracy.max() - table.test_accuracy.min())  # a label's height, percentage points
+    ranked = known.sort_values("test_accuracy", ascending=False)
+    line = 6 * (known["test_accuracy"].max() - known["test_accuracy"].min())  # a label's height, percentage points
     height = np.inf
     for row in ranked.itertuples():
         colour = WRONG if row.model == selected else RIGHT
@@ -67,20 +78,27 @@ def comparison(table: pd.DataFrame, selected: str) -> Figure:
         height = min(accuracy, height - line)  # beside its dot, or just below the label above
         place = (row.multiply_adds, height)
         axes.annotate(label, place, xytext=(-9, 0), textcoords="offset points", ha="right", va="center")
+    several = "runs" in table and table["runs"].max() > 1
     axes.set(
         xscale="log",
-        title="Test accuracy against the work a picture costs",
-        xlabel="multiply-adds a picture",
+        title="Test accuracy against multiply-adds" + (", means over the seeds" if several else ""),
+        xlabel="multiply-adds per image",
         ylabel="test accuracy, %",
     )
-    axes.set_xlim(table.multiply_adds.min() / 30, table.multiply_adds.max() * 2)  # labels stand to the left
+    if unknown:
+        note = f"not shown, multiply-adds 0 or unknown:\n{', '.join(unknown)}"
+        axes.text(0.98, 0.02, note, transform=axes.transAxes, ha="right", va="bottom", fontsize=9)
+    if len(known):
+        axes.set_xlim(known["multiply_adds"].min() / 30, known["multiply_adds"].max() * 2)  # labels stand to the left
+    else:
+        axes.set(xticks=[], yticks=[])
     return figure
 
 
 def differences(pairs: pd.DataFrame, confidence: float) -> Figure:
-    """The differences of test accuracy of all pairs, with intervals; a table as from `uncertainty.compare_pairs`.
+    """The differences of test accuracy of all pairs, with intervals; a table as from `significance.compare_pairs`.
 
-    Blue: one model is better; grey: the two cannot be told apart.
+    Blue: the difference is significant; grey: it is not.
     """
     figure, axes = plt.subplots(figsize=(8, 1 + 0.3 * len(pairs)))
     places = np.arange(len(pairs))[::-1]
@@ -91,18 +109,18 @@ def differences(pairs: pd.DataFrame, confidence: float) -> Figure:
     axes.axvline(0, color="black", lw=1)
     axes.set_yticks(places, [f"{pair.better} - {pair.worse}" for pair in pairs.itertuples()])
     axes.set(
-        title=f"Differences of test accuracy, with {100 * confidence:g} % intervals (grey: cannot be told apart)",
+        title=f"Differences of test accuracy with {100 * confidence:g} % intervals (blue: significant, grey: not)",
         xlabel="percentage points",
     )
     return figure
 
 
 def reliability(table: pd.DataFrame, temperatures: dict[str, float]) -> Figure:
-    """Accuracy by confidence, and how many pictures there are; a panel a model, rows as from `uncertainty.reliability`.
+    """Accuracy by confidence and the number of images, one panel per model.
 
     Args:
-        table: With a column model.
-        temperatures: Of each model, fitted on validation, for its title.
+        table: As from `calibration.reliability`, with a column model.
+        temperatures: The temperature of each model, for the title of its panel.
     """
     models = list(table["model"].unique())
     columns = min(3, len(models))
@@ -113,12 +131,12 @@ def reliability(table: pd.DataFrame, temperatures: dict[str, float]) -> Figure:
     for axes, model in zip(grid.flat, models, strict=False):
         bins = table[table["model"] == model]
         counts = axes.twinx()
-        counts.bar(bins["from"], bins["pictures"], bins["to"] - bins["from"], align="edge", color=NEUTRAL, alpha=0.5)
-        counts.set(ylim=(0, 3 * bins["pictures"].max()), yticks=[])
+        counts.bar(bins["from"], bins["images"], bins["to"] - bins["from"], align="edge", color=NEUTRAL, alpha=0.5)
+        counts.set(ylim=(0, 3 * bins["images"].max()), yticks=[])
         counts.spines[:].set_visible(False)
-        largest = bins.loc[bins["pictures"].idxmax()]
-        words = f"{largest['pictures']:,.0f} pictures"
-        counts.text(largest["to"], largest["pictures"], words, ha="right", va="bottom", fontsize=8)
+        largest = bins.loc[bins["images"].idxmax()]
+        words = f"{largest['images']:,.0f} images"
+        counts.text(largest["to"], largest["images"], words, ha="right", va="bottom", fontsize=8)
         axes.set_zorder(1)
         axes.patch.set_visible(False)
         axes.plot([0, 1], [0, 1], color="black", lw=1, ls=":")
@@ -129,27 +147,32 @@ def reliability(table: pd.DataFrame, temperatures: dict[str, float]) -> Figure:
         axes.set_ylabel("accuracy")
     for axes in grid[-1]:
         axes.set_xlabel("confidence")
-    figure.suptitle("Accuracy by confidence (dots, with intervals) and number of pictures (grey)", x=0.01, ha="left")
+    figure.suptitle(
+        "Accuracy by confidence, before temperature scaling (dots with intervals), and number of images (grey)",
+        x=0.01, ha="left",
+    )  # fmt: skip
     return figure
 
 
 def coverage(table: pd.DataFrame) -> Figure:
-    """Accuracy on the share of the test pictures of which a model is surest; columns model, coverage, accuracy."""
+    """Accuracy on the most confident images, by their share; columns model, coverage, accuracy."""
     figure, axes = plt.subplots(figsize=(7.5, 4))
-    for index, (model, rows) in enumerate(table.groupby("model", sort=False)):
-        axes.plot(100 * rows["coverage"], 100 * rows["accuracy"], color=model_colour(index), label=model, lw=2)
+    colours = model_colours(list(table["model"].unique()))
+    for model, rows in table.groupby("model", sort=False):
+        dash = "--" if model == ENSEMBLE else "-"  # it can cover the line of one of its models
+        axes.plot(100 * rows["coverage"], 100 * rows["accuracy"], dash, color=colours[model], label=model, lw=2)
     axes.set(
-        title="Accuracy where the model may abstain",
-        xlabel="share of the pictures that it answers, %",
-        ylabel="accuracy on these, %",
+        title="Accuracy on the images of highest confidence",
+        xlabel="share of the test images, %",
+        ylabel="accuracy on these images, %",
     )
     axes.legend(fontsize=9)
     return figure
 
 
 def confusion(table: pd.DataFrame, model: str) -> Figure:
-    """Confusion matrix; columns actual, predicted, pictures. Colour shows the mistakes alone, the diagonal is grey."""
-    counts = table["pictures"].to_numpy().reshape(10, 10)
+    """Confusion matrix; columns actual, predicted, images. Only mistakes are coloured; the diagonal is grey."""
+    counts = table["images"].to_numpy().reshape(10, 10)
     mistakes = np.ma.masked_array(counts, np.eye(10, dtype=bool))
     figure, axes = plt.subplots(figsize=(7.2, 6.2))
     cmap = plt.get_cmap("YlOrBr").with_extremes(bad="#EFEFEF")
@@ -170,7 +193,7 @@ def confusion(table: pd.DataFrame, model: str) -> Figure:
                 color="white" if dark else "black",
             )
     axes.set(
-        title=f"{model}: what the test pictures were taken for ({counts.trace():,} of {counts.sum():,} right)",
+        title=f"{model}: confusion matrix ({counts.trace():,} of {counts.sum():,} test images correct)",
         xlabel="predicted class",
         ylabel="actual class",
     )
@@ -179,19 +202,23 @@ def confusion(table: pd.DataFrame, model: str) -> Figure:
 
 
 def predictions(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, title: str) -> Figure:
-    """Pictures, each with its three likeliest classes as bars: blue the actual class, vermilion a wrong first choice.
+    """Images with their three most probable classes as bars. Blue: the actual class; vermilion: a wrong prediction.
+
+    If the actual class is none of the three, it takes the place of the third.
 
     Args:
-        images: (N, 28, 28, 1); labels (N,); probabilities (N, 10).
-        title: What these pictures are.
+        images: (N, 28, 28, 1).
+        labels: (N,).
+        probabilities: (N, 10).
+        title: Which images these are.
     """
-    columns, width, height = 4, 84, 34  # a cell: the picture's 28 pixels, then 50 for the bars
+    columns, width, height = 4, 84, 34  # a cell: the image's 28 pixels, then 50 for the bars
     rows = max(1, -(-len(images) // columns))
     figure, axes = plt.subplots(figsize=(12, 12 * rows * height / (columns * width) + 0.4))
-    for index, (picture, label, chances) in enumerate(zip(images, labels, probabilities, strict=True)):
+    for index, (image, label, chances) in enumerate(zip(images, labels, probabilities, strict=True)):
         top, left = (index // columns) * height, (index % columns) * width
         extent = (left, left + 28, top + 28, top)
-        axes.imshow(picture[..., 0], cmap="gray_r", vmin=0, vmax=255, interpolation="nearest", extent=extent)
+        axes.imshow(image[..., 0], cmap="gray_r", vmin=0, vmax=255, interpolation="nearest", extent=extent)
         likeliest = np.argsort(-chances, kind="stable")[:3]
         shown = likeliest if label in likeliest else [*likeliest[:2], label]
         for place, guess in enumerate(shown):

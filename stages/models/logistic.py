@@ -1,24 +1,26 @@
-"""Softmax regression: one weight a pixel and class. The baseline that every network has to beat."""
+"""Softmax regression: one weight per pixel and class. The baseline for all other models.
 
+Reaches 85.36 % validation and 84.07 % test accuracy (one seed) in 2 seconds of training, on 2 cores of an AMD EPYC in
+bfloat16 (reports/metrics, reports/timing).
+"""
+
+import keras
 import numpy as np
+from keras import layers
 
-from stages.parameters import ModelParameters
+from stages.layers.whitening import pixel_statistics
+from stages.models.block import Block
 
 
-class Parameters(ModelParameters):
-    """Nothing beyond the training keys."""
+class Parameters(Block):
+    """No keys besides those of `Block`."""
 
 
 def build(parameters: Parameters, images: np.ndarray):
     """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10): 7,850 weights."""
-    import keras
-    from keras import layers
-
-    from stages.training.layers import mean_and_deviation
-
-    mean, deviation = mean_and_deviation(images)
+    mean, std = pixel_statistics(images)
     inputs = keras.Input((28, 28, 1), name="pixels")
-    x = layers.Rescaling(1 / deviation, -mean / deviation)(inputs)
+    x = layers.Rescaling(1 / std, -mean / std)(inputs)
     x = layers.Flatten()(x)  # (B, 784)
     logits = layers.Dense(10, dtype="float32", name="logits")(x)  # (B, 10)
     return keras.Model(inputs, logits, name="logistic")

@@ -1,26 +1,36 @@
-"""The accurate one: a small residual network that looks at full resolution first, for a longer run.
+"""The most accurate model: a small residual network whose first group works at full resolution, trained for more epochs.
 
-Stem and head are those of `sprint`. Each group is a convolution, followed in all groups but the first by pooling, and then
-residual units x + ReLU(normalise(convolve(x))), whose convolutions begin as the identity. Residual units: He et al., "Deep
-Residual Learning for Image Recognition" (2015), with one convolution a unit instead of two; the rest as in `sprint.py`.
+Reaches 95.44 ± 0.14 % validation and 95.07 ± 0.18 % test accuracy (mean ± standard deviation of five seeds) in 165 seconds
+of training, on 2 cores of an AMD EPYC in bfloat16 (five-seeds-keras-3.15 in reports/experiments.csv).
+
+Stem and classifier are those of `sprint`. Each group is a convolution, with max pooling in all groups but the first, then
+residual units x + ReLU(normalize(convolve(x))). Kernels start as the identity. Residual units: He et al., "Deep Residual
+Learning for Image Recognition" (2015), here with one convolution per unit instead of two. For the other sources, see
+`sprint.py`.
 """
 
 from typing import Annotated
 
+import keras
 import numpy as np
+from keras import layers
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.parameters import Fraction, ModelParameters, Width
+from stages.common.parameters import Fraction, Width
+from stages.layers.fast import BatchNormalization, Conv2D
+from stages.layers.initializers import Dirac
+from stages.layers.whitening import whitening_stem
+from stages.models.block import Block
 
 Depth = Annotated[int, Field(ge=0, le=20)]
 
 
-class Parameters(ModelParameters):
+class Parameters(Block):
     widths: Annotated[list[Width], Field(min_length=1, max_length=4, description="a list of 1 to 4 filter counts")]
     depths: Annotated[
         list[Depth], Field(min_length=1, max_length=4, description="a list of whole numbers from 0 to 20, one a width")
     ]
-    statistics_momentum: Fraction
+    batch_norm_momentum: Fraction
 
     @field_validator("depths")
     @classmethod
@@ -32,18 +42,13 @@ class Parameters(ModelParameters):
 
 def build(parameters: Parameters, images: np.ndarray):
     """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10)."""
-    import keras
-    from keras import layers
-
-    from stages.training.layers import BatchNormalization, Conv2D, Dirac, whitened
-
     inputs = keras.Input((28, 28, 1), name="pixels")
-    x = whitened(inputs, images)  # (B, 27, 27, 8)
+    x = whitening_stem(inputs, images)  # (B, 27, 27, 8)
 
     def convolve(x, width, pool=False):
         x = Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
         x = layers.MaxPooling2D()(x) if pool else x
-        x = BatchNormalization(momentum=parameters.statistics_momentum, scale=False)(x)
+        x = BatchNormalization(momentum=parameters.batch_norm_momentum, scale=False)(x)
         return layers.ReLU()(x)
 
     for group, (width, depth) in enumerate(zip(parameters.widths, parameters.depths, strict=True)):

@@ -1,12 +1,12 @@
 "use strict";
-/* What makes the page answer: sortable tables, learning curves with a cursor, confusion matrices that show the pictures
-   behind a cell, the gallery of mistakes. All data stands in the page, in <script id="payload">. */
+/* The interactive parts of the page: sortable tables, learning curves with a cursor, confusion matrices that show the
+   images of a cell, and the gallery of mistakes. All data is in the page, in <script id="payload">. */
 
 const data = JSON.parse(document.getElementById("payload").textContent);
 const { classes, models, selected, columns } = data;
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const labels = bytes(data.labels);
-const scale = 3; // screen pixels a picture's pixel
+const scale = 3; // screen pixels per pixel of an image
 const $ = (id) => document.getElementById(id);
 
 function make(tag, attributes = {}, ...children) {
@@ -21,11 +21,20 @@ function make(tag, attributes = {}, ...children) {
   return node;
 }
 
-/* ---- tables that sort */
+/* ---- sortable tables */
 
-function number(text) {
-  const found = text.replaceAll(",", "").match(/-?\d+(\.\d+)?(e[-+]?\d+)?/i);
-  return found ? parseFloat(found[0]) : null;
+/* A column of numbers, such as "95.07 ± 0.18 (5)", "93.1 to 94.0", "1,234" or "85.36 %", sorts by the first number of each
+   cell, any other column as text. Missing values come last. */
+const missing = (text) => ["", "-", "unknown"].includes(text);
+const numeric = (text) => /^[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?($|\s)/i.test(text);
+const number = (text) => parseFloat(text.replaceAll(",", ""));
+
+function sorted(rows, column, down) {
+  const text = (row) => row.cells[column].textContent.trim();
+  const present = rows.filter((row) => !missing(text(row)));
+  const numbers = present.every((row) => numeric(text(row)));
+  present.sort((a, b) => numbers ? number(text(a)) - number(text(b)) : text(a).localeCompare(text(b), "en"));
+  return [...(down ? present.reverse() : present), ...rows.filter((row) => missing(text(row)))];
 }
 
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -33,13 +42,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
   heads.forEach((head, column) => {
     const button = make("button", { type: "button" }, head.textContent);
     button.addEventListener("click", () => {
-      const down = head.getAttribute("aria-sort") === "ascending" || (column > 0 && !head.hasAttribute("aria-sort"));
+      const rows = [...table.tBodies[0].rows];
+      const texts = rows.map((row) => row.cells[column].textContent.trim()).filter((text) => !missing(text));
+      const before = head.getAttribute("aria-sort"); // at first: numbers down, texts up
+      const down = before ? before === "ascending" : texts.every(numeric);
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const text = (row) => row.cells[column].textContent.trim();
-      const rows = [...table.tBodies[0].rows].sort((a, b) =>
-        column === 0 ? text(a).localeCompare(text(b)) : (number(text(a)) ?? -Infinity) - (number(text(b)) ?? -Infinity));
-      table.tBodies[0].append(...(down ? rows.reverse() : rows));
+      table.tBodies[0].append(...sorted(rows, column, down));
     });
     head.replaceChildren(button);
   });
@@ -47,26 +56,26 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 /* ---- learning curves */
 
-const dashes = { validation: "", training: "5 4" };
+/* The axis holds all points of the curves that are drawn. With several seeds, each has a thin line of its own. */
+const byModel = new Map();
+for (const run of data.curves) byModel.set(run.model, [...(byModel.get(run.model) ?? []), run]);
+const several = data.curves.length > byModel.size;
+let kind = "accuracy", at = Infinity;
 
-function drawCurves(kind) {
+function drawCurves() {
   const width = 900, height = 390, left = 48, right = 12, top = 12, bottom = 44;
-  const percent = kind === "accuracy";
-  const values = data.curves.flatMap((run) => run[`val_${kind}`]).sort((a, b) => a - b);
-  const all = data.curves.flatMap((run) => [...run[kind], ...run[`val_${kind}`]]);
-  let [low, high] = percent
-    ? [Math.max(0, values[Math.floor(values.length * 0.1)] - 0.06), Math.min(1, Math.max(...all) + 0.01)]
-    : [0, values[Math.floor(values.length * 0.95)] * 1.2];
-  const tall = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1].find((size) => (high - low) / size <= 8) || high - low;
+  const percent = kind === "accuracy", training = $("curve-training").checked;
+  const lines = data.curves.flatMap((run) => [...(training ? [[run, kind, 1, "5 4"]] : []), [run, `val_${kind}`, several ? 1.2 : 2.4, ""]]);
+  const values = lines.flatMap(([run, key]) => run[key]);
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  const tall = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1].find((size) => (high - low) / size <= 8) || (high - low) / 8;
   [low, high] = [Math.floor(low / tall) * tall, Math.ceil(high / tall) * tall];
+  if (low === high) high = low + tall;
   const last = Math.max(...data.curves.map((run) => run.epoch.length));
   const x = (epoch) => left + ((epoch - 1) / Math.max(1, last - 1)) * (width - left - right);
   const y = (value) => top + (1 - (value - low) / (high - low)) * (height - top - bottom);
   const svg = make("svg:svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, tabindex: 0,
     role: "slider", "aria-valuemin": 1, "aria-valuemax": last, "aria-label": `${kind} of every model by epoch` });
-  const clip = make("svg:clipPath", { id: "plot" },
-    make("svg:rect", { x: left, y: top, width: width - left - right, height: height - top - bottom }));
-  svg.append(clip);
   for (let tick = 0; tick <= Math.round((high - low) / tall); tick++) {
     const value = low + tick * tall;
     svg.append(make("svg:line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
@@ -76,23 +85,28 @@ function drawCurves(kind) {
   for (let epoch = 1; epoch <= last; epoch += step)
     svg.append(make("svg:text", { x: x(epoch), y: height - 26, "text-anchor": "middle" }, String(epoch)));
   svg.append(make("svg:text", { x: width - right, y: height - 6, "text-anchor": "end" }, percent ? "epoch (accuracy, %)" : "epoch (loss, nats)"));
-  for (const run of data.curves)
-    for (const [name, key] of [["training", kind], ["validation", `val_${kind}`]])
-      svg.append(make("svg:polyline", { fill: "none", stroke: run.colour, "stroke-width": name === "training" ? 1.2 : 2.4,
-        "stroke-dasharray": dashes[name], "clip-path": "url(#plot)", points: run.epoch.map((epoch, i) => `${x(epoch)},${y(run[key][i])}`).join(" ") }));
+  for (const [run, key, thick, dash] of lines) {
+    const points = run.epoch.map((epoch, i) => `${x(epoch)},${y(run[key][i])}`);
+    svg.append(run.epoch.length > 1
+      ? make("svg:polyline", { fill: "none", stroke: run.colour, "stroke-width": thick, "stroke-dasharray": dash, points: points.join(" ") })
+      : make("svg:circle", { fill: run.colour, cx: x(1), cy: y(run[key][0]), r: 3 }));
+  }
   const cursor = make("svg:line", { class: "cursor", y1: top, y2: height - bottom });
   svg.append(cursor);
-  let at = last;
+  const write = (found) => { // of one seed the value, of several the lowest and the highest
+    const ends = [...new Set([Math.min(...found), Math.max(...found)].map((value) => (percent ? (100 * value).toFixed(2) : value.toFixed(4))))];
+    return ends.join(" to ") + (percent ? " %" : "");
+  };
   const show = (epoch) => {
     at = Math.min(last, Math.max(1, epoch));
     cursor.setAttribute("x1", x(at));
     cursor.setAttribute("x2", x(at));
-    const write = (value) => (percent ? `${(100 * value).toFixed(2)} %` : value.toFixed(4));
-    const readings = [make("span", {}, `Epoch ${at}:`), ...data.curves.map((run) => {
-      const swatch = make("i"), end = run.epoch.length, i = Math.min(at, end) - 1;
-      swatch.style.background = run.colour;
-      const name = end < at ? `${run.model}, ended with ${end}:` : run.model;
-      return make("span", {}, swatch, `${name} ${write(run[`val_${kind}`][i])} (training ${write(run[kind][i])});`);
+    const readings = [make("span", {}, `Epoch ${at}:`), ...[...byModel].map(([model, runs]) => {
+      const swatch = make("i"), end = Math.max(...runs.map((run) => run.epoch.length));
+      swatch.style.background = runs[0].colour;
+      const of = (key) => write(runs.map((run) => run[key][Math.min(at, run.epoch.length) - 1]));
+      const name = end < at ? `${model}, ended with epoch ${end}:` : model;
+      return make("span", {}, swatch, `${name} ${of(`val_${kind}`)} (training ${of(kind)});`);
     })];
     $("curve-values").replaceChildren(...readings);
     svg.setAttribute("aria-valuenow", at);
@@ -108,17 +122,18 @@ function drawCurves(kind) {
     if (move) { show(at + move); event.preventDefault(); }
   });
   $("curves").replaceChildren(svg);
-  show(last);
+  show(at);
   for (const button of document.querySelectorAll("[data-curve]"))
     button.setAttribute("aria-pressed", button.dataset.curve === kind);
 }
 for (const button of document.querySelectorAll("[data-curve]"))
-  button.addEventListener("click", () => drawCurves(button.dataset.curve));
-drawCurves("accuracy");
+  button.addEventListener("click", () => { kind = button.dataset.curve; drawCurves(); });
+$("curve-training").addEventListener("change", drawCurves);
+drawCurves();
 
-/* ---- pictures with their probabilities */
+/* ---- images with their probabilities */
 
-/* Of each picture, five bytes a model: three classes, the answer first, two of them in a byte, and their percent. */
+/* Five bytes per image and model: three classes, the predicted one first, two of them in one byte, and their percentages. */
 const answers = Object.fromEntries(models.map((model) => [model, bytes(data.answers[model])]));
 const answer = (model, place, rank) => [[answers[model][5 * place] >> 4, answers[model][5 * place] & 15, answers[model][5 * place + 1]][rank],
   answers[model][5 * place + 2 + rank]];
@@ -129,19 +144,19 @@ const sheet = $("sheet");
 function tile(place, model) {
   const [label, first] = [labels[place], guess(model, place)];
   const shown = [0, 1, 2].map((rank) => answer(model, place, rank));
-  const words = `test picture ${data.pictures[place]}, ${classes[label]}; ${model} says `
+  const words = `test image ${data.images[place]}, ${classes[label]}; ${model} predicts `
     + shown.map(([which, percent]) => `${classes[which]} ${percent} %`).join(", ");
-  const picture = make("span", { class: "picture", role: "img", "aria-label": words });
-  picture.style.backgroundImage = `url(${sheet.src})`;
-  picture.style.backgroundSize = `${sheet.naturalWidth * scale}px auto`;
-  picture.style.backgroundPosition = `${-28 * scale * (place % columns)}px ${-28 * scale * Math.floor(place / columns)}px`;
+  const image = make("span", { class: "image", role: "img", "aria-label": words });
+  image.style.backgroundImage = `url(${sheet.src})`;
+  image.style.backgroundSize = `${sheet.naturalWidth * scale}px auto`;
+  image.style.backgroundPosition = `${-28 * scale * (place % columns)}px ${-28 * scale * Math.floor(place / columns)}px`;
   const bars = shown.map(([which, percent]) => {
     const bar = make("i");
     bar.style.width = `${Math.max(1, percent)}%`;
     const kind = which === label ? "right" : which === first ? "wrong" : "";
     return make("div", { class: `bar ${kind}`, "aria-hidden": true }, make(which === label ? "b" : "span", {}, classes[which]), make("span", {}, `${percent} %`), bar);
   });
-  return make("li", { class: "tile" }, picture, ...bars, make("div", { class: "soft", "aria-hidden": true }, `no. ${data.pictures[place]}${models.length > 1 ? ", " + model : ""}`));
+  return make("li", { class: "tile" }, image, ...bars, make("div", { class: "soft", "aria-hidden": true }, `no. ${data.images[place]}${models.length > 1 ? ", " + model : ""}`));
 }
 
 function choice(id, options, chosen) {
@@ -160,12 +175,12 @@ function matrix(side) {
   if (model) $(side).append(matrixOf(model, true));
 }
 
-function matrixOf(model, pressed) { // a cell is a button where pressing it shows its pictures
+function matrixOf(model, pressed) { // pressed: a cell is a button that shows its images
   const counts = data.confusion[model];
   const most = Math.max(1, ...counts.flatMap((row, i) => row.filter((_, j) => i !== j)));
   const head = make("tr", {}, make("td"), ...classes.map((name) => make("th", { scope: "col" }, make("span", {}, name))));
   const rows = counts.map((row, actual) => make("tr", {}, make("th", { scope: "row" }, classes[actual]), ...row.map((count, predicted) => {
-    const words = `${count} of class ${classes[actual]} called ${classes[predicted]} by ${model}`;
+    const words = `${count} of class ${classes[actual]} predicted as ${classes[predicted]} by ${model}`;
     const kind = { class: `cell ${actual === predicted ? "diagonal" : ""}`, title: words };
     const found = pressed
       ? make("button", { ...kind, type: "button", "aria-label": words, "data-cell": `${actual},${predicted}`,
@@ -176,7 +191,7 @@ function matrixOf(model, pressed) { // a cell is a button where pressing it show
     return make("td", {}, found);
   })));
   const right = counts.reduce((sum, row, i) => sum + row[i], 0), total = counts.flat().reduce((a, b) => a + b, 0);
-  return make("table", { class: "matrix" }, make("caption", {}, `${model}: ${right.toLocaleString("en")} of ${total.toLocaleString("en")} right. Rows: actual class; columns: predicted.`),
+  return make("table", { class: "matrix" }, make("caption", {}, `${model}: ${right.toLocaleString("en")} of ${total.toLocaleString("en")} correct. Rows: actual class; columns: predicted class.`),
     make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
@@ -189,7 +204,7 @@ function press(chosen) {
   sides.forEach(behind);
 }
 
-function stop(event) { // the tab key stops once at a matrix, at the cell that was last looked at
+function stop(event) { // the tab key stops once per matrix, at the cell that had the focus last
   for (const button of event.target.closest("table").querySelectorAll("button")) button.tabIndex = -1;
   event.target.tabIndex = 0;
 }
@@ -205,7 +220,7 @@ function walk(event) { // arrow keys move between cells
 }
 
 function behind(side) {
-  const model = $(`${side}-model`).value, list = $(`${side}-pictures`);
+  const model = $(`${side}-model`).value, list = $(`${side}-images`);
   list.replaceChildren();
   $(`${side}-words`).textContent = "";
   if (!model || !cell) return;
@@ -213,8 +228,8 @@ function behind(side) {
   const places = [...labels.keys()].filter((place) => labels[place] === actual && guess(model, place) === predicted);
   places.sort((a, b) => chance(model, b) - chance(model, a));
   const count = data.confusion[model][actual][predicted];
-  const some = places.length < count ? `${places.length} of ${count} pictures` : `${count} picture${count === 1 ? "" : "s"}`;
-  $(`${side}-words`).textContent = `${model}: ${some} of class ${classes[actual]} called ${classes[predicted]}`;
+  const some = places.length < count ? `${places.length} of ${count} images` : `${count} image${count === 1 ? "" : "s"}`;
+  $(`${side}-words`).textContent = `${model}: ${some} of class ${classes[actual]} predicted as ${classes[predicted]}`;
   list.append(...places.map((place) => tile(place, model)));
 }
 
@@ -233,7 +248,7 @@ sides.forEach(matrix);
 
 let page = 1;
 choice("gallery-model", models.map((model) => [model, model]), selected);
-choice("gallery-class", [["", "every class"], ...classes.map((name, index) => [String(index), name])], "");
+choice("gallery-class", [["", "all classes"], ...classes.map((name, index) => [String(index), name])], "");
 
 function gallery() {
   const model = $("gallery-model").value, which = $("gallery-class").value, least = Number($("gallery-least").value);
@@ -244,7 +259,7 @@ function gallery() {
     && chance(model, place) >= least && (!everyone || models.every((name) => wrong(name, place))));
   places.sort((a, b) => chance(model, b) - chance(model, a));
   const shown = places.slice(0, 24 * page);
-  $("gallery-words").textContent = places.length ? `${shown.length} of ${places.length} mistakes, the most confident first` : "No mistake of this kind.";
+  $("gallery-words").textContent = places.length ? `${shown.length} of ${places.length} mistakes, the most confident first` : "No such mistakes.";
   $("gallery-tiles").replaceChildren(...shown.map((place) => tile(place, model)));
   $("gallery-more").hidden = shown.length === places.length;
 }
@@ -267,7 +282,7 @@ function start() {
   press(mostConfused());
   gallery();
   for (const id of ["left-words", "right-words", "gallery-words"])
-    $(id).setAttribute("aria-live", "polite"); // from here on: the first words are no news
+    $(id).setAttribute("aria-live", "polite"); // from now on: the first texts are not announced
   document.body.dataset.ready = "yes";
 }
 if (sheet.complete) start(); else sheet.addEventListener("load", start);

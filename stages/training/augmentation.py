@@ -1,42 +1,26 @@
-"""Random changes of training pictures, a whole epoch at a time, in NumPy.
+"""Augmentation of training images with NumPy, all images of an epoch at a time.
 
-A whole epoch of uint8 at once is cheap, and nothing of it is in the graph.
-Pictures are uint8 (N, H, W, C).
+This is fast, because images are uint8, and adds no operations to the backend's graph. Images are uint8 (N, H, W, C).
 """
 
 import numpy as np
 
-
-def shift(images: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Each picture moved by its own whole number of pixels; what comes in from outside is black.
-
-    Args:
-        images: (N, H, W, C).
-        offsets: (N, 2) integers: pixels down and pixels to the right, each smaller than the picture.
-    """
-    size, border = images.shape[1:3], np.abs(offsets).max(initial=0)
-    framed = np.pad(images, [(0, 0), (border, border), (border, border), (0, 0)])
-    windows = np.lib.stride_tricks.sliding_window_view(framed, size, axis=(1, 2))  # (N, down, right, C, H, W)
-    down, right = (border - offsets).T
-    return np.moveaxis(windows[np.arange(len(images)), down, right], 1, -1)
-
-
-def flip(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """The pictures where `chosen` (N, bool) is true, mirrored left to right; the others as they are."""
-    flipped = images.copy()
-    flipped[chosen] = images[chosen, :, ::-1]
-    return flipped
+from stages.data.transforms import flip, shift
 
 
 def erase(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A rectangle of each chosen picture, at a random place, replaced by random grey; the other pictures as they are.
+    """Random erasing: replace a random rectangle of each chosen image by random gray levels.
 
-    The rectangle covers 2 to 40 % of the picture (what lies outside is cut off), its height is 0.3 to 3.3 times its width.
-    Source: Zhong et al., "Random Erasing Data Augmentation" (2017), whose defaults these are.
+    A rectangle has an area of 2 to 40 % of the image, and its height is 0.3 to 3.3 times its width; sides longer than the
+    image are cut off. Source: Zhong et al., "Random Erasing Data Augmentation" (2017), with their defaults.
 
     Args:
-        images: (N, H, W, C).
-        chosen: (N,) bool.
+        images: uint8 (N, H, W, C).
+        chosen: bool (N,).
+        rng: The random generator.
+
+    Returns:
+        uint8 (N, H, W, C).
     """
     erased = images.copy()
     covered = images[chosen]
@@ -51,19 +35,20 @@ def erase(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> n
 def cutmix(
     images: np.ndarray, targets: np.ndarray, chosen: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A square of each chosen picture replaced by what another chosen one shows there; the targets mixed in proportion.
+    """CutMix: replace a random square of each chosen image by that of another chosen image, and mix their targets.
 
-    The square lies at a random place inside the picture, and every share of the picture from 0 to 1 is as likely.
-    Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features" (2019),
-    where it may also lie across the border.
+    The weights of the mixed targets are the shares of the two images in the area. The area of the square is uniform from 0
+    to 1 of the image, and the square is at a random place inside the image. Source: Yun et al., "CutMix: Regularization
+    Strategy to Train Strong Classifiers with Localizable Features" (2019), where squares may cross the border.
 
     Args:
-        images: (N, H, W, C).
-        targets: float32 (N, 10), rows sum to 1.
-        chosen: (N,) bool. One that is its own partner, by chance, stays as it is.
+        images: uint8 (N, H, W, C).
+        targets: float32 (N, classes), rows sum to 1.
+        chosen: bool (N,). A chosen image whose random partner is itself stays as it is.
+        rng: The random generator.
 
     Returns:
-        Pictures and targets of the same shapes; those that are not chosen as they are.
+        Images and targets of the same shapes; those not chosen are unchanged.
     """
     mixed, mixed_targets = images.copy(), targets.copy()
     places = np.flatnonzero(chosen)
@@ -77,12 +62,16 @@ def cutmix(
 
 
 def rectangles(area: np.ndarray, aspect: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """True inside a rectangle at a random place, cut off where it is larger than the picture: bool (N, H, W).
+    """Masks of random rectangles inside the image.
 
     Args:
-        area: Pixels, (N,).
-        aspect: Height as a multiple of the width, (N,).
-        size: H and W.
+        area: Areas, pixels, (N,).
+        aspect: Height divided by width, (N,).
+        size: Height and width of the image, pixels; longer sides are cut off.
+        rng: The random generator of the places.
+
+    Returns:
+        bool (N, H, W), true inside the rectangle.
     """
     inside = True  # then (N, H, 1), then (N, H, W)
     for axis, length, side in ((1, size[0], np.sqrt(area * aspect)), (2, size[1], np.sqrt(area / aspect))):
@@ -94,32 +83,25 @@ def rectangles(area: np.ndarray, aspect: np.ndarray, size: tuple[int, int], rng:
     return inside
 
 
-def shrunk(images: np.ndarray, size: int) -> np.ndarray:
-    """The pictures at `size` x `size` pixels, each the mean of the area of the larger picture that it covers.
-
-    Args:
-        images: uint8 (N, S, S, C), S at least `size`.
-    """
-    full = images.shape[1]
-    areas = np.repeat(np.eye(full, dtype=np.float32), size, axis=0).reshape(size, full, full).mean(axis=1)
-    means = areas @ np.moveaxis(images, -1, 1).astype(np.float32) @ areas.T  # (N, C, size, size)
-    return np.moveaxis(np.rint(means).astype(np.uint8), 1, -1)
-
-
 def augmented(
     images: np.ndarray, order: np.ndarray, seed: int, epoch: int, *, max_shift: int, flips: bool, erased: float
 ) -> np.ndarray:
-    """Pictures `order` of `images`, changed: a function of `seed` and `epoch` alone.
+    """The augmented images of one epoch. The result depends only on the arguments.
 
-    Flips alternate: a random half is mirrored in the even epochs, the other half in the odd ones, so that two epochs in
-    a row show a picture both ways. Source: Jordan, "94 % on CIFAR-10 in 3.29 seconds" (2024).
+    Random flips alternate: a random half of the images is flipped in even epochs, the other half in odd epochs. So two
+    consecutive epochs show an image in both ways. Source: Jordan, "94 % on CIFAR-10 in 3.29 seconds" (2024).
 
     Args:
         images: uint8 (N, H, W, C).
-        order: Indices, (M,).
-        max_shift: Pictures move by up to so many pixels, along both axes.
-        flips: Whether to mirror.
-        erased: The share of the pictures of which a rectangle is erased.
+        order: Indices of the images of the epoch, (M,).
+        seed: The seed of the run.
+        epoch: The number of the epoch, from 0.
+        max_shift: The largest random shift along each axis, pixels.
+        flips: Whether to flip images left to right.
+        erased: The share of images with random erasing, 0 to 1.
+
+    Returns:
+        uint8 (M, H, W, C), in the given order.
     """
     rng = np.random.default_rng([seed, epoch, 1])
     half = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).random(len(images)) < 0.5

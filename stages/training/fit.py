@@ -1,40 +1,42 @@
-"""Train one model: the same few steps for every architecture."""
+"""Train one model: the fit loop, the same for all architectures, and knowledge distillation."""
 
 import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 
 import keras
 import numpy as np
 import pandas as pd
 
-from stages.errors import InputError
-from stages.evaluation.inference import predict
-from stages.parameters import ModelParameters
-from stages.training.augmentation import shrunk
-from stages.training.devices import several_devices, use_bfloat16
-from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, for_tensorflow, small_epochs
+from stages.common.errors import InputError
+from stages.data.transforms import downscale
+from stages.inference.precision import use_bfloat16
+from stages.inference.prediction import predict
+from stages.models.block import Block
+from stages.training import on_tensorflow
+from stages.training.callbacks import EpochClock, KeepHistory, SeedDropout, StopIfNotFinite
+from stages.training.devices import several_devices
+from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, low_resolution_epochs
 from stages.training.optimizers import optimizer
 
-STEPS_PER_EXECUTION = 16  # steps that the backend takes before it comes back to Python: a small model feels each return
+STEPS_PER_EXECUTION = 16  # steps before the backend returns to Python; returns are slow for small models
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model and what was seen on the way.
+    """A trained model and its history.
 
     Attributes:
-        model: With `patience`, the weights of the epoch of the lowest validation loss, of those that show the pictures at
-            their full size; without, of the last epoch.
-        history: A row an epoch: epoch (from 1), accuracy and loss on the training pictures as they were shown (changed,
-            under dropout), val_accuracy and val_loss. Losses are the mean negative log-likelihood, nats. With teachers or
+        model: With `patience`, it has the weights of the full-resolution epoch with the lowest validation loss; without,
+            those of the last epoch.
+        history: One row per epoch: epoch (from 1), accuracy and loss on the training images as they were shown (augmented,
+            with dropout), val_accuracy and val_loss. Losses are the mean negative log-likelihood, nats. With teachers or
             `cutmix`, accuracy and loss are against the mixed targets, val_accuracy and val_loss against the labels. In
-            small epochs the validation pictures are shrunk too.
-        seconds: A row an epoch: epoch, seconds that it took, validation included. Epoch 0, where there are teachers: all
-            of theirs.
+            low-resolution epochs the validation images are downscaled, too.
+        seconds: One row per epoch: epoch, seconds including validation. Epoch 0, if there are teachers, is all of theirs.
         training_seconds: The seconds of each epoch without validation.
         ends: When each epoch ended, seconds since 1970.
     """
@@ -48,7 +50,7 @@ class Trained:
 
 def train(
     architecture: ModuleType,
-    parameters: ModelParameters,
+    parameters: Block,
     seed: int,
     train_images: np.ndarray,
     train_labels: np.ndarray,
@@ -57,21 +59,24 @@ def train(
     devices: int = 1,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
 ) -> Trained:
-    """Build and fit one model. The same arguments on the same machine give the same weights, to the byte.
+    """Build and fit one model. The same arguments on the same machine give byte-identical weights.
 
     Args:
         architecture: A module of `stages.models`.
         parameters: Its block of `params.yaml`.
-        seed: Of the initial weights, the order, the augmentation and the dropout.
-        train_images: uint8 (N, 28, 28, 1); `train_labels` uint8 (N,), 0-9. Likewise `val_images`, `val_labels`.
-        devices: How many GPUs share each batch.
+        seed: The seed of the initial weights, the order, the augmentation and the dropout.
+        train_images: uint8 (N, 28, 28, 1).
+        train_labels: uint8 (N,), 0-9.
+        val_images: uint8 (M, 28, 28, 1).
+        val_labels: uint8 (M,), 0-9.
+        devices: The number of GPUs that share each batch.
         on_epoch: Called after each epoch with the history so far: see `Trained`.
 
     Raises:
-        InputError: A batch is larger than an epoch, there are fewer devices, a batch cannot be shared evenly, small epochs
-            ask for a size of pictures that the network cannot take, or the loss is no longer a finite number.
+        InputError: A batch is larger than an epoch, the machine has fewer devices, the devices cannot share a batch evenly,
+            the network cannot take low-resolution images, or the loss is not finite.
     """
-    selects = parameters.epoch_size < 1 and parameters.hardest > 0
+    selects = parameters.epoch_fraction < 1 and parameters.hard_example_fraction > 0
     for name, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
         if count % devices:
             raise InputError(f"{name} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
@@ -79,33 +84,33 @@ def train(
     targets, smoothing = np.eye(10, dtype=np.float32)[train_labels], parameters.label_smoothing
     if parameters.teachers:
         parts = train_images, train_labels, val_images, val_labels
-        said = said_by_teachers(architecture, parameters, seed, *parts, devices=devices)
-        targets, smoothing = mixed(targets, said, parameters.taught, smoothing)
+        soft = soft_targets(architecture, parameters, seed, *parts, devices=devices)
+        targets, smoothing = mixed_targets(targets, soft, parameters.distillation_weight, smoothing)
     teaching = time.perf_counter() - started
     make_deterministic(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, targets, parameters, seed)
     clock, history = EpochClock(), KeepHistory(on_epoch)
-    callbacks = [clock, history, StopIfNotFinite(), NextEpoch(data), SeedDropout(len(data))]
-    if parameters.ema:
+    callbacks = [clock, StopIfNotFinite(), history, NextEpoch(data), SeedDropout(len(data))]
+    if parameters.ema_momentum:
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     with several_devices(devices):
-        model = architecture.build(parameters, train_images)
+        model = functional(architecture.build(parameters, train_images))
         update = optimizer(parameters, len(data) * parameters.epochs)
-        # Variables that the first step creates make TensorFlow trace it a second time; now it creates none.
+        # Create the optimizer's variables now: if the first step creates them, TensorFlow traces it a second time.
         update.build(model.trainable_variables)
-        small = small_epochs(parameters)
-        for first, last, size in ((0, small, parameters.small_size), (small, parameters.epochs, 28)):
+        small = low_resolution_epochs(parameters)
+        for first, last, size in ((0, small, parameters.low_resolution_size), (small, parameters.epochs, 28)):
             if first == last:
                 continue
             network, validation = model, (val_images, np.eye(10, dtype=np.float32)[val_labels])
             if size < 28:
-                print(f"epochs {first + 1} to {last} show pictures of {size}x{size} pixels", flush=True)
-                network, validation = at_size(model, size), (shrunk(val_images, size), validation[1])
+                print(f"epochs {first + 1} to {last} show images of {size}x{size} pixels", flush=True)
+                network, validation = at_size(model, size), (downscale(val_images, size), validation[1])
             elif parameters.patience is not None:
                 callbacks.append(
                     keras.callbacks.EarlyStopping(
-                        "val_nll", mode="min", patience=parameters.patience, restore_best_weights=True
+                        "val_cross_entropy", mode="min", patience=parameters.patience, restore_best_weights=True
                     )
                 )
             trainer = RemembersLosses(network, data, devices) if selects else network
@@ -114,14 +119,14 @@ def train(
                 loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing),
                 metrics=[
                     keras.metrics.CategoricalAccuracy(name="accuracy"),
-                    keras.metrics.CategoricalCrossentropy(name="nll", from_logits=True),
+                    keras.metrics.CategoricalCrossentropy(name="cross_entropy", from_logits=True),
                 ],
-                steps_per_execution=STEPS_PER_EXECUTION if devices == 1 else 1,  # on several TensorFlow fails
+                steps_per_execution=STEPS_PER_EXECUTION if devices == 1 else 1,  # TensorFlow fails on several
             )
             fit(trainer, data, validation, range(first, last), callbacks, devices)
     if devices > 1:  # the same model on one device
         weights = model.get_weights()
-        model = architecture.build(parameters, train_images)
+        model = functional(architecture.build(parameters, train_images))
         model.set_weights(weights)
     seconds = pd.DataFrame({"epoch": history.table()["epoch"], "seconds": clock.seconds})
     if parameters.teachers:
@@ -137,12 +142,12 @@ def fit(
     callbacks: list[keras.callbacks.Callback],
     devices: int,
 ) -> None:
-    """Keras's `fit` of a compiled model for `epochs`, counted from 0."""
+    """Call Keras's `fit` of a compiled model for the epochs `epochs`, counted from 0."""
     batches = data
-    # Not on several devices: there a validation that came in batches was now and then wrong, the weights being the same.
+    # Not on several devices: there, validation results from batches were sometimes wrong, with the same weights.
     if keras.backend.backend() == "tensorflow" and devices == 1:
-        batches = for_tensorflow(data)
-        validation = for_tensorflow(
+        batches = on_tensorflow.as_dataset(data)
+        validation = on_tensorflow.as_dataset(
             [tuple(part[start : start + 1000] for part in validation) for start in range(0, len(validation[0]), 1000)]
         )
     trainer.fit(
@@ -150,162 +155,119 @@ def fit(
         initial_epoch=epochs.start,
         epochs=epochs.stop,
         validation_data=validation,
-        validation_batch_size=devices * (1000 // devices),  # of arrays
+        validation_batch_size=devices * (1000 // devices),  # only used for arrays
         callbacks=callbacks,
         shuffle=False,  # the epochs are shuffled already
         verbose=1 if sys.stdout.isatty() else 2,
     )
 
 
-def said_by_teachers(
+def soft_targets(
     architecture: ModuleType,
-    parameters: ModelParameters,
+    parameters: Block,
     seed: int,
     *data: np.ndarray,
     devices: int,
 ) -> np.ndarray:
-    """The mean probabilities that networks of the same block, trained first, give the training pictures: float32 (N, 10).
+    """Soft targets for knowledge distillation: the mean probabilities of teachers for the training images.
 
-    A network that learns them beside the labels sees which pictures are doubtful, and what they might be instead. Source:
-    Hinton et al., "Distilling the Knowledge in a Neural Network" (2015); with teachers of the student's own size,
-    Furlanello et al., "Born-Again Neural Networks" (2018). The arguments are those of `train`; `data` are its four arrays.
+    Teachers are networks with the same block of parameters, trained first. Their probabilities show which images are
+    ambiguous, and between which classes. Sources: Hinton et al., "Distilling the Knowledge in a Neural Network" (2015);
+    with teachers of the student's size, Furlanello et al., "Born-Again Neural Networks" (2018).
+
+    Args:
+        architecture: As for `train`.
+        parameters: As for `train`.
+        seed: As for `train`; each teacher gets its own seed, derived from it.
+        data: The four arrays of `train`.
+        devices: As for `train`.
+
+    Returns:
+        float32 (N, classes), rows sum to 1.
     """
-    said = []
+    found = []
     for number, epochs in enumerate(parameters.teachers):
         own_seed = int(np.random.SeedSequence(seed, spawn_key=(2, number)).generate_state(1)[0])
         block = parameters.model_copy(update={"teachers": [], "epochs": epochs, "patience": None})
         print(f"teacher {number + 1} of {len(parameters.teachers)}", flush=True)
         teacher = train(architecture, block, own_seed, *data, devices=devices).model
-        said.append(predict(teacher, data[0], parameters.views).probabilities)
-        keras.utils.clear_session()  # the names of layers start anew
-    return np.mean(said, axis=0, dtype=np.float32)
+        found.append(predict(teacher, data[0], parameters.test_time_augmentation).probabilities)
+        keras.utils.clear_session()  # restart the numbers in the names of layers
+    return np.mean(found, axis=0, dtype=np.float32)
 
 
-def mixed(one_hot: np.ndarray, said: np.ndarray, taught: float, smoothing: float) -> tuple[np.ndarray, float]:
-    """Targets and label smoothing that together make `taught` of what the teachers say, and the rest of smoothed labels.
+def mixed_targets(one_hot: np.ndarray, soft: np.ndarray, weight: float, smoothing: float) -> tuple[np.ndarray, float]:
+    """Mix labels and soft targets for distillation, so that label smoothing applies only to the labels.
 
-    Smoothing spreads a share of all that it is given, but what the teachers say is smooth already: here it takes the share
-    `smoothing` of the labels' part alone, (1 - taught) x smoothing of the whole.
+    Keras smooths all of a target, but soft targets are smooth already. With the returned targets and the returned, smaller
+    smoothing, the loss uses `weight` x soft + (1 - `weight`) x smoothed labels.
 
     Args:
-        one_hot: The labels, float32 (N, 10); `said`, of the same shape, the teachers' probabilities.
-        taught: Their share, 0 to 1.
-        smoothing: From 0 to below 1.
+        one_hot: The labels, one-hot, float32 (N, classes).
+        soft: The soft targets, float32 (N, classes), rows sum to 1.
+        weight: The weight of the soft targets, 0 to 1.
+        smoothing: The label smoothing, from 0 to below 1.
+
+    Returns:
+        Targets, float32 (N, classes), and the label smoothing to use with them.
     """
-    smoothing *= 1 - taught
-    share = taught / (1 - smoothing)
-    return (1 - share) * one_hot + share * said, smoothing
+    smoothing *= 1 - weight
+    share = weight / (1 - smoothing)
+    return (1 - share) * one_hot + share * soft, smoothing
 
 
 def at_size(model: keras.Model, size: int) -> keras.Model:
-    """The same layers, with the same weights, for pictures of `size` x `size` pixels.
+    """A model with the same layers and weights, for images of `size` x `size` pixels.
 
     Raises:
-        InputError: A layer cannot take what comes to it, or the last pixel is pooled away.
+        InputError: A layer cannot take its input at this size, or pooling leaves no pixel.
     """
+    nested: dict[tuple, keras.Model] = {}
+
+    def smaller(network: keras.Model, pixels) -> keras.Model:
+        return keras.models.clone_model(
+            functional(network), pixels, clone_function=lambda layer: layer, call_function=call
+        )
 
     def call(layer, *inputs, **others):
+        name = layer.name
+        if (
+            isinstance(layer, keras.Model)
+            and hasattr(layer, "inputs")
+            and len(inputs) == 1
+            and hasattr(inputs[0], "shape")
+        ):
+            shape = inputs[0].shape[1:]
+            key = id(layer), shape
+            if key not in nested:
+                nested[key] = smaller(layer, keras.Input(shape, dtype=inputs[0].dtype))
+                nested[key].name = f"{name}_{len(nested)}"  # names must be unique within a model
+            layer = nested[key]
         outputs = layer(*inputs, **others)
         if 0 in outputs.shape:
-            raise ValueError(f"Nothing is left of them behind the layer {layer.name}.")
+            raise ValueError(f"The output of layer {name} is empty.")
         return outputs
 
-    pixels = keras.Input((size, size, 1))
     try:
-        return keras.models.clone_model(model, pixels, clone_function=lambda layer: layer, call_function=call)
+        return smaller(model, keras.Input((size, size, 1)))
     except ValueError as error:
         lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()  # Keras prints the reason bold
         reason = next(line for line in lines if line and not line.startswith("Exception encountered"))
         raise InputError(
-            f"small_epochs asks {model.name} to train on pictures of {size}x{size} pixels first, which it cannot take: set "
-            f"small_epochs to 0, or another small_size, in its block in params.yaml. {reason}"
+            f"low_resolution_fraction asks {model.name} to train on images of {size}x{size} pixels first, which it cannot "
+            f"take: set low_resolution_fraction to 0, or another low_resolution_size, in its block of params.yaml. {reason}"
         ) from None
 
 
+def functional(model: keras.Model) -> keras.Model:
+    """A `keras.Sequential` as a functional model with the same layers; any other model as it is."""
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return model
+
+
 def make_deterministic(seed: int) -> None:
-    """Seed Python, NumPy and the backend, and ask TensorFlow for operations that give the same bits every time."""
+    """Seed Python, NumPy and the backend, and make TensorFlow use deterministic operations."""
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
-
-
-class SeedDropout(keras.callbacks.Callback):
-    """Makes each epoch's dropout a function of the seed and the epoch, whatever came before, as the batches are.
-
-    Keras counts the draws of a layer in its seed generator; here the count starts at epoch x `steps`.
-    """
-
-    def __init__(self, steps: int):
-        super().__init__()
-        self.steps = steps
-
-    def on_epoch_begin(self, epoch, logs=None):
-        for variable in self.model.non_trainable_variables:
-            if variable.path.endswith("seed_generator_state"):
-                layer_seed = keras.ops.convert_to_numpy(variable)[0]
-                variable.assign([layer_seed, epoch * self.steps])
-
-
-class KeepHistory(keras.callbacks.Callback):
-    """Keeps a row an epoch, and hands all so far to `on_epoch`, if given; see `Trained`."""
-
-    COLUMNS = MappingProxyType(
-        {"accuracy": "accuracy", "loss": "nll", "val_accuracy": "val_accuracy", "val_loss": "val_nll"}
-    )
-
-    def __init__(self, on_epoch: Callable[[pd.DataFrame], None] | None):
-        super().__init__()
-        self.on_epoch = on_epoch
-        self.rows: list[dict] = []
-
-    def table(self) -> pd.DataFrame:
-        return pd.DataFrame(self.rows, columns=["epoch", *self.COLUMNS])
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.rows.append({"epoch": epoch + 1} | {column: logs[key] for column, key in self.COLUMNS.items()})
-        if self.on_epoch:
-            self.on_epoch(self.table())
-
-
-class EpochClock(keras.callbacks.Callback):
-    """Takes the wall time of every epoch, from the end of the one before, with and without its validation."""
-
-    def __init__(self):
-        super().__init__()
-        self.seconds: list[float] = []
-        self.training_seconds: list[float] = []
-        self.ends: list[float] = []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if not self.ends:
-            self.started = time.perf_counter()
-
-    def on_test_begin(self, logs=None):
-        self.training_seconds.append(time.perf_counter() - self.started)
-
-    def on_epoch_end(self, epoch, logs=None):
-        now = time.perf_counter()
-        self.seconds.append(round(now - self.started, 3))
-        self.started = now
-        self.ends.append(time.time())
-
-
-class StopIfNotFinite(keras.callbacks.Callback):
-    """Ends the run with an error as soon as the loss is NaN or infinite."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.refuse("training", logs["loss"], f"in epoch {self.epoch + 1}, by step {batch + 1}")
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.refuse("validation", logs["val_nll"], f"after epoch {epoch + 1}")
-
-    def refuse(self, kind: str, loss: float, when: str) -> None:
-        if not np.isfinite(loss):
-            raise InputError(
-                f"the {kind} loss became {loss} {when}; no model was kept. Lower this model's learning_rate in params.yaml."
-            )
+        on_tensorflow.make_deterministic()

@@ -1,0 +1,54 @@
+"""Atomic writes: a file is written under a temporary name, then renamed, so that readers never see a partial file."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.common.errors import InputError
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Write a file atomically.
+
+    Yields a temporary path in the same folder. At the end, this path is renamed to `path`; after an error, it is removed.
+    The temporary name is unique. If two processes write the same file, the one that finishes last replaces the other's.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.part{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with Unix line ends, atomically."""
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON, atomically. Raises `ValueError` for NaN and infinity."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises `InputError` if it is not valid JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not valid JSON ({error}). Type `git checkout {path}` or delete it, then `dvc repro`."
+        ) from None
+
+
+def write_csv(path: Path, table: Any) -> None:
+    """Write a pandas table atomically, without its index, with six decimals for floats."""
+    with written_whole(path) as beside:
+        table.to_csv(beside, index=False, float_format="%.6f", lineterminator="\n")

@@ -1,0 +1,69 @@
+"""The progress of `make run`: it writes a plan, and each stage prints its position in the plan.
+
+The plan is a JSON file; the environment variable `FASHION_MNIST_PLAN` holds its path. Its keys: `started`, seconds since
+1970; `stages`, the planned commands in order, each with its expected seconds or null; `names`, DVC's names of their stages;
+`took`, the seconds of the commands that are done.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+PLAN = "FASHION_MNIST_PLAN"
+PATIENCE = 60  # seconds after which the measured speed counts as much as the expected one
+
+
+def command() -> str:
+    """The command of this process, as in `dvc.yaml` after `stages.`: `train cnn --seed 0`."""
+    return " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+
+
+def spelled(seconds: float) -> str:
+    """Seconds as text: `2:31` (minutes and seconds) or `1:02:31`."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{second:02}" if minutes >= 60 else f"{minutes}:{second:02}"
+
+
+def left(plan: dict, place: int) -> float | None:
+    """The estimated seconds of the commands from `place` on; None if the duration of one is unknown.
+
+    Expected durations may come from another machine. They are scaled by the ratio of measured to expected seconds of the
+    commands that are done. The ratio counts more the longer these took.
+    """
+    coming = list(plan["stages"].values())[place:]
+    if None in coming:
+        return None
+    known = [(seconds, plan["stages"].get(name)) for name, seconds in plan["took"].items()]
+    before = sum(expected for _, expected in known if expected)
+    took = sum(seconds for seconds, expected in known if expected)
+    return sum(coming) * (took + PATIENCE) / (before + PATIENCE)
+
+
+def headline(plan: dict, command: str) -> str:
+    """The line that a stage prints: `[7 of 21] train@cnn-0; 1:20 since the start, about 4:10 to go`."""
+    place = list(plan["stages"]).index(command)
+    time_left = left(plan, place)
+    to_go = "" if time_left is None else f", about {spelled(time_left)} to go"
+    elapsed = spelled(time.time() - plan["started"])
+    return f"[{place + 1} of {len(plan['stages'])}] {plan['names'][command]}; {elapsed} since the start{to_go}"
+
+
+@contextmanager
+def of_this_stage() -> Iterator[None]:
+    """Print this stage's position in the plan, if it is in one, and write its duration into the plan."""
+    path = Path(os.environ.get(PLAN, ""))
+    if not path.is_file():
+        yield
+        return
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    if command() in plan["stages"]:
+        print(headline(plan, command()), flush=True)
+    yield
+    plan["took"][command()] = round(time.time() - psutil.Process().create_time(), 1)
+    path.write_text(json.dumps(plan), encoding="utf-8")

@@ -1,0 +1,113 @@
+"""Runs: a run is one model trained with one seed. The paths of all files of runs, and functions to read and write them."""
+
+import argparse
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from stages.common.errors import InputError
+from stages.common.files import read_json, written_whole
+from stages.common.parameters import read_parameters, unknown
+
+METRICS = Path("reports/metrics")  # val/RUN.json and test/RUN.json, the same keys in both
+HISTORY = Path("reports/history")  # RUN.csv
+TIMING = Path("reports/timing")  # train/RUN.csv and evaluate/RUN.csv: wall times, kept apart, since they never repeat
+PER_CLASS = Path("reports/per_class")  # RUN.csv
+CONFUSION = Path("reports/confusion")  # RUN.csv
+ROBUSTNESS = Path("reports/robustness")  # RUN.csv
+OOD = Path("reports/ood")  # RUN.csv
+MODELS = Path("data/models")  # RUN.keras, and RUN.txt, its layers
+PREDICTIONS = Path("data/predictions")  # val/RUN.npz and test/RUN.npz: see load_predictions
+FOLDS = Path("data/folds/probabilities.npz")  # see load_folds
+FOLD_MODEL = Path("data/folds/model.keras")  # trained without the first fold
+SELECTION = Path("reports/selection.json")  # the chosen model, its best run, and why; the runs of every model
+SELECTED = Path("data/selected/model.keras")
+TEMPERATURES = Path("reports/temperatures.json")  # of each model, fitted on validation
+EXPERIMENTS = Path("reports/experiments.csv")
+
+ENSEMBLE = "ensemble"  # the name of the ensemble in tables of models; no model may have it
+
+
+def run_name(model: str, seed: int) -> str:
+    """The name of a run, as in DVC's stage names: `cnn-0`."""
+    return f"{model}-{seed}"
+
+
+def read_metrics(split: str, run: str) -> dict:
+    """A run's metrics on `"val"` or `"test"`; see `with_network`. Raises `InputError` if the file is missing."""
+    path = METRICS / split / f"{run}.json"
+    if not path.exists():
+        raise InputError(f"{path} is missing. Type `dvc repro`, which trains and evaluates missing runs.")
+    return with_network(read_json(path))
+
+
+def with_network(metrics: dict) -> dict:
+    """Metrics to which the items of their `network` (parameters, multiply_adds) are added as keys.
+
+    In the file, `network` is a list, because `dvc metrics` does not print lists: its table stays as narrow as a terminal.
+    """
+    return metrics | metrics.get("network", [{}])[0]
+
+
+def read_origin(path: Path) -> dict:
+    """The origin of a saved model, from `origin.json` in its file.
+
+    Returns:
+        A dict: dataset, split_sha256, model, seed, parameters, precision, backend, processor, threads, versions.
+
+    Raises:
+        InputError: The file is missing or has no origin.
+    """
+    if not path.exists():
+        raise InputError(f"{path} is missing. Type `dvc repro`, which trains missing models.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("origin.json"))
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} has no origin ({error}): it was not saved by this project. Delete it and type `dvc repro`."
+        ) from None
+
+
+def save_predictions(
+    split: str, run: str, probabilities: np.ndarray, single_view: np.ndarray, labels: np.ndarray
+) -> None:
+    """Write a run's probabilities, each (N, 10), and the labels, (N,), of `"val"` or `"test"`: see `load_predictions`."""
+    with written_whole(PREDICTIONS / split / f"{run}.npz") as beside:
+        np.savez(beside, probabilities=probabilities, single_view=single_view, labels=labels)
+
+
+def load_predictions(split: str, run: str) -> dict[str, np.ndarray]:
+    """A run's `probabilities` with its test-time augmentation and from a `single_view`, each (N, 10), and `labels` (N,)."""
+    with np.load(PREDICTIONS / split / f"{run}.npz") as arrays:
+        return dict(arrays)
+
+
+def load_folds() -> dict[str, np.ndarray]:
+    """The results of `folds`: `probabilities` float32 (N, 10), `labels` (N,) and `fold` (N,).
+
+    N are the training images, then the validation images. Raises `InputError` if the file is missing or damaged.
+    """
+    if not FOLDS.exists():
+        raise InputError(f"{FOLDS} is missing. Type `dvc repro folds`.")
+    try:
+        with np.load(FOLDS) as arrays:
+            return {name: arrays[name] for name in ("probabilities", "labels", "fold")}
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{FOLDS} is damaged ({error}). Delete it and type `dvc repro folds`.") from None
+
+
+def arguments(description: str) -> tuple[str, int]:
+    """The model and the seed from the command line. Raises `InputError` for an unknown model or a seed out of range."""
+    names = list(read_parameters("models"))
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("model", help=f"one of {', '.join(names)}")
+    parser.add_argument("--seed", type=int, default=0, help="a whole number, 0 or above (default: 0)")
+    given = parser.parse_args()
+    if given.model not in names:
+        raise InputError(f"there is no model {given.model}; {unknown(given.model, names, 'models')}")
+    if not 0 <= given.seed < 2**32:
+        raise InputError(f"--seed is {given.seed}, but must be a whole number from 0 to {2**32 - 1}.")
+    return given.model, given.seed

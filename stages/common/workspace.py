@@ -1,0 +1,122 @@
+"""Checks of the workspace: conditions that would make DVC or git fail after a training are found before it."""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import psutil
+import pygit2
+
+from stages.common.errors import InputError
+
+GIT_WAIT = 3  # seconds to wait for the lock of another git command; an editor's git commands take less than one
+
+
+def refuse_before_training(folder: Path) -> None:
+    """Raise `InputError` if DVC could not store, or would lose, the results of a stage that runs in `folder`."""
+    refuse_links(folder)
+    refuse_a_busy_workspace(folder)
+    refuse_a_lost_experiment(folder)
+    refuse_a_locked_repository(folder)
+    refuse_a_foreign_repository(folder)
+
+
+def repository(folder: Path) -> Path | None:
+    """The nearest folder, from `folder` upwards, that contains `.git`; None if there is none."""
+    return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
+
+
+def git_folder(place: Path) -> Path:
+    """The folder of git's own files for the repository in `place`: `.git`, or the folder that the file `.git` names."""
+    git = place / ".git"
+    if git.is_dir():
+        return git
+    pointed = re.match(r"gitdir: (.*)", git.read_text(encoding="utf-8"))
+    return (place / pointed[1]).resolve() if pointed else git
+
+
+def is_shallow(place: Path) -> bool:
+    """Whether the repository in `place` lacks its older commits."""
+    return (git_folder(place) / "shallow").exists()
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse symbolic links: DVC does not track files behind them, and fails only when the stage has ended."""
+    for path in (folder / "data", folder / "reports", *folder.glob("data/*"), *folder.glob("reports/*/")):
+        if path.is_symlink():
+            name = path.relative_to(folder)
+            raise InputError(
+                f"{name} is a symbolic link to {os.readlink(path)}, but DVC does not track files behind links: type "
+                f"`rm {name}`. To keep large files on another disk, move DVC's cache there: `dvc cache dir --local "
+                "FOLDER`, `dvc config --local cache.type symlink`."
+            )
+
+
+def refuse_a_busy_workspace(folder: Path) -> None:
+    """Refuse a stale entry in DVC's lock file, whose process ID now belongs to another program.
+
+    A process that started after the lock file was written cannot have written it. DVC itself removes entries of processes
+    that no longer exist.
+    """
+    path = folder / ".dvc" / "tmp" / "rwlock"
+    try:
+        written = path.stat().st_mtime
+        held = json.loads(path.read_text(encoding="utf-8") or "{}").values()
+        holders = [holder for lock in held for holder in [*lock.get("read", []), lock.get("write") or None] if holder]
+        numbers = {holder["pid"]: holder["cmd"] for holder in holders}
+    except OSError:
+        return
+    except (ValueError, AttributeError, KeyError, TypeError):
+        raise InputError(f"{path.relative_to(folder)} is damaged: type `rm {path.relative_to(folder)}`.") from None
+    for number, command in numbers.items():
+        try:
+            later = psutil.Process(number).create_time() > written + 1
+        except (psutil.Error, ValueError):
+            continue  # no such process: DVC removes the entry
+        if later:
+            raise InputError(
+                f"{path.relative_to(folder)} says that process {number} (`{command}`) works here, but this number is now "
+                f"another program's: type `rm {path.relative_to(folder)}`."
+            )
+
+
+def refuse_a_lost_experiment(folder: Path) -> None:
+    """Refuse experiments in a temporary folder of a shallow clone: DVC loses their results without a message."""
+    inside = re.match(r"(.*)/\.dvc/tmp/exps/", f"{folder}/")
+    if inside and (Path(inside[1]) / ".git").exists() and is_shallow(Path(inside[1])):
+        raise InputError(
+            f"{inside[1]} is a shallow clone, of which DVC loses the results of experiments in the queue: type `git fetch "
+            "--unshallow` there, then queue this one again, or run it without --queue and --temp."
+        )
+
+
+def refuse_a_locked_repository(folder: Path) -> None:
+    """Refuse a locked git index: DVC adds `dvc.lock` to it after each stage. Waits `GIT_WAIT` seconds for the lock."""
+    place = repository(folder)
+    lock = place and git_folder(place) / "index.lock"
+    until = time.monotonic() + GIT_WAIT
+    while lock and lock.exists():
+        if time.monotonic() > until:
+            raise InputError(
+                f"{lock} is there: another git command is running in this repository, or was killed. If none is running, "
+                f"type `rm '{lock}'`."
+            )
+        time.sleep(0.1)
+
+
+def refuse_a_foreign_repository(folder: Path) -> None:
+    """Refuse a repository that belongs to another user: git, and so DVC, does not open it."""
+    place = repository(folder)
+    if place is None:
+        return
+    try:
+        pygit2.Repository(str(place))
+    except pygit2.GitError as error:
+        if "owned" not in str(error):
+            raise InputError(f"git cannot open the repository {place}: {error}.") from None
+        raise InputError(
+            f"{place} belongs to another user, and git does not open such a repository: type `git config --global --add "
+            f"safe.directory '{place}'`, or `sudo chown -R \"$USER\" '{place}'`."
+        ) from None

@@ -1,0 +1,1 @@
+"""Images as arrays: file formats, drawn images, transforms. NumPy only, no Keras."""

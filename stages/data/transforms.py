@@ -1,0 +1,40 @@
+"""Shift, flip and downscale arrays of images with NumPy. Images are uint8 (N, H, W, C)."""
+
+import numpy as np
+
+
+def shift(images: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Shift each image by its own offset, and fill with black.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        offsets: Pixels down and pixels to the right, integers (N, 2), each smaller than the image.
+    """
+    size, border = images.shape[1:3], np.abs(offsets).max(initial=0)
+    framed = np.pad(images, [(0, 0), (border, border), (border, border), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(framed, size, axis=(1, 2))  # (N, down, right, C, H, W)
+    down, right = (border - offsets).T
+    return np.moveaxis(windows[np.arange(len(images)), down, right], 1, -1)
+
+
+def flip(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Flip the images where `chosen`, bool (N,), is true left to right; the others stay as they are."""
+    flipped = images.copy()
+    flipped[chosen] = images[chosen, :, ::-1]
+    return flipped
+
+
+def downscale(images: np.ndarray, size: int) -> np.ndarray:
+    """Downscale images to `size` x `size` pixels by area averaging: each new pixel is the mean of the area that it covers.
+
+    Args:
+        images: uint8 (N, S, S, C), S at least `size`.
+        size: The new height and width, pixels.
+
+    Returns:
+        uint8 (N, size, size, C).
+    """
+    full = images.shape[1]
+    areas = np.repeat(np.eye(full, dtype=np.float32), size, axis=0).reshape(size, full, full).mean(axis=1)
+    means = areas @ np.moveaxis(images, -1, 1).astype(np.float32) @ areas.T  # (N, C, size, size)
+    return np.moveaxis(np.rint(means).astype(np.uint8), 1, -1)

@@ -1,0 +1,170 @@
+"""The figures of stage `explain`."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stages.common.splits import CLASS_NAMES
+from stages.figures.style import COLOURS
+
+# Few steps each: a saved figure has at most 256 colours.
+DIVERGING = plt.get_cmap("PuOr_r", 31)  # purple, white, orange: safe for colour-blind readers
+GREY = {"cmap": plt.get_cmap("gray_r", 64), "vmin": 0, "vmax": 255, "interpolation": "nearest"}
+COLUMNS = 6  # images side by side in `occlusion`
+OUTLINE = 32  # the lowest grey level inside the outline
+
+
+def occlusion(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, drops: np.ndarray, patch: int
+) -> Figure:
+    """Images above their occlusion maps, all on the same colour scale: correct predictions first, then mistakes.
+
+    Args:
+        images: uint8 (N, 28, 28, 1), at most `COLUMNS` correct ones and as many mistakes.
+        labels: (N,).
+        probabilities: (N, 10).
+        drops: (N, 28, 28, 10), how much the probability of each class falls, -1 to 1.
+        patch: Height and width of the black square, pixels.
+    """
+    predicted = probabilities.argmax(axis=1)
+    maps = {"the predicted class": predicted, "the actual class": labels}
+    limit = max([100 * np.abs(drops[range(len(drops)), ..., classes]).max() for classes in maps.values()])
+    right, wrong = predicted == labels, predicted != labels
+    count = 5 if wrong.any() else 2
+    figure, grid = plt.subplots(count, COLUMNS, figsize=(10.4, 1.8 * count + 1.8))
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+    blocks = [("Correct,\ndrawn at random", grid[:2], right), ("The most\nconfident mistakes", grid[2:], wrong)]
+    for name, rows, members in blocks[: 2 if wrong.any() else 1]:
+        rows[0, 0].set_ylabel(name, weight="bold")
+        for column, index in enumerate(np.flatnonzero(members)):
+            chances = 100 * probabilities[index]
+            title = f"{CLASS_NAMES[predicted[index]]} {chances[predicted[index]]:.0f} %"
+            if predicted[index] != labels[index]:
+                title = f"\n{title}\nactual: {CLASS_NAMES[labels[index]]} {chances[labels[index]]:.0f} %"
+            rows[0, column].set_title(title, fontsize=9)
+            rows[0, column].imshow(images[index, ..., 0], **GREY)
+            for axes, (what, classes) in zip(rows[1:, column], maps.items(), strict=False):
+                values = 100 * drops[index, ..., classes[index]]
+                shown = axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
+                axes.contour(
+                    images[index, ..., 0] >= OUTLINE, levels=[0.5], colors="#777777", linewidths=0.8, antialiased=False
+                )
+                lowest, highest = (round(float(change)) for change in (-values.max(), -values.min()))
+                axes.set_xlabel(f"{lowest:+d} to {highest:+d} points", fontsize=9)
+                if column == 0:
+                    axes.set_ylabel(f"change of\n{what}")
+    label = "percentage points by which the probability falls (orange) or rises (purple) when the place is covered"
+    figure.colorbar(shown, ax=grid, location="bottom", shrink=0.6, aspect=40, pad=0.02, label=label)
+    figure.suptitle(
+        f"Occlusion maps. Each pixel shows how the probability changes when a black square of {patch} x {patch} pixels "
+        "covers\nthe image around it. Details smaller than the square are not visible. Grey line: outline of the article."
+        + ("\n" if wrong.any() else " There are no mistakes.\n"),
+        x=0.01, ha="left", fontsize=11,
+    )  # fmt: skip
+    return figure
+
+
+def filters(patches: np.ndarray, kernels: np.ndarray | None, total: int) -> Figure:
+    """For each filter its kernel (if its input is the pixels), and the mean and the patches with the highest activation.
+
+    Args:
+        patches: uint8 (F, 9, size, size), the one with the highest activation first.
+        kernels: (F, size, size) if the input of the filters is the pixels, else None.
+        total: The number of filters in the layer; F of them are shown.
+    """
+    columns = 4
+    size = patches.shape[-1]
+    nines = patches.reshape(-1, 3, 3, size, size)
+    left = 0 if kernels is None else 1.15  # in a cell: squares of 1 x 1, then a gap
+    width, height = left + 2.75, 1.45
+    rows = -(-len(patches) // columns)
+    figure, axes = plt.subplots(figsize=(10.4, 10.4 * rows * height / (columns * width) + 0.7))
+    for index, patch in enumerate(patches):
+        x, y = (index % columns) * width, (index // columns) * height
+        axes.text(x, y + 0.28, str(index + 1), fontsize=9)
+        y += 0.35
+        if kernels is not None:
+            kernel = kernels[index] / np.abs(kernels[index]).max()
+            axes.imshow(kernel, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest", extent=(x, x + 1, y + 1, y))
+        axes.imshow(patch.mean(axis=0), extent=(x + left, x + left + 1, y + 1, y), **GREY)
+        axes.add_patch(plt.Rectangle((x + left, y), 1, 1, fill=False, ec="#777777", lw=0.5))
+        for row, column in np.ndindex(3, 3):
+            corner, top = x + left + 1.15 + 0.355 * column, y + 0.355 * row
+            extent = (corner, corner + 0.29, top + 0.29, top)
+            axes.imshow(nines[index, row, column], extent=extent, **GREY)
+            axes.add_patch(plt.Rectangle((corner, top), 0.29, 0.29, fill=False, ec="#777777", lw=0.5))
+    axes.set(xlim=(-0.05, columns * width), ylim=(rows * height, 0), aspect="equal")
+    axes.set_axis_off()
+    count = f"The {total} filters" if total == len(patches) else f"The first {len(patches)} of the {total} filters"
+    kernel = "" if kernels is None else "its kernel (orange above, purple below 0), "
+    axes.set_title(
+        f"{count} of the first learned convolution: {kernel}the mean of the nine test patches\nof {size} x {size} pixels "
+        "with the highest activation, and the nine patches, each from another image (clothing dark, background white)"
+    )
+    return figure
+
+
+def weights(kernels: np.ndarray, names: list[str], total: int) -> Figure:
+    """The weights of a dense layer whose input is the pixels, one map per unit.
+
+    Args:
+        kernels: (F, 28, 28).
+        names: The names of these units.
+        total: The number of units in the layer; F of them are shown.
+    """
+    columns = 5 if len(kernels) <= 10 else 8
+    rows = -(-len(kernels) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(9.6, 9.6 / columns * rows * 1.15 + 1.2), squeeze=False)
+    limit = np.abs(kernels).max()
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, kernel, name in zip(grid.flat, kernels, names, strict=False):
+        shown = axes.imshow(kernel, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
+        axes.set_title(name, fontsize=9)
+    figure.colorbar(shown, ax=grid, location="bottom", shrink=0.5, aspect=40, label="weight")
+    count = f"all {total}" if total == len(kernels) else f"{len(kernels)} of {total}, those with the largest weights"
+    figure.suptitle(
+        f"The weight of each pixel in the units of the first dense layer ({count}).\nOrange: a bright pixel raises the "
+        "output of the unit; purple: it lowers the output", x=0.01, ha="left", fontsize=11,
+    )  # fmt: skip
+    return figure
+
+
+def sentence(text: str) -> Figure:
+    """A figure with a sentence that says why there is nothing to show."""
+    figure, axes = plt.subplots(figsize=(8, 1))
+    axes.text(0, 0.5, text, va="center")
+    axes.set_axis_off()
+    return figure
+
+
+def embedding(table: pd.DataFrame, width: int) -> Figure:
+    """Points with one colour and one label per actual class, and a ring around each mistake.
+
+    Args:
+        table: Columns x, y, actual, predicted, right (0 or 1); one row per image.
+        width: The number of features per image.
+    """
+    figure, axes = plt.subplots(figsize=(9.6, 8))
+    colours = dict(zip(CLASS_NAMES, COLOURS, strict=True))
+    axes.scatter(table["x"], table["y"], s=14, alpha=0.75, linewidths=0, c=[colours[name] for name in table["actual"]])
+    wrong = table[table["right"] == 0]
+    label = f"mistakes: {len(wrong)} of {len(table):,}"
+    axes.scatter(wrong["x"], wrong["y"], s=44, facecolors="none", edgecolors="black", linewidths=0.9, label=label)
+    for name, rows in table.groupby("actual"):
+        box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": colours[name], "lw": 1.5, "alpha": 0.85}
+        axes.text(rows["x"].median(), rows["y"].median(), name, ha="center", va="center", fontsize=9, bbox=box)
+    axes.set(
+        xticks=[],
+        yticks=[],
+        title=f"t-SNE of the {width} features per test image that the last dense layer gets, coloured by actual class."
+        "\nNeighbours stay neighbours; distances between groups have no meaning.",
+    )
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.legend(loc="best")
+    return figure

@@ -1,0 +1,1 @@
+"""Keras layers and initializers that the models share."""

@@ -1,0 +1,127 @@
+"""The data of the page's script: the test images that it shows, and the probabilities of each model for them."""
+
+import base64
+
+import numpy as np
+import pandas as pd
+
+from stages.common.parameters import Report
+from stages.common.splits import CLASS_NAMES
+from stages.page.inline import COLUMNS
+
+RIGHT_PER_CLASS = 12  # images that every model classifies correctly, for comparison with the mistakes
+
+
+def galleries(probabilities: np.ndarray, labels: np.ndarray, parameters: Report) -> dict[str, tuple[str, np.ndarray]]:
+    """The galleries of a model: a title and the numbers of test images, by name.
+
+    Args:
+        probabilities: (N, 10).
+        labels: (N,).
+        parameters: The number of images per gallery, and the seed that draws them.
+
+    Returns:
+        `random`, `right` (correct predictions, drawn at random) and `mistakes` (by confidence, the highest first).
+    """
+    rng = np.random.default_rng(parameters.seed)
+    count = parameters.samples
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    right, wrong = np.flatnonzero(predicted == labels), np.flatnonzero(predicted != labels)
+    return {
+        "random": ("Test images drawn at random", rng.permutation(len(labels))[:count]),
+        "right": ("Correct predictions, drawn at random", rng.permutation(right)[:count]),
+        "mistakes": ("The most confident mistakes", wrong[np.argsort(-confidence[wrong], kind="stable")][:count]),
+    }
+
+
+def shown(
+    predictions: dict[str, dict[str, np.ndarray]], chosen: dict[str, dict[str, np.ndarray]], seed: int
+) -> np.ndarray:
+    """The test images on the page: all that a model misclassifies, a few per class that all models classify correctly, and
+    those of the galleries.
+
+    Args:
+        predictions: For each model, as from `load_predictions`.
+        chosen: For each model, the numbers of the images of each gallery.
+        seed: Draws the images that all models classify correctly.
+
+    Returns:
+        The numbers of the images, sorted.
+    """
+    labels = next(iter(predictions.values()))["labels"]
+    right = [one["probabilities"].argmax(axis=1) == labels for one in predictions.values()]
+    everyone, rng = np.all(right, axis=0), np.random.default_rng(seed)
+    good = [rng.permutation(np.flatnonzero(everyone & (labels == which)))[:RIGHT_PER_CLASS] for which in range(10)]
+    of_galleries = [numbers for named in chosen.values() for numbers in named.values()]
+    return np.unique(np.concatenate([np.flatnonzero(~everyone), *good, *of_galleries]))
+
+
+def answers(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The classes that the page shows with each image: three, with their probabilities in percent, uint8 (N, 5).
+
+    The three most probable classes, the predicted one first. If the label is none of them, it takes the place of the third.
+    The first two classes share a byte.
+
+    Args:
+        probabilities: (N, 10).
+        labels: (N,).
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :3]
+    absent = (order != labels[:, None]).all(axis=1)
+    order[absent, 2] = labels[absent]
+    percent = np.rint(100 * np.take_along_axis(probabilities, order, axis=1))
+    return np.column_stack([16 * order[:, 0] + order[:, 1], order[:, 2], percent]).astype(np.uint8)
+
+
+def confusion_counts(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The number of images of each actual class (rows) that were predicted as each class (columns): int (10, 10).
+
+    Args:
+        probabilities: (N, 10); labels (N,).
+    """
+    return np.bincount(10 * labels.astype(int) + probabilities.argmax(axis=1), minlength=100).reshape(10, 10)
+
+
+def payload(
+    predictions: dict[str, dict[str, np.ndarray]],
+    images: np.ndarray,
+    chosen: dict[str, dict[str, np.ndarray]],
+    curves: pd.DataFrame,
+    order: list[str],
+    colours: dict[str, str],
+) -> dict:
+    """The data of the page's script, ready for JSON.
+
+    Args:
+        predictions: For each model, as from `load_predictions`.
+        images: The numbers of the test images on the sheet, in its order.
+        chosen: For each model, the numbers of the images of each gallery.
+        curves: `reports/curves.csv`.
+        order: The models, the selected one first.
+        colours: The colour of each model, as in the figures.
+    """
+    labels = next(iter(predictions.values()))["labels"]
+    chances = {model: predictions[model]["probabilities"] for model in order}
+
+    def packed(values: np.ndarray) -> str:
+        return base64.b64encode(values.astype(np.uint8).tobytes()).decode()
+
+    return {
+        "classes": CLASS_NAMES,
+        "models": order,
+        "selected": order[0],
+        "columns": COLUMNS,
+        "images": images.tolist(),
+        "labels": packed(labels[images]),
+        "answers": {model: packed(answers(chances[model][images], labels[images])) for model in order},
+        "galleries": {
+            model: {name: np.searchsorted(images, numbers).tolist() for name, numbers in named.items()}
+            for model, named in chosen.items()
+        },
+        "confusion": {model: confusion_counts(chances[model], labels).tolist() for model in order},
+        "curves": [
+            {"model": str(model), "seed": int(seed), "colour": colours[model]}
+            | {name: run[name].tolist() for name in ("epoch", "accuracy", "loss", "val_accuracy", "val_loss")}
+            for (model, seed), run in curves.groupby(["model", "seed"], sort=False)
+        ],
+    }

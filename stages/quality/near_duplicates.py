@@ -1,0 +1,211 @@
+"""Near-duplicates: pairs of images that show the same article in the same way, perhaps shifted or mirrored.
+
+Images are uint8 (N, 28, 28, 1), light on black, all splits in one array.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
+
+from stages.data.transforms import shift
+
+BACKGROUND = 10  # gray level; brighter pixels belong to the article
+COMPONENTS = 32  # principal components for the search by pixels
+SAMPLE = 10000  # images, at most, that the principal components are fitted to
+NEIGHBOURS = 3  # nearest neighbors of each image in the search by features
+MOVES = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]  # pixels down and right
+ROWS = 128  # rows of the matrix of all pairs that a thread computes at a time
+PROCESSORS = 4  # threads, at most: each keeps its rows in memory
+REACH = 4  # MOVES are tried on pairs whose distance without them is below REACH times the limit
+
+
+def centred(images: np.ndarray) -> np.ndarray:
+    """Center the bounding box of each article; if that is not exact, the larger margin is below and to the right."""
+    article = images[..., 0] > BACKGROUND  # (N, 28, 28)
+    return shift(images, np.stack([to_the_middle(article.any(axis=axis)) for axis in (2, 1)], axis=1))
+
+
+def to_the_middle(lines: np.ndarray) -> np.ndarray:
+    """The shift, in pixels, that centers the true values of each line: from bool (N, size) to (N,)."""
+    size = lines.shape[1]
+    first, after = lines.argmax(axis=1), size - lines[:, ::-1].argmax(axis=1)
+    return np.where(lines.any(axis=1), (size - (after - first)) // 2 - first, 0)
+
+
+def contrasts(images: np.ndarray) -> np.ndarray:
+    """The contrast of each article, (N,): root of the summed squared differences from its mean gray level, at least 1."""
+    pixels = images.reshape(len(images), -1).astype(np.float32)
+    article = pixels > BACKGROUND
+    mean = (pixels * article).sum(axis=1) / np.maximum(article.sum(axis=1), 1)
+    squares = ((pixels - mean[:, None]) ** 2 * article).sum(axis=1)
+    return np.maximum(np.sqrt(squares), 1)
+
+
+def difference(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The Euclidean distance of the pixels of each pair of images: from two arrays (P, 28, 28, 1) to (P,)."""
+    apart = images.astype(np.float32) - others
+    return np.sqrt(np.einsum("nhwc,nhwc->n", apart, apart))
+
+
+def distances(
+    images: np.ndarray, others: np.ndarray, contrast: np.ndarray, pairs: np.ndarray, near: float
+) -> np.ndarray:
+    """The distance of each pair of images, relative to their contrast.
+
+    The distance is `difference`, divided by the geometric mean of the two contrasts. Without this division, two plain black
+    trousers would be nearer to each other than two images of the same patterned shirt. If the distance is below `REACH`
+    times `near`, the shifts `MOVES` of the second image are tried, too, and the smallest distance counts.
+
+    Args:
+        images: The first images of the pairs, uint8 (N, 28, 28, 1).
+        others: The second images of the pairs, uint8 (N, 28, 28, 1).
+        contrast: (N,), from `contrasts`.
+        pairs: Indices into `images` and `others`, integers (P, 2).
+        near: The limit of the distance.
+
+    Returns:
+        float32 (P,): 0 for identical images.
+    """
+    parts = [np.empty(0, np.float32)]
+    for start in range(0, len(pairs), 10000):
+        first, second = pairs[start : start + 10000].T
+        scale = np.sqrt(contrast[first] * contrast[second])
+        least = difference(images[first], others[second]) / scale
+        close = np.flatnonzero(least < REACH * near)
+        for move in MOVES:
+            moved = shift(others[second[close]], np.full((len(close), 2), move))
+            least[close] = np.minimum(least[close], difference(images[first[close]], moved) / scale[close])
+        parts.append(least)
+    return np.concatenate(parts)
+
+
+def near_by_pixels(images: np.ndarray, others: np.ndarray, contrast: np.ndarray, near: float) -> np.ndarray:
+    """Search pairs by pixels: all pairs with a distance below `near` (without `MOVES`), and some with a larger one.
+
+    The search compares principal components. They never increase a distance, so no pair is missed. For images x, y with
+    contrasts s, t, one matrix product compares the squared distance with its bound: |x - y|^2 < near^2 s t if
+    x.y - |x|^2 / 2 - |y|^2 / 2 + near^2 s t / 2 > 0.
+
+    Returns:
+        Integers (P, 2): an index into `images` and a larger index into `others`.
+    """
+    pixels, other_pixels = (part.reshape(len(part), -1).astype(np.float32) / 255 for part in (images, others))
+    sample = pixels[:: -(-len(pixels) // SAMPLE)]
+    pca = PCA(min(COMPONENTS, len(sample)), svd_solver="randomized", random_state=0).fit(sample)
+    left, right = pca.transform(pixels), pca.transform(other_pixels)  # (N, 32)
+    halves = [(part**2).sum(axis=1, keepdims=True) / 2 for part in (left, right)]
+    bound = 1.01 * near / 255 / np.sqrt(2, dtype=np.float32) * contrast[:, None]  # 1 % more, because of rounding
+    ones = np.ones_like(bound)
+    left = np.hstack([left, -halves[0], -ones, bound])  # (N, 35)
+    right = np.hstack([right, ones, halves[1], bound]).T.copy()
+
+    def near_to(top: int) -> np.ndarray:
+        product = left[top : top + ROWS] @ right[:, top:]
+        np.fill_diagonal(product, -np.inf)  # not the image itself
+        rows = np.flatnonzero(product.max(axis=1) > 0)
+        places, columns = np.nonzero(product[rows] > 0)
+        return top + np.stack([rows[places], columns], axis=1)
+
+    pairs = of_all_rows(near_to, len(images))
+    return pairs[pairs[:, 0] < pairs[:, 1]]
+
+
+def near_by_features(features: np.ndarray) -> np.ndarray:
+    """Search pairs by features (N, D): each image with its `NEIGHBOURS` nearest neighbors by cosine similarity.
+
+    Returns:
+        Indices of images, integers (P, 2), the first smaller than the second. A pair may occur twice.
+    """
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    units = (features / np.maximum(lengths, 1e-9)).astype(np.float32)
+    turned = units.T.copy()
+
+    def nearest_to(top: int) -> np.ndarray:
+        similarity = units[top : top + ROWS] @ turned  # (ROWS, N)
+        rows = np.arange(len(similarity))
+        similarity[rows, top + rows] = -np.inf  # not the image itself
+        found = [np.empty((0, 2), int)]
+        for _ in range(min(NEIGHBOURS, len(units) - 1)):
+            best = similarity.argmax(axis=1)
+            similarity[rows, best] = -np.inf
+            found.append(np.stack([top + rows, best], axis=1))
+        return np.concatenate(found)
+
+    return np.sort(of_all_rows(nearest_to, len(units)), axis=1)
+
+
+def of_all_rows(pairs_of: Callable[[int], np.ndarray], count: int) -> np.ndarray:
+    """The pairs from all rows of a matrix, `ROWS` rows at a time, in several threads.
+
+    Each thread takes its own rows, because looking through a matrix product takes longer than the product itself.
+
+    Args:
+        pairs_of: From the number of the first of `ROWS` rows to pairs, integers (P, 2).
+        count: The number of rows.
+
+    Returns:
+        Integers (P, 2), in the order of the rows.
+    """
+    with threadpool_limits(1), ThreadPoolExecutor(min(PROCESSORS, os.cpu_count() or 1)) as processors:
+        return np.concatenate(list(processors.map(pairs_of, range(0, count, ROWS))))
+
+
+def same_bytes(images: np.ndarray) -> np.ndarray:
+    """All pairs of identical images: indices, integers (P, 2), the first smaller than the second."""
+    places: dict[bytes, list[int]] = {}
+    pairs = []
+    for place, image in enumerate(images):
+        alike = places.setdefault(image.tobytes(), [])
+        pairs += [(other, place) for other in alike]
+        alike.append(place)
+    return np.array(pairs, dtype=int).reshape(-1, 2)
+
+
+def near_duplicates(images: np.ndarray, features: np.ndarray, near: float) -> pd.DataFrame:
+    """The pairs of images that are identical, or whose distance is below `near` after alignment.
+
+    Two searches, by pixels and by features, find candidates. The distance of a candidate is that of the pixels: the
+    smallest one over the second image and its mirror image, centered and shifted by up to one pixel.
+
+    Args:
+        images: uint8 (N, 28, 28, 1).
+        features: (N, D), one row per image, from a model that was trained with random flips.
+        near: The limit of the distance, see `distances`.
+
+    Returns:
+        One row per pair, nearest first: first and second (indices of images, the first smaller), distance, exact (1:
+        identical bytes), mirrored (1: nearer to the mirror image), found_in (pixels, features or both).
+    """
+    sides = [centred(images), centred(images[:, :, ::-1])]
+    contrast, count = contrasts(images), len(images)
+
+    def codes(pairs: np.ndarray) -> np.ndarray:
+        """Each pair as one integer."""
+        return pairs[:, 0] * count + pairs[:, 1]
+
+    exact = codes(same_bytes(images))
+    by_features = codes(near_by_features(features))
+    by_pixels = codes(np.concatenate([near_by_pixels(sides[0], side, contrast, near) for side in sides]))
+    by_pixels = np.union1d(by_pixels, exact)
+    candidates = np.union1d(by_pixels, by_features)
+    pairs = np.stack(np.divmod(candidates, count), axis=1)
+    each = np.stack([distances(sides[0], side, contrast, pairs, near) for side in sides])  # (2, P)
+    table = pd.DataFrame(
+        {
+            "first": pairs[:, 0],
+            "second": pairs[:, 1],
+            "distance": each.min(axis=0),
+            "exact": np.isin(candidates, exact).astype(int),
+            "mirrored": each.argmin(axis=0),
+            "found_in": np.select(
+                [~np.isin(candidates, by_features), ~np.isin(candidates, by_pixels)], ["pixels", "features"], "both"
+            ),
+        }
+    )
+    table = table[(table["distance"] < near) | (table["exact"] == 1)]
+    return table.sort_values(["distance", "first", "second"], ignore_index=True)

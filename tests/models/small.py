@@ -1,0 +1,35 @@
+"""A tiny convolutional network, for the tests: images of any size, and every layer that the project's models share."""
+
+from typing import Annotated
+
+import keras
+import numpy as np
+from keras import layers
+from pydantic import Field
+
+from stages.common.parameters import Fraction, Width
+from stages.layers.fast import BatchNormalization, Conv2D
+from stages.layers.initializers import Dirac
+from stages.layers.whitening import whitening_stem
+from stages.models.block import Block
+
+
+class Parameters(Block):
+    widths: Annotated[list[Width], Field(min_length=1, max_length=4, description="a list of 1 to 4 filter counts")]
+    dropout: Fraction
+
+
+def build(parameters: Parameters, images: np.ndarray):
+    """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10)."""
+    inputs = keras.Input((28, 28, 1), name="pixels")
+    x = whitening_stem(inputs, images)  # (B, 27, 27, 8)
+    for width in parameters.widths:  # (B, 13, 13, 16), (B, 6, 6, 32)
+        x = Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
+        x = layers.MaxPooling2D()(x)
+        x = BatchNormalization(momentum=0.6, scale=False)(x)
+        x = layers.ReLU()(x)
+    x = layers.SpatialDropout2D(parameters.dropout)(x)
+    x = layers.GlobalMaxPooling2D()(x)  # (B, 32)
+    x = layers.Dense(10, use_bias=False, dtype="float32")(x)
+    logits = layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
+    return keras.Model(inputs, logits, name="small")

@@ -1,0 +1,48 @@
+"""Whether probabilities mean what they say, on cases whose answer is known."""
+
+import numpy as np
+import pytest
+
+from stages.evaluation import calibration
+from tests.probabilities import PARAMETERS, four_fifths_right, probabilities_for
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    assert calibration.calibration(*four_fifths_right(), 10)["ece"] == pytest.approx(0.1)
+
+
+def test_a_bin_holds_its_upper_end_and_not_its_lower():
+    assert calibration.bin_of(np.array([0, 0.1, 0.5, 0.51, 1]), 2).tolist() == [0, 0, 0, 1, 1]
+
+
+def test_a_temperature_above_one_makes_less_sure():
+    chances = np.array([[0.8, 0.2, *[0] * 8]])
+    np.testing.assert_allclose(calibration.with_temperature(chances, 2)[0, :2], [2 / 3, 1 / 3], atol=1e-5)
+
+
+def test_the_temperature_fixes_a_model_that_says_too_little():
+    rng = np.random.default_rng(0)
+    truth = probabilities_for(rng.integers(0, 10, 4000), 0.5)
+    labels = np.array([rng.choice(10, p=row) for row in truth])
+    timid = calibration.with_temperature(truth, 2)
+    temperature = calibration.fit_temperature(timid, labels)
+    assert temperature == pytest.approx(0.5, rel=0.1)
+    fixed = calibration.with_temperature(timid, temperature)
+    assert (fixed.argmax(axis=1) == timid.argmax(axis=1)).all()
+    before, after = (calibration.calibration(chances, labels, 10)["ece"] for chances in (timid, fixed))
+    assert after < 0.03 < 0.2 < before
+
+
+def test_reliability_counts_every_image_in_its_bin():
+    labels = np.zeros(10, int)
+    chances = probabilities_for(np.array([0] * 9 + [1]), np.array([0.95] * 5 + [0.55] * 5))
+    table = calibration.reliability(chances, labels, PARAMETERS)
+    assert table[["from", "to", "images", "accuracy"]].to_numpy().tolist() == [[0.5, 0.6, 5, 0.8], [0.9, 1, 5, 1]]
+
+
+def test_a_model_that_abstains_keeps_the_surest_images():
+    labels = np.zeros(4, int)
+    chances = probabilities_for(np.array([0, 1, 0, 0]), np.array([0.9, 0.3, 0.8, 0.7]))
+    table = calibration.coverage(chances, labels, (0.5, 1))
+    assert table["accuracy"].tolist() == [1, 0.75]
+    assert table["threshold"].tolist() == pytest.approx([0.8, 0.3])
