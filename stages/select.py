@@ -40,6 +40,11 @@ def reason(ranking: list[dict]) -> str:
     if not others:
         return f"{best['model']} is the only model; its validation accuracy is {accuracy}."
     second = others[0]
+    if (second["val_accuracy"], second["val_loss"]) == (best["val_accuracy"], best["val_loss"]):
+        return (
+            f"{best['model']} and {second['model']} have the same validation accuracy, {accuracy}, and the same loss; "
+            f"{best['model']} comes first in the alphabet."
+        )
     if second["val_accuracy"] == best["val_accuracy"]:
         return (
             f"{best['model']} and {second['model']} have the same validation accuracy, {accuracy}; "
