@@ -43,10 +43,13 @@ def main() -> None:
     metrics = {
         "dataset": summary["dataset"],
         **scores(predicted.probabilities, predicted.single_view, val_split[1]),
-        "epochs": len(trained.history),
         # `dvc metrics` does not print lists:
         "network": [
-            {"parameters": trained.model.count_params(), "multiply_adds": cost.multiply_adds(trained.model)},
+            {
+                "parameters": trained.model.count_params(),
+                "multiply_adds": cost.multiply_adds(trained.model),
+                "epochs": len(trained.history),
+            },
         ],
         "conditions": [saving.conditions(trained.model)],
     }
@@ -64,7 +67,7 @@ def main() -> None:
     write_csv(TIMING / "train" / f"{run}.csv", trained.seconds)
     write_json(METRICS / "val" / f"{run}.json", metrics)
     print(
-        f"{run}: validation accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f}, {metrics['epochs']} epochs, "
+        f"{run}: validation accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f}, {len(trained.history)} epochs, "
         f"{trained.seconds['seconds'].sum():.0f} s. {notice(summary['dataset'])}"
     )
 

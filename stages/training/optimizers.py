@@ -123,5 +123,5 @@ def optimizer(parameters: Block, steps: int) -> keras.optimizers.Optimizer:
         common |= {"use_ema": True, "ema_momentum": parameters.ema_momentum}
     if parameters.optimizer == "adam":
         return keras.optimizers.Adam(rate, beta_1=parameters.momentum, **common)
-    kind = Muon if parameters.optimizer == "muon" else SGD
+    kind = {"sgd": SGD, "muon": Muon}[parameters.optimizer]
     return kind(rate, momentum=parameters.momentum, nesterov=True, bias_factor=parameters.bias_factor, **common)
