@@ -33,12 +33,12 @@ lint: installed-dev ## check style and formatting
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
-verify: installed-dev ## check that dvc.lock, reports/ and README.md match this code and these parameters
+verify: installed-dev ## check that dvc.lock, reports/ and README.md match this code; run the slow tests
 	@planned=$$($(PYTHON) -m dvc repro --dry --allow-missing 2>&1) || { echo "$$planned"; exit 1; }; \
 	if echo "$$planned" | grep "Running stage"; then \
 	  echo "error: these stages would run: type \`make run readme\` and commit dvc.lock, reports/ and README.md."; exit 1; \
 	else echo "dvc.lock and reports/ match this code and these parameters (the frozen benchmark aside): no stage would run."; fi
-	@$(PYTHON) -m pytest -m record
+	@$(PYTHON) -m pytest -m "record or slow"
 
 bench: installed ## compare the speed with a plain Keras notebook (half an hour or more); writes reports/benchmark.*
 	@$(PYTHON) -m stages.bench

@@ -119,6 +119,7 @@ COSTS = {
 }
 
 
+@pytest.mark.slow
 def test_new_models_of_any_kind_are_one_file_and_one_block_each(workspace):
     assert max(len(lines.splitlines()) for lines in NEW.strip().split("\n\n")) <= 10
     for model in COSTS:

@@ -99,6 +99,7 @@ def notebook(clone: Path, cells: str) -> None:
             run(folder, "python", "-c", line, **paths)
 
 
+@pytest.mark.slow
 def test_every_block_runs_as_it_stands(clone):
     ran = 0
     for kind, text in BLOCKS:
