@@ -111,7 +111,7 @@ def reasoning(mistakes: int, flagged: int, duplicates: dict) -> str:
         evidence = (
             f"{duplicates['groups_with_different_labels']} of {duplicates['groups']} groups of near-duplicates have "
             f"different labels ({100 * duplicates['confidence']:g} % interval {low:.1f} to {high:.1f} %). The images of a "
-            "group may have been labeled together, so this share may underestimate the errors of all labels"
+            "group may have been labelled together, so this share may underestimate the errors of all labels"
         )
     return (
         f"Confident learning flags {flagged:,} of the {mistakes:,} mistakes of the selected model on the test images "

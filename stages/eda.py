@@ -1,7 +1,7 @@
 """Stage `eda`: explore the training images. It reads no other split.
 
 Writes figures and the numbers behind them into `reports/eda`: samples, class balance, mean and standard deviation of each
-class, gray levels, typical and unusual images of each class, two embeddings, and the overlap of the classes.
+class, grey levels, typical and unusual images of each class, two embeddings, and the overlap of the classes.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from stages.figures.style import save
 REPORTS = Path("reports/eda")
 COMPONENTS = 50  # principal components for distances: most of the variance at a sixteenth of the cost
 NEIGHBOURS = 10
-ASKED = 10000  # images, at most, whose nearest neighbors are searched
+ASKED = 10000  # images, at most, whose nearest neighbours are searched
 SHOWN = 6  # typical images per class; unusual ones as many
 
 
@@ -33,7 +33,7 @@ def balance(labels: np.ndarray) -> pd.DataFrame:
 
 
 def histogram(images: np.ndarray) -> pd.DataFrame:
-    """The share of each gray level among all pixels: columns pixel (0-255), share."""
+    """The share of each grey level among all pixels: columns pixel (0-255), share."""
     counts = np.bincount(images.ravel(), minlength=256)
     return pd.DataFrame({"pixel": np.arange(256), "share": counts / counts.sum()})
 
@@ -46,20 +46,20 @@ def remoteness(features: np.ndarray) -> np.ndarray:
 
 
 def overlap(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """The share of each class (columns) among the nearest neighbors of a class's images (rows).
+    """The share of each class (columns) among the nearest neighbours of a class's images (rows).
 
     Args:
         features: (N, D), one row per image.
         labels: (N,), 0-9.
-        asked: Numbers of the images whose nearest neighbors, among all N, are counted.
+        asked: Numbers of the images whose nearest neighbours, among all N, are counted.
 
     Returns:
         (10, 10), rows sum to 1.
     """
     search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(features)
     found = search.kneighbors(features[asked], return_distance=False)
-    others = found != asked[:, None]  # an image is its own nearest neighbor, unless it has many
-    others[others.all(axis=1), -1] = False  # identical copies: then the last neighbor is dropped
+    others = found != asked[:, None]  # an image is its own nearest neighbour, unless it has many
+    others[others.all(axis=1), -1] = False  # identical copies: then the last neighbour is dropped
     neighbours = found[others].reshape(len(asked), NEIGHBOURS)
     shares = np.zeros((10, 10))
     np.add.at(shares, (np.repeat(labels[asked], NEIGHBOURS), labels[neighbours].ravel()), 1)
@@ -108,7 +108,7 @@ def main() -> None:
     variance = 100 * pca.explained_variance_ratio_[:2].sum()
     points = {
         f"PCA: the first two components ({variance:.0f} % of the variance)": features[embedded, :2],
-        "t-SNE: keeps neighbors together, distances have no meaning": tsne,
+        "t-SNE: keeps neighbours together, distances have no meaning": tsne,
     }
     save(draw.embeddings(points, labels[embedded]), REPORTS / "embedding.png", dataset)
 

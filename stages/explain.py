@@ -31,7 +31,7 @@ REPORTS = Path("reports/explain")
 FILTERS = 32  # of the first learned layer in the figure, at most
 EMBEDDED = 2000  # images in the map, at most
 COMPONENTS = 50  # principal components of the features that t-SNE gets
-PERPLEXITY = 30  # of t-SNE: about the number of neighbors that an image keeps
+PERPLEXITY = 30  # of t-SNE: about the number of neighbours that an image keeps
 ITERATIONS = 500  # of t-SNE
 
 

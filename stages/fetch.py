@@ -67,7 +67,7 @@ def in_place(path: Path, name: str, refusals: list[str]) -> bool:
 
 
 def copied(name: str, folders: list[str], to: Path, refusals: list[str]) -> Path | None:
-    """Copy the file from the first folder that has a correct copy. Returns the path of the copy, or None."""
+    """Copy the file from the first folder that has a correct copy. Returns the path that it was copied from, or None."""
     for folder in folders:
         source = Path(os.path.expanduser(folder)) / name
         try:

@@ -60,6 +60,13 @@ def test_the_highest_validation_accuracy_wins_and_ties_go_to_the_lower_loss():
     )
 
 
+def test_a_tie_in_everything_is_said_to_be_one():
+    ranking = rank({"b": [run(0.9)], "a": [run(0.9)]})
+    assert [entry["model"] for entry in ranking] == ["a", "b"]
+    assert "same loss" in reason(ranking)
+    assert "lower" not in reason(ranking)
+
+
 def test_several_seeds_are_compared_by_their_mean():
     ranking = rank({"steady": [run(0.91), run(0.91)], "lucky": [run(0.93), run(0.88)]})
     assert ranking[0]["model"] == "steady"

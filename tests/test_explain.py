@@ -154,6 +154,8 @@ def test_behind_a_layer_of_unknown_kind_or_a_nested_model_no_filter_is_shown():
     nested = keras.Sequential([keras.Input((28, 28, 1)), layers.Conv2D(2, 3)])
     for front in (Unknown(), nested):
         assert first_learned(network(front, layers.Conv2D(4, 3)))[:2] == ("other", front)
+    for front in (layers.ZeroPadding2D(2), layers.Cropping2D(3), layers.UpSampling2D()):  # which move the pixels
+        assert first_learned(network(front, layers.Conv2D(4, 3)))[:2] == ("other", front)
     inputs = keras.Input((28, 28, 1))
     assert first_learned(keras.Model(inputs, layers.Flatten()(inputs))) == ("other", None, [])
 

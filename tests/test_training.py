@@ -360,3 +360,15 @@ def test_dropout_is_a_function_of_seed_and_epoch():
     np.testing.assert_array_equal(outputs(0, 0)[1:], outputs(0, 1))
     assert len(set(outputs(0, 0))) == 3
     assert not np.array_equal(outputs(0, 0), outputs(1, 0))
+
+
+def test_a_layer_that_could_not_be_saved_is_refused_before_training(drawn_images):
+    def build(parameters, images):
+        inputs = keras.Input((28, 28, 1))
+        scaled = keras.layers.Lambda(lambda pixels: pixels / 255, name="scaled")(inputs)
+        return keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(scaled)))
+
+    shown = []
+    with pytest.raises(InputError, match=r"the layer scaled of .* cannot be saved"):
+        train(SimpleNamespace(build=build), block(plain), 0, *split(drawn_images), on_epoch=shown.append)
+    assert not shown

@@ -11,7 +11,7 @@ from stages.common.errors import InputError
 from stages.common.files import read_json, written_whole
 from stages.common.parameters import read_parameters, unknown
 
-METRICS = Path("reports/metrics")  # val/RUN.json and test/RUN.json, the same keys in both
+METRICS = Path("reports/metrics")  # val/RUN.json, which also has the network's numbers, and test/RUN.json
 HISTORY = Path("reports/history")  # RUN.csv
 TIMING = Path("reports/timing")  # train/RUN.csv and evaluate/RUN.csv: wall times, kept apart, since they never repeat
 PER_CLASS = Path("reports/per_class")  # RUN.csv
@@ -44,7 +44,7 @@ def read_metrics(split: str, run: str) -> dict:
 
 
 def with_network(metrics: dict) -> dict:
-    """Metrics to which the items of their `network` (parameters, multiply_adds) are added as keys.
+    """Metrics to which the items of their `network` (parameters, multiply_adds, epochs) are added as keys.
 
     In the file, `network` is a list, because `dvc metrics` does not print lists: its table stays as narrow as a terminal.
     """

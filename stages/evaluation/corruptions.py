@@ -28,9 +28,9 @@ LEVELS = {  # of each kind, for strengths 1 to 5; UNITS gives their units
     "inversion": (20, 40, 60, 80, 100),
 }
 UNITS = {
-    "noise": "std, gray levels",
+    "noise": "std, grey levels",
     "blur": "std, pixels",
-    "brightness": "gray levels added",
+    "brightness": "grey levels added",
     "contrast": "% of the contrast left",
     "rotation": "degrees",
     "shear": "pixels per row",
@@ -39,7 +39,7 @@ UNITS = {
     "occlusion": "side of a square, pixels",
     "inversion": "% of the negative",
 }
-GREY = 128  # gray level of the square that covers the clothing
+GREY = 128  # grey level of the square that covers the clothing
 
 
 def grey_levels(values: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def either_way(images: np.ndarray, matrices: list[np.ndarray], rng: np.random.Ge
 
 
 def noise(images: np.ndarray, std: float, rng: np.random.Generator) -> np.ndarray:
-    """Add Gaussian noise with a standard deviation of `std` gray levels, independent for each pixel."""
+    """Add Gaussian noise with a standard deviation of `std` grey levels, independent for each pixel."""
     return grey_levels(images + std * rng.standard_normal(images.shape, np.float32))
 
 
@@ -81,7 +81,7 @@ def blur(images: np.ndarray, std: float, rng: np.random.Generator) -> np.ndarray
 
 
 def brightness(images: np.ndarray, added: float, rng: np.random.Generator) -> np.ndarray:
-    """Make clothing and background brighter by `added` gray levels."""
+    """Make clothing and background brighter by `added` grey levels."""
     return grey_levels(images + np.float32(added))
 
 
@@ -118,7 +118,7 @@ def translation(images: np.ndarray, pixels: int, rng: np.random.Generator) -> np
 
 
 def occlusion(images: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Cover a square of `side` x `side` pixels with gray, at a random place inside the image."""
+    """Cover a square of `side` x `side` pixels with grey, at a random place inside the image."""
     position, inside = np.arange(28), True
     for axis in (1, 2):
         start = np.floor(rng.random((len(images), 1)) * (29 - side))

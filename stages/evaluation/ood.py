@@ -36,7 +36,7 @@ DIGITS = [
 def draw_digit(digit: int, rng: np.random.Generator) -> np.ndarray:
     """A digit that looks handwritten, 20 pixels high and centered as in MNIST: uint8 (28, 28).
 
-    Width, slant, rotation, shape, the thickness of the pen (2 to 3 pixels) and its gray level are random.
+    Width, slant, rotation, shape, the thickness of the pen (2 to 3 pixels) and its grey level are random.
     """
     canvas = Image.new("L", (28 * SCALE, 28 * SCALE))
     pen = ImageDraw.Draw(canvas)
@@ -65,12 +65,12 @@ def strokes(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def noise(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Uniform noise: a random gray level for each pixel."""
+    """Uniform noise: a random grey level for each pixel."""
     return rng.integers(256, size=(count, 28, 28, 1), dtype=np.uint8)
 
 
 def blank(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Images of one gray level each, from black to white in equal steps; `rng` is not used."""
+    """Images of one grey level each, from black to white in equal steps; `rng` is not used."""
     greys = np.rint(np.linspace(0, 255, count)).astype(np.uint8)
     return np.tile(greys[:, None, None, None], (1, 28, 28, 1))
 

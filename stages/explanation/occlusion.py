@@ -27,12 +27,12 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, pa
     """The occlusion map of an image: how much each class's probability drops when a black square covers a place.
 
     A positive drop means that the covered place increases the probability of the class, a negative drop that it decreases
-    it. The square is black like the background, so it removes clothing and adds no object of another gray. Where there is
+    it. The square is black like the background, so it removes clothing and adds no object of another grey. Where there is
     only background, covering changes nothing and the drop is 0. This does not mean that the model ignores the empty place.
     A square of 5x5 pixels covers 3 % of an image: a smaller one covers less than a collar or a strap, a larger one blurs
     the map more. The map shows no detail finer than the square.
 
-    Source: Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014), who use a gray square.
+    Source: Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014), who use a grey square.
 
     Args:
         predict: Maps uint8 images (N, H, W, 1) to probabilities (N, classes).

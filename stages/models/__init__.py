@@ -190,6 +190,13 @@ def validate_block(
 
 
 def custom_objects(name: str) -> dict[str, type]:
-    """The classes that a model's file defines, by name: what Keras needs to load a saved model with layers of its own."""
+    """The classes that a model's file defines, by name: what Keras needs to load a saved model with layers of its own.
+
+    A class from another file of the project needs `@keras.saving.register_keras_serializable()` instead.
+    """
     module = load(name)
-    return {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    }

@@ -6,7 +6,7 @@ of training, on 2 cores of an AMD EPYC in bfloat16 (five-seeds-keras-3.15 in rep
 A fixed whitening convolution comes first. Each group is convolution, max pooling, batch normalization, ReLU, convolution,
 batch normalization, ReLU. Kernels start as the identity. Global max pooling and a linear classifier follow. Sources:
 Jordan, "94 % on CIFAR-10 in 3.29 seconds on a single GPU" (2024), and Page, "How to train your ResNet" (2019); here with
-fewer filters, for 28x28 gray images.
+fewer filters, for 28x28 grey images.
 """
 
 from typing import Annotated

@@ -14,10 +14,10 @@ from threadpoolctl import threadpool_limits
 
 from stages.data.transforms import shift
 
-BACKGROUND = 10  # gray level; brighter pixels belong to the article
+BACKGROUND = 10  # grey level; brighter pixels belong to the article
 COMPONENTS = 32  # principal components for the search by pixels
 SAMPLE = 10000  # images, at most, that the principal components are fitted to
-NEIGHBOURS = 3  # nearest neighbors of each image in the search by features
+NEIGHBOURS = 3  # nearest neighbours of each image in the search by features
 MOVES = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]  # pixels down and right
 ROWS = 128  # rows of the matrix of all pairs that a thread computes at a time
 PROCESSORS = 4  # threads, at most: each keeps its rows in memory
@@ -38,7 +38,7 @@ def to_the_middle(lines: np.ndarray) -> np.ndarray:
 
 
 def contrasts(images: np.ndarray) -> np.ndarray:
-    """The contrast of each article, (N,): root of the summed squared differences from its mean gray level, at least 1."""
+    """The contrast of each article, (N,): root of the summed squared differences from its mean grey level, at least 1."""
     pixels = images.reshape(len(images), -1).astype(np.float32)
     article = pixels > BACKGROUND
     mean = (pixels * article).sum(axis=1) / np.maximum(article.sum(axis=1), 1)
@@ -116,7 +116,7 @@ def near_by_pixels(images: np.ndarray, others: np.ndarray, contrast: np.ndarray,
 
 
 def near_by_features(features: np.ndarray) -> np.ndarray:
-    """Search pairs by features (N, D): each image with its `NEIGHBOURS` nearest neighbors by cosine similarity.
+    """Search pairs by features (N, D): each image with its `NEIGHBOURS` nearest neighbours by cosine similarity.
 
     Returns:
         Indices of images, integers (P, 2), the first smaller than the second. A pair may occur twice.

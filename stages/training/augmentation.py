@@ -9,7 +9,7 @@ from stages.data.transforms import flip, shift
 
 
 def erase(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Random erasing: replace a random rectangle of each chosen image by random gray levels.
+    """Random erasing: replace a random rectangle of each chosen image by random grey levels.
 
     A rectangle has an area of 2 to 40 % of the image, and its height is 0.3 to 3.3 times its width; sides longer than the
     image are cut off. Source: Zhong et al., "Random Erasing Data Augmentation" (2017), with their defaults.

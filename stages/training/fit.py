@@ -15,6 +15,7 @@ from stages.common.errors import InputError
 from stages.data.transforms import downscale
 from stages.inference.precision import use_bfloat16
 from stages.inference.prediction import predict
+from stages.inference.saving import copied
 from stages.models.block import Block
 from stages.training import on_tensorflow
 from stages.training.callbacks import EpochClock, KeepHistory, SeedDropout, StopIfNotFinite
@@ -74,7 +75,7 @@ def train(
 
     Raises:
         InputError: A batch is larger than an epoch, the machine has fewer devices, the devices cannot share a batch evenly,
-            the network cannot take low-resolution images, or the loss is not finite.
+            the network cannot take low-resolution images, a layer cannot be saved, or the loss is not finite.
     """
     selects = parameters.epoch_fraction < 1 and parameters.hard_example_fraction > 0
     for name, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
@@ -96,6 +97,7 @@ def train(
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     with several_devices(devices):
         model = functional(architecture.build(parameters, train_images))
+        copied(model)  # a layer that could not be saved is refused here, not after the training
         update = optimizer(parameters, len(data) * parameters.epochs)
         # Create the optimizer's variables now: if the first step creates them, TensorFlow traces it a second time.
         update.build(model.trainable_variables)
