@@ -36,9 +36,7 @@ def draw(curves: pd.DataFrame, summary: dict, path: Path) -> None:
     axes.set_xlabel("seconds since the process started (includes loading TensorFlow)")
     axes.set_ylabel("validation accuracy, % (from 82 %)")
     machine = summary["machine"]
-    axes.set_title(
-        f"Validation accuracy over time; {machine['processor']}, {machine['cores']} cores; "
-        f"{summary['repetitions']} repetitions"
-    )
+    axes.set_title(f"Validation accuracy over time, {summary['repetitions']} repetitions", y=1.05)
+    axes.text(0, 1.02, f"{machine['cores']} cores, {machine['processor']}", transform=axes.transAxes, fontsize=8)
     axes.legend(loc="lower right")
     save(figure, path, summary["dataset"])
