@@ -3,7 +3,14 @@
 from stages.common import environment, late
 
 environment.refuse_another_python()
-IGNORED = environment.settle()  # names of environment variables that are removed, so that they have no effect
+IGNORED = environment.ignore_user_settings()  # names of the variables that it removed
 late.load_when_used(
-    "stages.benchmark.measure", "stages.explanation.", "stages.inference.", "stages.layers.", "stages.training."
+    "stages.benchmark.measure",
+    "stages.explanation.",
+    "stages.figures.photo",
+    "stages.inference.formats",
+    "stages.inference.measure",
+    "stages.layers.",
+    "stages.trained.",
+    "stages.training.",
 )

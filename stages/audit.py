@@ -23,9 +23,9 @@ from stages.common.splits import CLASS_NAMES, load_split, notice
 from stages.evaluation.intervals import wilson
 from stages.figures import quality as draw
 from stages.figures.style import save
-from stages.inference import features, prediction, saving
 from stages.quality.label_issues import label_issues
 from stages.quality.near_duplicates import near_duplicates
+from stages.trained import features, prediction, saving
 
 REPORTS = Path("reports/audit")
 SPLITS = ("train", "val", "test")

@@ -90,7 +90,7 @@ def run(arguments: list[str]) -> tuple[list[dict], float]:
     )  # Linux counts in KiB, macOS in bytes
 
 
-def contend(name: str, keras_home: Path, seed: int) -> dict:
+def train_contender(name: str, keras_home: Path, seed: int) -> dict:
     """Train one contender in a new process.
 
     Returns:
@@ -125,7 +125,7 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
     with the process.
 
     Args:
-        measured: The results of `contend` for each contender, one per repetition.
+        measured: The results of `train_contender` for each contender, one per repetition.
         peak: Operations per second of the machine's matrix product, in float32 and bfloat16.
 
     Returns:
@@ -189,7 +189,7 @@ def main() -> None:
                 printed, _ = run(["-c", MATRIX_PRODUCT, dtype])
                 rates.append(printed[0]["operations_per_second"])
             for name in contenders:
-                measured[name].append(contend(name, Path(home), repetition - 1))
+                measured[name].append(train_contender(name, Path(home), repetition - 1))
                 last = measured[name][-1]["curve"][-1]
                 print(
                     f"{repetition} of {repetitions}, {name}: {last['seconds']:.0f} s, validation accuracy "

@@ -8,14 +8,14 @@ from stages.common.errors import entry_point
 from stages.common.files import read_json, write_json
 from stages.common.runs import SELECTION, TEMPERATURES
 from stages.evaluation.calibration import fit_temperature
-from stages.evaluation.ensemble import contenders, vote
+from stages.evaluation.ensemble import mean_predictions, runs_to_compare
 
 
 @entry_point
 def main() -> None:
     selection, fitted = read_json(SELECTION), {}
-    for name, runs in contenders(selection).items():
-        val = vote("val", runs)
+    for name, runs in runs_to_compare(selection).items():
+        val = mean_predictions("val", runs)
         fitted[name] = round(fit_temperature(val["probabilities"], val["labels"]), 6)
         print(f"{name}: temperature {fitted[name]:.3f}")
     write_json(TEMPERATURES, {"dataset": selection["dataset"], "temperatures": fitted})

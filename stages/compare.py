@@ -21,7 +21,7 @@ from stages.common.runs import ENSEMBLE, HISTORY, SELECTION, TEMPERATURES, TIMIN
 from stages.common.splits import CLASS_NAMES
 from stages.evaluation import calibration, intervals, significance
 from stages.evaluation.classes import confusion
-from stages.evaluation.ensemble import contenders, members, vote
+from stages.evaluation.ensemble import mean_predictions, members, runs_to_compare
 from stages.evaluation.scores import scores
 
 REPORTS = Path("reports")
@@ -61,7 +61,7 @@ def ensemble(selection: dict, rows: dict[str, dict]) -> tuple[str, dict] | None:
     runs = members(selection)
     if not runs:
         return None
-    metrics = {split: scores(**vote(split, runs)) for split in ("val", "test")}
+    metrics = {split: scores(**mean_predictions(split, runs)) for split in ("val", "test")}
     voting = [place["model"] for place in selection["ranking"][:2]]
     cost = {
         key: total(rows[model][key] for model in voting for _ in selection["runs"][model])
@@ -215,7 +215,7 @@ def main() -> None:
         for run in runs
     ]
     write_csv(REPORTS / "curves.csv", pd.concat(curves))
-    test = {name: vote("test", runs) for name, runs in contenders(selection).items()}
+    test = {name: mean_predictions("test", runs) for name, runs in runs_to_compare(selection).items()}
     pairs = pd.read_csv(NEAR_DUPLICATES).query("split_a != 'test' and split_b == 'test'")
     near_duplicates = pairs["image_b"].astype(int).unique()  # without rows, the column has no integer type
     for name, tables in statistics(test, read_json(TEMPERATURES)["temperatures"], near_duplicates, parameters).items():

@@ -38,7 +38,7 @@ def histogram(images: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"pixel": np.arange(256), "share": counts / counts.sum()})
 
 
-def remoteness(features: np.ndarray) -> np.ndarray:
+def mean_distance_to_neighbours(features: np.ndarray) -> np.ndarray:
     """The mean distance of each row to its `NEIGHBOURS` nearest other rows, (N,); small for a typical image."""
     count = min(NEIGHBOURS, len(features) - 1)
     distances, _ = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(features).kneighbors()
@@ -96,7 +96,7 @@ def main() -> None:
     pca = PCA(COMPONENTS, svd_solver="covariance_eigh")
     features = pca.fit_transform(images.reshape(len(images), -1).astype(np.float32) / 255)  # (N, 50)
 
-    ranked = [rows[np.argsort(remoteness(features[rows]), kind="stable")] for rows in members]
+    ranked = [rows[np.argsort(mean_distance_to_neighbours(features[rows]), kind="stable")] for rows in members]
     typical = np.stack([images[rows[:SHOWN]] for rows in ranked])
     unusual = np.stack([images[rows[: -SHOWN - 1 : -1]] for rows in ranked])
     save(draw.typical_and_unusual(typical, unusual), REPORTS / "typical_and_unusual.png", dataset)

@@ -31,7 +31,7 @@ from stages.common.splits import load_split, notice
 from stages.evaluation.classes import confusion, per_class
 from stages.evaluation.robustness import ood_detection, robustness, summary
 from stages.evaluation.scores import scores
-from stages.inference import prediction, saving
+from stages.trained import prediction, saving
 
 
 @entry_point

@@ -50,7 +50,7 @@ def changes(base: str, commit: str) -> str:
     return ", ".join(f"{key}={value}" for key, value in after.items() if before.get(key) != value and key != "seeds")
 
 
-def made(base: str, commit: str, split: str, stage: str) -> set[str]:
+def new_runs(base: str, commit: str, split: str, stage: str) -> set[str]:
     """The runs whose metrics on `split` or wall times of `stage` are new in `commit`, or differ from `base`.
 
     A repeated run may have the same metrics, but its wall times differ.
@@ -109,7 +109,7 @@ def rows_of(name: str) -> list[dict]:
         raise InputError(f"there is no experiment {name}. Type `dvc exp list --all-commits` to list all.")
     commit, base = commits[-1].split()[:2]
     changed = changes(base, commit)
-    trained, evaluated = made(base, commit, "val", "train"), made(base, commit, "test", "evaluate")
+    trained, evaluated = new_runs(base, commit, "val", "train"), new_runs(base, commit, "test", "evaluate")
     if not changed:  # the base's runs of these models have the same parameters
         also = {run_name(model_of(run), seed) for run in trained for seed in parameters_of(commit)["seeds"]}
         trained, evaluated = trained | also, evaluated | (also if evaluated else set())

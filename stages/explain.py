@@ -25,7 +25,7 @@ from stages.common.splits import CLASS_NAMES, load_split, notice
 from stages.explanation import filters, occlusion
 from stages.figures import explanation as draw
 from stages.figures.style import save
-from stages.inference import features, prediction, saving
+from stages.trained import features, prediction, saving
 
 REPORTS = Path("reports/explain")
 FILTERS = 32  # of the first learned layer in the figure, at most

@@ -15,7 +15,7 @@ import urllib3
 from tqdm import tqdm
 
 from stages.common.errors import InputError, entry_point
-from stages.common.files import read_json, written_whole
+from stages.common.files import atomic_write, read_json
 from stages.common.parameters import Fetch, read_parameters
 from stages.data import drawn
 from stages.data.publisher import PUBLISHED, RAW, refuse_unless_published
@@ -39,7 +39,7 @@ def fetch(parameters: Fetch, raw: Path, environment_folder: str | None) -> None:
         refusals: list[str] = []
         if in_place(raw / name, name, refusals):
             print(f"{raw / name}: already there, verified")
-        elif source := copied(name, folders, raw / name, refusals) or downloaded(
+        elif source := copy_from_folder(name, folders, raw / name, refusals) or downloaded(
             name, parameters, raw / name, refusals
         ):
             print(f"{raw / name}: from {source}, verified")
@@ -66,13 +66,13 @@ def in_place(path: Path, name: str, refusals: list[str]) -> bool:
     return True
 
 
-def copied(name: str, folders: list[str], to: Path, refusals: list[str]) -> Path | None:
+def copy_from_folder(name: str, folders: list[str], to: Path, refusals: list[str]) -> Path | None:
     """Copy the file from the first folder that has a correct copy. Returns the path that it was copied from, or None."""
     for folder in folders:
         source = Path(os.path.expanduser(folder)) / name
         try:
             if in_place(source, name, refusals):
-                with written_whole(to) as beside:
+                with atomic_write(to) as beside:
                     shutil.copyfile(source, beside)
                 return source
             unpacked = source.with_suffix("")
@@ -103,7 +103,7 @@ def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> s
                 time.sleep(min(0.5 * 2 ** (attempt - 1), 30))
                 print(f"{address}: {reason}; attempt {attempt + 1} of {parameters.attempts}")
             try:
-                with written_whole(to) as beside:
+                with atomic_write(to) as beside:
                     download(address, beside, parameters.timeout_seconds)
                     refuse_unless_published(beside, name, address)
                 return address
@@ -112,7 +112,8 @@ def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> s
                 if error.response.status_code < 500 and error.response.status_code != 429:
                     break
             except requests.exceptions.SSLError as error:
-                reason = f"its certificate is not accepted ({error}){told_by('REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')}"
+                hint = hint_for_variables("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+                reason = f"its certificate is not accepted ({error}){hint}"
                 break
             except (requests.TooManyRedirects, ValueError) as error:  # also bad addresses
                 reason = f"no connection is possible ({error}){proxy_of(address)}"
@@ -129,7 +130,9 @@ def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> s
             except OSError as error:
                 if error.errno is not None:  # of the file, not of the connection
                     raise
-                reason = f"no connection is possible ({error}){told_by('REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')}"
+                reason = (
+                    f"no connection is possible ({error}){hint_for_variables('REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')}"
+                )
                 break
         refusal = reason if reason.startswith(address) else f"{address}: {reason}"
         refusals.append(refusal)
@@ -137,7 +140,7 @@ def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> s
     return None
 
 
-def told_by(*names: str) -> str:
+def hint_for_variables(*names: str) -> str:
     """The first of these environment variables that is set, and how to unset it: the end of a sentence, or ''."""
     found = [name for name in names if os.environ.get(name)]
     return f"; {found[0]} is {os.environ[found[0]]}: fix it, or type `unset {found[0]}`" if found else ""
@@ -147,7 +150,7 @@ def proxy_of(address: str) -> str:
     """The proxy for an address, and the environment variable that sets it: the end of a sentence, or ''."""
     proxy = requests.utils.select_proxy(address, requests.utils.get_environ_proxies(address))
     names = [name for name, value in os.environ.items() if proxy and proxy.endswith(value) and "proxy" in name.lower()]
-    return f"; through the proxy {proxy}{told_by(*names)}" if proxy else ""
+    return f"; through the proxy {proxy}{hint_for_variables(*names)}" if proxy else ""
 
 
 def download(address: str, to: Path, timeout: float) -> None:

@@ -15,12 +15,12 @@ from sklearn.model_selection import StratifiedKFold
 from stages import models
 from stages.common.backend import start_keras
 from stages.common.errors import InputError, entry_point
-from stages.common.files import written_whole
+from stages.common.files import atomic_write
 from stages.common.parameters import read_parameters
 from stages.common.runs import FOLD_MODEL, FOLDS
 from stages.common.splits import load_split, load_summary, notice
-from stages.inference import prediction, saving
 from stages.models.block import Block
+from stages.trained import prediction, saving
 from stages.training import fit
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def main() -> None:
     fold = fold_of(labels, folds, seed)
     start_keras()
     probabilities, first = out_of_fold(images, labels, fold, models.load(audit_model), block, seed)
-    with written_whole(FOLDS) as temporary:
+    with atomic_write(FOLDS) as temporary:
         np.savez(temporary, probabilities=probabilities, labels=labels, fold=fold)
     origin = {name: summary[name] for name in ("dataset", "split_sha256")}
     origin |= {"model": audit_model, "seed": seed, "without_fold": 0, "folds": folds, "parameters": block.model_dump()}

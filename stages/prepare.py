@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 
 from stages.common.errors import InputError, entry_point
-from stages.common.files import write_json, written_whole
+from stages.common.files import atomic_write, write_json
 from stages.common.parameters import Prepare, read_parameters
 from stages.common.splits import CLASS_NAMES, PREPARED, notice
 from stages.data.idx import read_images, read_labels
@@ -98,7 +98,7 @@ def main() -> None:
             refuse_unless_published(RAW / name, name)
     parts, summary = prepare(*arrays, parameters)
     for name, (images, labels) in parts.items():
-        with written_whole(PREPARED / f"{name}.npz") as beside:
+        with atomic_write(PREPARED / f"{name}.npz") as beside:
             np.savez(beside, images=images, labels=labels)
     write_json(PREPARED / "summary.json", {"dataset": dataset} | summary)
     print(", ".join(f"{name}: {count} images" for name, count in summary["counts"].items()), notice(dataset))

@@ -9,6 +9,7 @@ import getpass
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,8 @@ def stage(name: str, quiet: bool = False) -> None:
 
 
 def repro() -> int:
-    """Run `dvc repro`; return its exit status. After Ctrl+C, wait until DVC has ended its stage and released its locks."""
+    """Run `dvc repro`; return its exit status. After Ctrl-C, wait until DVC has ended its stage and released its locks."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen([sys.executable, "-m", "dvc", "repro"], env=environment()) as process:
         while True:
             try:

@@ -8,7 +8,7 @@ represents a model (saved file, figures, intervals, calibration), it is the mode
 import shutil
 
 from stages.common.errors import entry_point
-from stages.common.files import write_json, written_whole
+from stages.common.files import atomic_write, write_json
 from stages.common.parameters import read_parameters
 from stages.common.runs import MODELS, SELECTED, SELECTION, read_metrics, run_name
 
@@ -68,7 +68,7 @@ def main() -> None:
     }
     selected = ranking[0]["model"]
     run = best_runs[selected]
-    with written_whole(SELECTED) as temporary:
+    with atomic_write(SELECTED) as temporary:
         shutil.copyfile(MODELS / f"{run}.keras", temporary)
     selection = {
         "dataset": metrics[selected][run]["dataset"],

@@ -17,7 +17,7 @@ from stages.common.runs import HISTORY, METRICS, MODELS, TIMING, arguments, run_
 from stages.common.splits import load_split, load_summary, notice
 from stages.common.workspace import refuse_before_training
 from stages.evaluation.scores import scores
-from stages.inference import cost, prediction, saving
+from stages.trained import cost, prediction, saving
 from stages.training import fit
 
 

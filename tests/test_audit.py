@@ -16,10 +16,10 @@ from stages.data import drawn
 from stages.data.transforms import shift
 from stages.figures import quality as draw
 from stages.figures.style import save
-from stages.inference import prediction, saving
-from stages.inference.features import features_and_probabilities
 from stages.quality.label_issues import label_issues
 from stages.quality.near_duplicates import centred, contrasts, distances, near_by_features, near_duplicates, same_bytes
+from stages.trained import prediction, saving
+from stages.trained.features import features_and_probabilities
 from stages.training import fit
 from tests.conftest import ROOT, block_of
 from tests.models import plain

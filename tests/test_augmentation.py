@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.training.augmentation import augmented, cutmix, erase
+from stages.training.augmentation import augmented, cutmix, random_erasing
 
 IMAGES = np.random.default_rng(0).integers(1, 256, size=(40, 28, 28, 1), dtype=np.uint8)
 RNG = np.random.default_rng(1)
@@ -11,7 +11,7 @@ RNG = np.random.default_rng(1)
 
 def test_images_that_are_not_chosen_stay_as_they_are():
     nobody = np.zeros(40, bool)
-    assert np.array_equal(erase(IMAGES, nobody, RNG), IMAGES)
+    assert np.array_equal(random_erasing(IMAGES, nobody, RNG), IMAGES)
     targets = np.eye(40, dtype=np.float32)
     for whole, part in zip((IMAGES, targets), cutmix(IMAGES, targets, nobody, RNG), strict=True):
         assert np.array_equal(whole, part)
@@ -20,7 +20,7 @@ def test_images_that_are_not_chosen_stay_as_they_are():
 def test_erasing_covers_one_rectangle_of_each_chosen_image():
     many = np.zeros((2000, 28, 28, 1), np.uint8)
     chosen = np.arange(2000) % 2 == 0
-    erased = erase(many, chosen, np.random.default_rng(0))[..., 0] > 0  # noise is 0 once in 256 pixels
+    erased = random_erasing(many, chosen, np.random.default_rng(0))[..., 0] > 0  # noise is 0 once in 256 pixels
     assert not erased[~chosen].any()
     areas = []
     for changed in erased[chosen]:
@@ -58,7 +58,7 @@ def test_cutmix_pastes_a_square_of_another_chosen_image_and_mixes_the_targets_by
 
 
 def test_changes_are_a_function_of_seed_and_epoch():
-    every = {"max_shift": 2, "flips": True, "erased": 0.5}
+    every = {"random_shift": 2, "random_flip": True, "erasing": 0.5}
     order = np.arange(40)
     assert np.array_equal(augmented(IMAGES, order, 1, 3, **every), augmented(IMAGES, order, 1, 3, **every))
     for seed, epoch in ((1, 4), (2, 3)):
@@ -71,7 +71,7 @@ def test_two_epochs_show_every_image_both_ways_in_whatever_order():
     shown = {True: set(), False: set()}
     for epoch in (0, 1):
         order = np.random.default_rng(epoch).permutation(40)
-        images = augmented(IMAGES, order, 7, epoch, max_shift=0, flips=True, erased=0)
+        images = augmented(IMAGES, order, 7, epoch, random_shift=0, random_flip=True, erasing=0)
         for image, index in zip(images, order, strict=True):
             shown[np.array_equal(image, IMAGES[index])].add(index)
     assert shown[True] == shown[False] == set(range(40))

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from stages.common.errors import InputError
-from stages.inference import precision
-from stages.inference.precision import use_bfloat16
+from stages.trained import precision
+from stages.trained.precision import use_bfloat16
 from stages.training.devices import several_devices
 from stages.training.fit import train
 from tests.conftest import ROOT, block_of, run

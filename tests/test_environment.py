@@ -10,7 +10,7 @@ import pytest
 
 from stages.check import other_versions
 from stages.common import environment
-from stages.common.environment import KEPT, SET, machine, processor, settle, versions
+from stages.common.environment import KEPT, SET, ignore_user_settings, machine, processor, versions
 from tests.conftest import ROOT, run
 
 HOSTILE = {
@@ -95,11 +95,11 @@ def test_every_variable_that_the_libraries_heed_is_taken_out_but_for_a_few(monke
     for name in KEPT:
         monkeypatch.setenv(name, "kept")
     taken = {name for name in HOSTILE if name not in {"COLUMNS", "LC_ALL", "PYTHONHASHSEED", "PYTHONIOENCODING", "TZ"}}
-    assert taken <= set(settle())
+    assert taken <= set(ignore_user_settings())
     assert {name for name in taken if name in os.environ} == set(SET) & taken
     assert {name: os.environ[name] for name in SET} == SET
     assert {os.environ[name] for name in KEPT} == {"kept"}
-    assert settle() == []  # those that it set itself are none of the user's
+    assert ignore_user_settings() == []  # those that it set itself are none of the user's
 
 
 @pytest.mark.fault(

@@ -9,7 +9,7 @@ import pytest
 from stages import experiments
 from stages.common.errors import InputError
 from stages.common.parameters import fingerprint
-from stages.page.documents import tried
+from stages.page.documents import experiments_table
 from stages.page.tables import mean_and_std, over_seeds
 
 METRICS = {"epochs": 3, "parameters": 10, "accuracy_single_view": 0.8}
@@ -114,7 +114,7 @@ def test_an_experiment_that_is_not_there_is_a_sentence(repository):
 
 
 def test_the_table_tells_mean_and_standard_deviation_over_the_seeds(repository):
-    table = tried(pd.DataFrame(experiments.rows_of("seeds")).assign(epochs=[3, 4]))
+    table = experiments_table(pd.DataFrame(experiments.rows_of("seeds")).assign(epochs=[3, 4]))
     title, _, _, _, line = table.splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     accuracies = ["92.00 ± 2.83 %", "80.00 ± 0.00 %", "-"]
@@ -125,7 +125,7 @@ def test_the_table_tells_mean_and_standard_deviation_over_the_seeds(repository):
 def test_each_model_has_a_table_of_its_own(repository):
     found = pd.DataFrame(experiments.rows_of("seeds"))
     renamed = found.assign(run=found["run"].str.replace("cnn", "mlp"), changes="models.mlp.dropout=0.5")
-    table = tried(pd.concat([renamed, found]))
+    table = experiments_table(pd.concat([renamed, found]))
     cnn, mlp = table.split("**mlp**")
     assert "| nothing " in cnn
     assert "dropout" not in cnn

@@ -2,12 +2,12 @@
 
 import pytest
 
-from stages.common.files import write_json, written_whole
+from stages.common.files import atomic_write, write_json
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
     path = tmp_path / "result.txt"
-    with written_whole(path) as first, written_whole(path) as second:
+    with atomic_write(path) as first, atomic_write(path) as second:
         assert first != second
         first.write_text("first")
         second.write_text("second")
@@ -22,7 +22,7 @@ def test_a_writer_that_fails_leaves_what_was_there_and_nothing_else(tmp_path):
     before = path.read_bytes()
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, {"accuracy": float("nan")})
-    with pytest.raises(TypeError), written_whole(path) as temporary:
+    with pytest.raises(TypeError), atomic_write(path) as temporary:
         temporary.write_text(None)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -27,11 +27,12 @@ ROOMS = {
     "data": {"common"},
     "layers": {"common"},
     "models": {"common", "layers"},
-    "inference": {*BASE, "layers"},
+    "trained": {*BASE, "layers"},
+    "inference": {*BASE, "trained"},
     "evaluation": BASE,
     "quality": BASE,
     "explanation": BASE,
-    "training": {*BASE, "layers", "models", "inference"},
+    "training": {*BASE, "layers", "models", "trained"},
     "figures": {*BASE, "evaluation"},
     "page": {*BASE, "evaluation"},
 }
@@ -158,7 +159,7 @@ def test_a_model_that_is_loaded_by_name_is_a_dependency(name):
     )
     expected = {
         "check": {any_model}, "train": {of_a_run}, "evaluate": {of_a_run}, "folds": {of_folds}, "audit": {any_model},
-        "explain": {any_model}, "report": {any_model}, "bench": {any_model},
+        "explain": {any_model}, "export": {any_model}, "report": {any_model}, "bench": {any_model},
     }  # fmt: skip
     loaded, declared = models_loaded(name), paths(STAGES[name]["deps"])
     assert loaded == expected.get(name, set())

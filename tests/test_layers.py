@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from stages.common.errors import InputError
-from stages.inference.precision import use_bfloat16
 from stages.layers import on_tensorflow
 from stages.layers.fast import BatchNormalization, Conv2D
 from stages.layers.initializers import Dirac
 from stages.layers.whitening import pixel_statistics, whitening_kernel, whitening_stem
+from stages.trained.precision import use_bfloat16
 
 INPUTS = np.random.default_rng(0).normal(2, 3, size=(8, 5, 6, 4)).astype(np.float32)
 

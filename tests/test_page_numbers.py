@@ -82,7 +82,23 @@ def two_seeds(finished, tmp_path_factory) -> Path:
     return folder
 
 
-PAGES = [pytest.param("committed", marks=pytest.mark.record), "finished", "two_seeds"]
+@pytest.fixture(scope="module")
+def one_model(finished, tmp_path_factory) -> Path:
+    """A clone of `finished` in which all models but one were removed, and the graph has run again."""
+    folder = clone_with_data(finished, tmp_path_factory.mktemp("one") / "workspace")
+    kept, removed = MODELS
+    edit(folder, lambda content: (content["models"].pop(removed), content["audit"].update(model=kept)))
+    (folder / f"stages/models/{removed}.py").unlink()
+    run(folder, "dvc", "repro")
+    return folder
+
+
+PAGES = [
+    pytest.param("committed", marks=pytest.mark.record),
+    "finished",
+    "two_seeds",
+    pytest.param("one_model", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -117,7 +133,8 @@ def test_the_table_of_models(page):
         assert row[2] == f"{with_std(values, 'test_accuracy', percent)} %"
         assert row[4] == f"{with_std(values, 'test_accuracy_single_view', percent)} %"
         assert row[5] == with_std(values, "test_loss", thousandths)
-        assert row[6:8] == [f"{values['parameters']:,}", f"{values['multiply_adds']:,}"]
+        cost = values["multiply_adds"]
+        assert row[6:8] == [f"{values['parameters']:,}", "unknown" if cost is None else f"{cost:,}"]
     assert len(rows) == len(summary["models"]) + (summary["ensemble"] is not None)
 
 
@@ -144,7 +161,12 @@ def test_the_intervals(page):
 
 
 def test_the_pairs(page):
-    (rows,) = page.with_header("in words")
+    tables = page.with_header("in words")
+    if len(page.runs()) == 1:
+        assert not tables
+        assert page.says("only one model", "nothing to compare")
+        return
+    (rows,) = tables
     expected = [
         [
             row["verdict"], str(row["only_better"]), str(row["only_worse"]), percent(row["difference"]),
@@ -256,9 +278,26 @@ def test_shared_errors(page):
 
 
 def test_no_table_is_left_untested(page):
-    tested = {"model", "in words", "class", "corruption", "splits"}
+    several = len(page.runs()) > 1
+    tested = {"model", "class", "corruption", "splits", "file"} | ({"in words"} if several else set())
     assert {header[0] for header, _ in page.tables} == tested
-    assert len(page.tables) == 8 + 10 + len(page.runs())
+    assert len(page.tables) == 8 + several + 10 + len(page.runs())
+
+
+def test_the_exported_files(page):
+    exported, times = page.json("export.json"), page.csv("timing/export.csv").set_index("file")
+    (rows,) = page.with_header("file")
+    assert rows == [
+        [
+            row["file"], f"{row['bytes']:,}", row["test_time_augmentation"], f"{percent(row['val_accuracy'])} %",
+            f"{percent(row['same_class'])} %", f"{row['largest_difference']:.1g}",
+            thousandths(times["p50_ms"][row["file"]]), thousandths(times["p99_ms"][row["file"]]),
+            f"{times['images_per_second'][row['file']]:,.0f}",
+        ]
+        for row in exported["files"]
+    ]  # fmt: skip
+    found = exported["detected_out_of_distribution"][0]
+    assert page.says(*(f"{percent(share)} % of {kind}" for kind, share in found.items()), within=200)
 
 
 # --- Two seeds: one run stands for a model, the best by validation, wherever there is room for one ---
@@ -267,7 +306,7 @@ def test_no_table_is_left_untested(page):
 def test_a_new_seed_trains_only_the_new_runs(two_seeds):
     new = {f"{stage}@{model}-1" for stage in ("train", "evaluate") for model in MODELS}
     log = (two_seeds / "second_run.log").read_text()
-    assert ran(log) - {"check", "select", "calibrate", "audit", "explain", "compare", "report"} == new
+    assert ran(log) - {"check", "select", "calibrate", "export", "audit", "explain", "compare", "report"} == new
     row = json.loads((two_seeds / "reports/summary.json").read_text())["models"]["plain"]
     assert row["runs"] == 2
     assert row["test_accuracy_std"] is not None

@@ -14,8 +14,8 @@ from stages import demo
 from stages.common.runs import with_network
 from stages.common.splits import CLASS_NAMES, notice
 from stages.demo import make_copy, shrink
-from stages.inference import prediction, saving
 from stages.quality.label_issues import label_issues
+from stages.trained import prediction, saving
 from tests.conftest import MODELS, ROOT, commit, edit, planned, ran, run
 
 # --- The first run ---
@@ -226,7 +226,7 @@ def test_nothing_runs_twice(workspace):
     assert ran(run(workspace, "dvc", "repro")) == set()
 
 
-ALL = {"select", "calibrate", "audit", "explain", "compare", "report"}
+ALL = {"select", "calibrate", "export", "audit", "explain", "compare", "report"}
 AND_ALL = ", and what follows from all"
 
 
@@ -264,7 +264,7 @@ ROWS = {
         set_key("audit", "near_duplicate_distance", 0.1),
         "`audit`, `compare`, `report`",
     ),
-    "robustness.images": (set_key("robustness", "images", 120), "`evaluate`, `compare`, `report`"),
+    "robustness.images": (set_key("robustness", "images", 120), "`evaluate`, `export`, `compare`, `report`"),
     "stages/models/plain.py": (
         "stages/models/plain.py",
         "`train@plain`, `evaluate@plain`, `audit`, `explain`" + AND_ALL,
@@ -276,7 +276,7 @@ ROWS = {
     "stages/training/fit.py": ("stages/training/fit.py", "`train`, `evaluate`, `folds`" + AND_ALL),
     "stages/evaluation/classes.py": (
         "stages/evaluation/classes.py",
-        "`evaluate`, `calibrate`, `compare`, `report`",
+        "`evaluate`, `calibrate`, `export`, `compare`, `report`",
     ),
     "stages/figures/eda.py": ("stages/figures/eda.py", "`eda`, `report`"),
     "stages/figures/results.py": ("stages/figures/results.py", "`report`"),

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from stages.inference.prediction import classify, in_batches, predict, views_of
+from stages.trained.prediction import classify, in_batches, predict, views_of
 from tests.conftest import block_of
 from tests.models import plain
 

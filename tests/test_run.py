@@ -17,7 +17,7 @@ import pytest
 
 from stages.common import errors, progress
 from stages.common.errors import InputError, cause, entry_point
-from stages.common.progress import headline, left, of_this_stage
+from stages.common.progress import headline, report_progress, seconds_left
 from stages.common.runs import ENSEMBLE
 from stages.run import expected
 from tests.conftest import ENVIRONMENT, MODELS, edit, ran, run
@@ -79,14 +79,14 @@ def test_a_stage_says_its_place_the_time_and_what_is_to_come(workspace):
 def test_what_is_to_come_is_scaled_by_the_pace_so_far():
     plan = {"started": time.time() - 65, "stages": {FIT: 100, SCORE: 10, "report": 30}, "took": {}}
     plan["names"] = {FIT: "train@plain-0", SCORE: "evaluate@plain-0", "report": "report"}
-    assert left(plan, 0) == 140
+    assert seconds_left(plan, 0) == 140
     plan["took"] = {FIT: 20}  # much faster than expected
-    assert left(plan, 1) == 40 * (20 + 60) / (100 + 60)
+    assert seconds_left(plan, 1) == 40 * (20 + 60) / (100 + 60)
     assert headline(plan, SCORE) == "[2 of 3] evaluate@plain-0; 1:05 since the start, about 0:20 to go"
     plan["stages"][SCORE] = None
-    assert left(plan, 1) is None
+    assert seconds_left(plan, 1) is None
     assert headline(plan, SCORE) == "[2 of 3] evaluate@plain-0; 1:05 since the start"
-    assert progress.spelled(3_725) == "1:02:05"
+    assert progress.format_seconds(3_725) == "1:02:05"
 
 
 def test_another_seed_is_expected_to_take_as_long():
@@ -100,14 +100,14 @@ def test_a_command_outside_the_plan_says_nothing(tmp_path, monkeypatch, capsys):
     path.write_text(json.dumps({"started": 0, "stages": {FIT: 1}, "names": {FIT: "train@plain-0"}, "took": {}}))
     monkeypatch.setenv(progress.PLAN, str(path))
     monkeypatch.setattr(sys, "argv", ["stages/report.py"])
-    with of_this_stage():
+    with report_progress():
         pass
     assert capsys.readouterr().out == ""
     assert list(json.loads(path.read_text())["took"]) == ["report"]
-    with pytest.raises(InputError), of_this_stage():
+    with pytest.raises(InputError), report_progress():
         raise InputError
     monkeypatch.delenv(progress.PLAN)
-    with of_this_stage():
+    with report_progress():
         pass
 
 
@@ -212,7 +212,7 @@ def test_a_run_that_is_stopped_leaves_nothing_running(workspace):
         assert time.monotonic() < until
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "stopping; the stages that ended are kept" in output
     with pytest.raises(ProcessLookupError):

@@ -10,10 +10,10 @@ import pytest
 from stages import models
 from stages.common.errors import InputError
 from stages.evaluation.scores import scores
-from stages.inference.cost import describe, multiply_adds
-from stages.inference.prediction import predict
-from stages.inference.saving import save_model
 from stages.models.block import Block
+from stages.trained.cost import describe, multiply_adds
+from stages.trained.prediction import predict
+from stages.trained.saving import save_model
 from stages.training.callbacks import SeedDropout
 from stages.training.fit import mixed_targets, soft_targets, train
 from stages.training.optimizers import SGD, Muon, WarmupThenDecay, orthogonalised
@@ -38,6 +38,11 @@ def split(drawn_images: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]
 
 def fit(architecture: ModuleType, drawn_images: tuple[np.ndarray, np.ndarray], seed: int = 0, **changes: object):
     return train(architecture, block(architecture, **changes), seed, *split(drawn_images))
+
+
+def architecture(build) -> SimpleNamespace:
+    """A model's module with a function that builds the network."""
+    return SimpleNamespace(build=lambda parameters, images: build(), __name__="stages.models.own")
 
 
 def only_if(name: str):
@@ -151,12 +156,22 @@ def a_sequence():
     return keras.Sequential([keras.Input((28, 28, 1)), *steps, keras.layers.Dense(10, dtype="float32")])
 
 
-@pytest.mark.parametrize("build", [lambda: nested.build(None, None), called_with_two_sizes, a_sequence])
+def two_outputs_inside():
+    """A network with a model inside that has two outputs."""
+    inputs = keras.Input((28, 28, 1))
+    within = keras.Input((None, None, 1))
+    both = [keras.layers.Conv2D(4, 3)(within), keras.layers.Conv2D(4, 3)(within)]
+    x = keras.layers.Add()(keras.Model(within, both)(keras.layers.Rescaling(1 / 255)(inputs)))
+    return keras.Model(inputs, keras.layers.Dense(10, dtype="float32")(keras.layers.GlobalMaxPooling2D()(x)))
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: nested.build(None, None), called_with_two_sizes, a_sequence, two_outputs_inside]
+)
 def test_sequences_and_models_within_models_train_on_low_resolution_too(build, drawn_images):
     parameters = block(plain, epochs=4, learning_rate=0.01, epoch_fraction=0.5, hard_example_fraction=0.5)
     parameters = parameters.model_copy(update={"low_resolution_fraction": 0.5, "low_resolution_size": 16})
-    architecture = SimpleNamespace(build=lambda parameters, images: build())
-    trained = train(architecture, parameters, 0, *split(drawn_images))
+    trained = train(architecture(build), parameters, 0, *split(drawn_images))
     assert trained.history["loss"].iloc[-1] < trained.history["loss"].iloc[0]
     assert trained.model.input_shape == (None, 28, 28, 1)
 
@@ -370,5 +385,54 @@ def test_a_layer_that_could_not_be_saved_is_refused_before_training(drawn_images
 
     shown = []
     with pytest.raises(InputError, match=r"the layer scaled of .* cannot be saved"):
-        train(SimpleNamespace(build=build), block(plain), 0, *split(drawn_images), on_epoch=shown.append)
+        train(architecture(lambda: build(None, None)), block(plain), 0, *split(drawn_images), on_epoch=shown.append)
     assert not shown
+
+
+def of_outputs(units: int):
+    """A sequence with so many logits."""
+    return lambda: keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(units, dtype="float32")]
+    )
+
+
+def two_inputs():
+    """A network that wants two images."""
+    inputs = [keras.Input((28, 28, 1)), keras.Input((28, 28, 1))]
+    return keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(keras.layers.Add()(inputs))))
+
+
+class Subclassed(keras.Model):
+    """A model of which Keras knows no inputs."""
+
+    def call(self, inputs):
+        return inputs
+
+
+@pytest.mark.fault(
+    "A network of nine outputs, or a subclassed `keras.Model`, ends in a traceback from the depths.",
+    "It is refused before training, with what it is and what it must be.",
+)
+@pytest.mark.parametrize(
+    ("build", "why"),
+    [
+        (of_outputs(9), r"from \(N, 28, 28, 1\) to \(N, 9\), but it must be from \(N, 28, 28, 1\) to \(N, 10\)"),
+        (two_inputs, r"from \(N, 28, 28, 1\) and \(N, 28, 28, 1\) to"),
+        (Subclassed, "a Subclassed whose inputs and outputs are unknown"),
+        (lambda: keras.Sequential([keras.layers.Dense(10)]), "a Sequential whose inputs and outputs are unknown"),
+        (lambda: None, "a NoneType whose inputs"),
+    ],
+)
+def test_a_network_with_other_inputs_or_outputs_is_refused_before_training(build, why, drawn_images):
+    with pytest.raises(InputError, match=f"build in stages.models.own returns .*{why}"):
+        train(architecture(build), block(plain), 0, *split(drawn_images))
+
+
+def test_a_last_layer_that_computes_in_bfloat16_trains(drawn_images):
+    def build():
+        inputs = keras.Input((28, 28, 1))
+        return keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs)))
+
+    parameters = block(plain, epochs=2, precision="bfloat16", epoch_fraction=0.5, hard_example_fraction=0.5)
+    trained = train(architecture(build), parameters, 0, *split(drawn_images))
+    assert np.isfinite(trained.history["loss"]).all()

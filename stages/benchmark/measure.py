@@ -6,7 +6,7 @@ import time
 import keras
 import numpy as np
 
-from stages.inference.cost import multiply_adds
+from stages.trained.cost import multiply_adds
 
 
 def latencies(model: keras.Model, images: np.ndarray, times: int) -> list[float]:

@@ -12,7 +12,7 @@ from stages import models
 from stages.benchmark import measure
 from stages.common.backend import start_keras
 from stages.common.splits import load_split
-from stages.inference import precision
+from stages.trained import precision
 from stages.training import epochs, fit
 
 

@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from stages.common.errors import InputError
@@ -39,27 +41,38 @@ def start_keras(backend: str = "tensorflow") -> None:
     sys.modules.update(dict.fromkeys(unused))  # None: importing them fails, and TensorFlow and Keras continue
     collects = gc.isenabled()
     gc.disable()
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as notes:
-        os.dup2(notes.fileno(), 2)
-        try:
+    try:
+        with silent():
             import keras  # here, not at the top: only now may it load
 
             keras.config.set_floatx("float32")
             keras.config.set_image_data_format("channels_last")
             keras.ops.zeros(1)
             # Each model, fold and image size is traced once on purpose; TensorFlow warns of that as of a mistake.
-            logging.getLogger("tensorflow").setLevel(logging.ERROR)
+            logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
+    finally:
+        for name in unused:
+            del sys.modules[name]
+        gc.freeze()
+        if collects:
+            gc.enable()
+
+
+@contextmanager
+def silent(even_on_errors: bool = False) -> Iterator[None]:
+    """Discard what is written to stderr, also by libraries in C and C++; after an exception only if `even_on_errors`."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            yield
         except BaseException:
-            notes.seek(0)
-            os.write(stderr, notes.read())
+            if not even_on_errors:
+                notes.seek(0)
+                os.write(stderr, notes.read())
             raise
         finally:
-            for name in unused:
-                del sys.modules[name]
+            sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
-            gc.freeze()
-            if collects:
-                gc.enable()

@@ -47,7 +47,7 @@ SET = {
 PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "matplotlib", "scikit-learn")
 
 
-def settle() -> list[str]:
+def ignore_user_settings() -> list[str]:
     """Set the environment variables of this process. Returns the names of the removed variables, sorted."""
     ignored = [
         name

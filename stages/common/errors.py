@@ -3,7 +3,9 @@
 import errno
 import functools
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 from stages.common import progress
 
 ROOT = Path(__file__).resolve().parents[2]
+INTERRUPTED = 130  # the exit status after Ctrl-C, as that of shells
+GRACE = 5  # seconds
 TRACEBACK = "TRACEBACK"  # if this environment variable is set, errors show their traceback; also with --traceback
 
 
@@ -19,7 +23,7 @@ class InputError(Exception):
 
 
 def entry_point(main: Callable[[], None]) -> Callable[[], None]:
-    """Wrap a stage's `main`: `InputError` and `OSError` become one sentence on stderr and exit status 1."""
+    """Wrap a stage's `main`: `InputError` and `OSError` become one sentence on stderr and exit status 1; Ctrl-C, 130."""
 
     @functools.wraps(main)
     def guarded() -> None:
@@ -27,19 +31,36 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
             stream.reconfigure(errors="backslashreplace")
         show_traceback = "--traceback" in sys.argv or bool(os.environ.get(TRACEBACK))
         sys.argv = [argument for argument in sys.argv if argument != "--traceback"]
+        before = signal.signal(signal.SIGINT, interrupt)
         try:
             if Path.cwd() != ROOT:
                 raise InputError(
                     f"stages run from the project's root: you are in {Path.cwd()}, type `cd {ROOT}` first."
                 )
-            with progress.of_this_stage():
+            with progress.report_progress():
                 main()
         except (InputError, OSError) as error:
             if show_traceback:
                 traceback.print_exc()
             sys.exit(f"error: {sentence(error)}")
+        except KeyboardInterrupt:
+            print("stopped; nothing half-written is left. Type the command again to go on.", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     return guarded
+
+
+def interrupt(*_: object) -> None:
+    """Handle Ctrl-C: raise `KeyboardInterrupt`, and end the process `GRACE` seconds later if it still runs.
+
+    Libraries lose exceptions that are raised in some of their callbacks; then a training would go on.
+    """
+    timer = threading.Timer(GRACE, os._exit, [INTERRUPTED])
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
 
 
 def sentence(error: InputError | OSError) -> str:

@@ -12,7 +12,7 @@ from stages.common.errors import InputError
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Write a file atomically.
 
     Yields a temporary path in the same folder. At the end, this path is renamed to `path`; after an error, it is removed.
@@ -29,7 +29,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with Unix line ends, atomically."""
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -50,5 +50,5 @@ def read_json(path: Path) -> Any:
 
 def write_csv(path: Path, table: Any) -> None:
     """Write a pandas table atomically, without its index, with six decimals for floats."""
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         table.to_csv(beside, index=False, float_format="%.6f", lineterminator="\n")

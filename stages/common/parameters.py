@@ -27,7 +27,7 @@ EpochCount = number(int, "a whole number of epochs from 1 to 10000", ge=1, le=10
 Width = number(int, "a whole number from 1 to 4096", ge=1, le=4096)
 
 
-def none_twice(values: list) -> list:
+def refuse_duplicates(values: list) -> list:
     """The list itself. Raises `ValueError` if it contains a value twice."""
     if len(set(values)) < len(values):
         raise ValueError
@@ -93,7 +93,7 @@ class Parameters(Section):
     seeds: Annotated[
         list[Seed],
         Field(min_length=1, description="a list of one or more whole numbers, none twice"),
-        AfterValidator(none_twice),
+        AfterValidator(refuse_duplicates),
     ]
     devices: number(int, "a whole number from 1 to 64", ge=1, le=64)
     backend: Annotated[Literal["tensorflow", "jax"], Field(description="tensorflow or jax")]

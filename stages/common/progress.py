@@ -24,13 +24,13 @@ def command() -> str:
     return " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
 
 
-def spelled(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Seconds as text: `2:31` (minutes and seconds) or `1:02:31`."""
     minutes, second = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{second:02}" if minutes >= 60 else f"{minutes}:{second:02}"
 
 
-def left(plan: dict, place: int) -> float | None:
+def seconds_left(plan: dict, place: int) -> float | None:
     """The estimated seconds of the commands from `place` on; None if the duration of one is unknown.
 
     Expected durations may come from another machine. They are scaled by the ratio of measured to expected seconds of the
@@ -48,14 +48,14 @@ def left(plan: dict, place: int) -> float | None:
 def headline(plan: dict, command: str) -> str:
     """The line that a stage prints: `[7 of 21] train@cnn-0; 1:20 since the start, about 4:10 to go`."""
     place = list(plan["stages"]).index(command)
-    time_left = left(plan, place)
-    to_go = "" if time_left is None else f", about {spelled(time_left)} to go"
-    elapsed = spelled(time.time() - plan["started"])
+    time_left = seconds_left(plan, place)
+    to_go = "" if time_left is None else f", about {format_seconds(time_left)} to go"
+    elapsed = format_seconds(time.time() - plan["started"])
     return f"[{place + 1} of {len(plan['stages'])}] {plan['names'][command]}; {elapsed} since the start{to_go}"
 
 
 @contextmanager
-def of_this_stage() -> Iterator[None]:
+def report_progress() -> Iterator[None]:
     """Print this stage's position in the plan, if it is in one, and write its duration into the plan."""
     path = Path(os.environ.get(PLAN, ""))
     if not path.is_file():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.common.errors import InputError
-from stages.common.files import read_json, written_whole
+from stages.common.files import atomic_write, read_json
 from stages.common.parameters import read_parameters, unknown
 
 METRICS = Path("reports/metrics")  # val/RUN.json, which also has the network's numbers, and test/RUN.json
@@ -75,7 +75,7 @@ def save_predictions(
     split: str, run: str, probabilities: np.ndarray, single_view: np.ndarray, labels: np.ndarray
 ) -> None:
     """Write a run's probabilities, each (N, 10), and the labels, (N,), of `"val"` or `"test"`: see `load_predictions`."""
-    with written_whole(PREDICTIONS / split / f"{run}.npz") as beside:
+    with atomic_write(PREDICTIONS / split / f"{run}.npz") as beside:
         np.savez(beside, probabilities=probabilities, single_view=single_view, labels=labels)
 
 

@@ -120,3 +120,43 @@ def refuse_a_foreign_repository(folder: Path) -> None:
             f"{place} belongs to another user, and git does not open such a repository: type `git config --global --add "
             f"safe.directory '{place}'`, or `sudo chown -R \"$USER\" '{place}'`."
         ) from None
+
+
+def commit_of(folder: Path, paths: tuple[str, ...]) -> str:
+    """The last commit that changed one of `paths` in a project's folder.
+
+    Later commits, such as that of the results, do not change it. In a shallow clone it may be a later one.
+
+    Returns:
+        Its 40 digits, followed by ", with uncommitted changes" if files of `paths` differ from it; "unknown" without git.
+    """
+    place = repository(folder)
+    if place is None:
+        return "unknown"
+    git = pygit2.Repository(str(place))
+    if git.head_is_unborn:
+        return "unknown"
+    inside = [(folder / path).relative_to(place).as_posix() for path in paths]
+
+    def state(commit: pygit2.Commit) -> list:
+        return [commit.tree[path].id if path in commit.tree else None for path in inside]
+
+    last = git.head.peel(pygit2.Commit)
+    wanted = state(last)
+    while parent := next((parent for parent in known_parents(last) if state(parent) == wanted), None):
+        last = parent
+    ignorable = pygit2.enums.FileStatus.CURRENT | pygit2.enums.FileStatus.IGNORED
+    changed = any(
+        status & ~ignorable
+        for file, status in git.status(untracked_files="all").items()
+        if any(file == path or file.startswith(f"{path}/") for path in inside)
+    )
+    return f"{last.id}{', with uncommitted changes' if changed else ''}"
+
+
+def known_parents(commit: pygit2.Commit) -> list[pygit2.Commit]:
+    """The parents of a commit that the repository has: a shallow clone lacks some."""
+    try:
+        return commit.parents
+    except KeyError:
+        return []

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stages.common.files import written_whole
+from stages.common.files import atomic_write
 from stages.data.idx import write_idx
 from stages.data.publisher import PUBLISHED
 
@@ -95,5 +95,5 @@ def write_files(folder: Path, train_count: int = TRAIN_COUNT, test_count: int = 
     test_images, test_labels = draw(test_count, seed=2)
     arrays = (train_images, train_labels, test_images, test_labels)
     for name, array in zip(PUBLISHED, arrays, strict=True):
-        with written_whole(folder / name) as beside:
+        with atomic_write(folder / name) as beside:
             write_idx(beside, array)

@@ -5,7 +5,7 @@ import numpy as np
 from stages.common.runs import ENSEMBLE, load_predictions
 
 
-def vote(split: str, runs: list[str]) -> dict[str, np.ndarray]:
+def mean_predictions(split: str, runs: list[str]) -> dict[str, np.ndarray]:
     """The mean predictions of `runs` on `"val"` or `"test"`, with the keys and shapes of `load_predictions`."""
     members = [load_predictions(split, run) for run in runs]
     means = {kind: np.mean([member[kind] for member in members], axis=0) for kind in ("probabilities", "single_view")}
@@ -25,7 +25,7 @@ def members(selection: dict) -> list[str]:
     return runs if len(runs) > 1 else []
 
 
-def contenders(selection: dict) -> dict[str, list[str]]:
+def runs_to_compare(selection: dict) -> dict[str, list[str]]:
     """What is compared image by image: each model's best run, and the ensemble.
 
     Args:

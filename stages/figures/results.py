@@ -68,7 +68,8 @@ def comparison(table: pd.DataFrame, selected: str) -> Figure:
     known, unknown = table[shown], list(table["model"][~shown])
     figure, axes = plt.subplots(figsize=(7.5, 4.2))
     ranked = known.sort_values("test_accuracy", ascending=False)
-    line = 6 * (known["test_accuracy"].max() - known["test_accuracy"].min())  # a label's height, percentage points
+    spread = 100 * (known["test_accuracy"].max() - known["test_accuracy"].min())
+    line = max(0.06 * spread, 0.1)  # a label's height, percentage points
     height = np.inf
     for row in ranked.itertuples():
         colour = WRONG if row.model == selected else RIGHT
@@ -78,6 +79,8 @@ def comparison(table: pd.DataFrame, selected: str) -> Figure:
         height = min(accuracy, height - line)  # beside its dot, or just below the label above
         place = (row.multiply_adds, height)
         axes.annotate(label, place, xytext=(-9, 0), textcoords="offset points", ha="right", va="center")
+    if len(known):
+        axes.set_ylim(min(height, 100 * known["test_accuracy"].min()) - line, 100 * known["test_accuracy"].max() + line)
     several = "runs" in table and table["runs"].max() > 1
     axes.set(
         xscale="log",

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stages.common.files import written_whole
+from stages.common.files import atomic_write
 from stages.common.splits import notice
 
 # Ten colours that colour-blind readers can distinguish: Tol's "muted" scheme (Paul Tol, "Colour schemes", 2021) with a
@@ -48,7 +48,7 @@ def save(figure: Figure, path: Path, dataset: str) -> None:
     image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
     plt.close(figure)
     image = image.quantize(256, dither=Image.Dither.NONE)
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         image.save(beside, optimize=True)
 
 

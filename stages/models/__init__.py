@@ -111,8 +111,8 @@ def refuse_without(name: str, found: set[str]) -> None:
     for part in ("Parameters", "build"):
         if part not in found:
             raise InputError(
-                f"stages/models/{name}.py has no {part}; stages/models/__init__.py says what it must hold, mlp.py is an "
-                "example."
+                f'stages/models/{name}.py has no {part}; stages/models/__init__.py says what it must hold, and "Add a '
+                'model" in README.md shows an example.'
             )
 
 
@@ -172,6 +172,9 @@ def validate_block(
     """
     if name == ENSEMBLE:
         faults.append(f"models.{name} has the name of the row of the ensemble: give the block, and its file, another.")
+    elif not name.isidentifier():
+        better = re.sub(r"\W", "_", name)
+        faults.append(f"models.{name} is no name for a Python module: use letters, digits and _, such as {better}.")
     elif name not in names():
         faults.append(
             f"models.{name} has no file stages/models/{name}.py; {parameters.unknown(name, names(), 'models')} "

@@ -43,7 +43,7 @@ class Block(Section):
 
     @field_validator("distillation_weight")
     @classmethod
-    def teachers_are_heard(cls, distillation_weight: float, info: ValidationInfo) -> float:
+    def weight_for_teachers(cls, distillation_weight: float, info: ValidationInfo) -> float:
         if not distillation_weight and info.data.get("teachers"):
             raise ValueError
         return distillation_weight

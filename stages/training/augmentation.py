@@ -8,7 +8,7 @@ import numpy as np
 from stages.data.transforms import flip, shift
 
 
-def erase(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def random_erasing(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random erasing: replace a random rectangle of each chosen image by random grey levels.
 
     A rectangle has an area of 2 to 40 % of the image, and its height is 0.3 to 3.3 times its width; sides longer than the
@@ -84,7 +84,14 @@ def rectangles(area: np.ndarray, aspect: np.ndarray, size: tuple[int, int], rng:
 
 
 def augmented(
-    images: np.ndarray, order: np.ndarray, seed: int, epoch: int, *, max_shift: int, flips: bool, erased: float
+    images: np.ndarray,
+    order: np.ndarray,
+    seed: int,
+    epoch: int,
+    *,
+    random_shift: int,
+    random_flip: bool,
+    erasing: float,
 ) -> np.ndarray:
     """The augmented images of one epoch. The result depends only on the arguments.
 
@@ -96,9 +103,9 @@ def augmented(
         order: Indices of the images of the epoch, (M,).
         seed: The seed of the run.
         epoch: The number of the epoch, from 0.
-        max_shift: The largest random shift along each axis, pixels.
-        flips: Whether to flip images left to right.
-        erased: The share of images with random erasing, 0 to 1.
+        random_shift: The largest random shift along each axis, pixels.
+        random_flip: Whether to flip images left to right.
+        erasing: The share of images with random erasing, 0 to 1.
 
     Returns:
         uint8 (M, H, W, C), in the given order.
@@ -106,10 +113,10 @@ def augmented(
     rng = np.random.default_rng([seed, epoch, 1])
     half = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).random(len(images)) < 0.5
     images = images[order]
-    if flips:
+    if random_flip:
         images = flip(images, (half ^ (epoch % 2 == 1))[order])
-    if max_shift:
-        images = shift(images, rng.integers(-max_shift, max_shift + 1, size=(len(images), 2)))
-    if erased:
-        images = erase(images, rng.random(len(images)) < erased, rng)
+    if random_shift:
+        images = shift(images, rng.integers(-random_shift, random_shift + 1, size=(len(images), 2)))
+    if erasing:
+        images = random_erasing(images, rng.random(len(images)) < erasing, rng)
     return images

@@ -68,9 +68,9 @@ class Epochs(keras.utils.PyDataset):
             self.order,
             self.seed,
             epoch,
-            max_shift=parameters.random_shift,
-            flips=parameters.random_flip,
-            erased=parameters.random_erasing,
+            random_shift=parameters.random_shift,
+            random_flip=parameters.random_flip,
+            erasing=parameters.random_erasing,
         )
         self.mixed = rng.random(shown) < parameters.cutmix
         self.shown, self.shown_targets = cutmix(self.shown, self.targets[self.order], self.mixed, rng)
@@ -107,7 +107,7 @@ class RemembersLosses(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if training:
-            losses = keras.losses.categorical_crossentropy(y, y_pred, from_logits=True)
+            losses = keras.losses.categorical_crossentropy(y, keras.ops.cast(y_pred, "float32"), from_logits=True)
             replica = keras.ops.convert_to_tensor(this_replica(), "int32")
             place = keras.ops.stack([self.step.value, replica])[None]
             own = keras.ops.one_hot(replica, self.replicas)[:, None]

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from stages.common.errors import InputError
+from stages.common.splits import CLASS_NAMES
 from stages.data.transforms import downscale
-from stages.inference.precision import use_bfloat16
-from stages.inference.prediction import predict
-from stages.inference.saving import copied
 from stages.models.block import Block
+from stages.trained.precision import use_bfloat16
+from stages.trained.prediction import predict
+from stages.trained.saving import copied, set_precision
 from stages.training import on_tensorflow
 from stages.training.callbacks import EpochClock, KeepHistory, SeedDropout, StopIfNotFinite
 from stages.training.devices import several_devices
@@ -75,28 +76,29 @@ def train(
 
     Raises:
         InputError: A batch is larger than an epoch, the machine has fewer devices, the devices cannot share a batch evenly,
-            the network cannot take low-resolution images, a layer cannot be saved, or the loss is not finite.
+            the network has other inputs or outputs, or a layer that cannot be saved, it cannot take low-resolution images,
+            or the loss is not finite.
     """
     selects = parameters.epoch_fraction < 1 and parameters.hard_example_fraction > 0
     for name, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
         if count % devices:
             raise InputError(f"{name} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
     started = time.perf_counter()
-    targets, smoothing = np.eye(10, dtype=np.float32)[train_labels], parameters.label_smoothing
+    targets, smoothing = np.eye(len(CLASS_NAMES), dtype=np.float32)[train_labels], parameters.label_smoothing
     if parameters.teachers:
         parts = train_images, train_labels, val_images, val_labels
         soft = soft_targets(architecture, parameters, seed, *parts, devices=devices)
         targets, smoothing = mixed_targets(targets, soft, parameters.distillation_weight, smoothing)
     teaching = time.perf_counter() - started
     make_deterministic(seed)
-    keras.config.set_dtype_policy("mixed_bfloat16" if use_bfloat16(parameters.precision) else "float32")
+    set_precision("bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, targets, parameters, seed)
     clock, history = EpochClock(), KeepHistory(on_epoch)
     callbacks = [clock, StopIfNotFinite(), history, NextEpoch(data), SeedDropout(len(data))]
     if parameters.ema_momentum:
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     with several_devices(devices):
-        model = functional(architecture.build(parameters, train_images))
+        model = build(architecture, parameters, train_images)
         copied(model)  # a layer that could not be saved is refused here, not after the training
         update = optimizer(parameters, len(data) * parameters.epochs)
         # Create the optimizer's variables now: if the first step creates them, TensorFlow traces it a second time.
@@ -105,7 +107,7 @@ def train(
         for first, last, size in ((0, small, parameters.low_resolution_size), (small, parameters.epochs, 28)):
             if first == last:
                 continue
-            network, validation = model, (val_images, np.eye(10, dtype=np.float32)[val_labels])
+            network, validation = model, (val_images, np.eye(len(CLASS_NAMES), dtype=np.float32)[val_labels])
             if size < 28:
                 print(f"epochs {first + 1} to {last} show images of {size}x{size} pixels", flush=True)
                 network, validation = at_size(model, size), (downscale(val_images, size), validation[1])
@@ -128,7 +130,7 @@ def train(
             fit(trainer, data, validation, range(first, last), callbacks, devices)
     if devices > 1:  # the same model on one device
         weights = model.get_weights()
-        model = functional(architecture.build(parameters, train_images))
+        model = build(architecture, parameters, train_images)
         model.set_weights(weights)
     seconds = pd.DataFrame({"epoch": history.table()["epoch"], "seconds": clock.seconds})
     if parameters.teachers:
@@ -246,7 +248,7 @@ def at_size(model: keras.Model, size: int) -> keras.Model:
                 nested[key].name = f"{name}_{len(nested)}"  # names must be unique within a model
             layer = nested[key]
         outputs = layer(*inputs, **others)
-        if 0 in outputs.shape:
+        if any(0 in output.shape for output in keras.tree.flatten(outputs)):
             raise ValueError(f"The output of layer {name} is empty.")
         return outputs
 
@@ -259,6 +261,33 @@ def at_size(model: keras.Model, size: int) -> keras.Model:
             f"low_resolution_fraction asks {model.name} to train on images of {size}x{size} pixels first, which it cannot "
             f"take: set low_resolution_fraction to 0, or another low_resolution_size, in its block of params.yaml. {reason}"
         ) from None
+
+
+def build(architecture: ModuleType, parameters: Block, images: np.ndarray) -> keras.Model:
+    """Build a network: from images, (N, 28, 28, 1), to logits, (N, 10).
+
+    Raises:
+        InputError: It has other inputs or outputs, or Keras cannot tell which.
+    """
+    model = architecture.build(parameters, images)
+    if not isinstance(model, keras.Model) or not (getattr(model, "inputs", None) and getattr(model, "outputs", None)):
+        raise InputError(
+            f"build in {architecture.__name__} returns a {type(model).__name__} whose inputs and outputs are unknown: it "
+            "must return `keras.Model(inputs, outputs)`, or a `keras.Sequential` that starts with `keras.Input(...)`."
+        )
+    shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (model.inputs, model.outputs)]
+    expected = [[(None, *images.shape[1:])], [(None, len(CLASS_NAMES))]]
+    if shapes != expected:
+        raise InputError(
+            f"build in {architecture.__name__} returns a model from {spelled(shapes[0])} to {spelled(shapes[1])}, but it "
+            f"must be from {spelled(expected[0])} to {spelled(expected[1])}: pixels to one logit per class."
+        )
+    return functional(model)
+
+
+def spelled(shapes: list[tuple]) -> str:
+    """Shapes as text: `(N, 28, 28, 1)`."""
+    return " and ".join(str(shape).replace("None", "N") for shape in shapes)
 
 
 def functional(model: keras.Model) -> keras.Model:

@@ -1,0 +1,1 @@
+"""Use a trained model: save and load it, predict, measure its cost."""
