@@ -6,6 +6,7 @@ only the learning curves show all seeds. The template, style and script of the p
 """
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import jinja2
@@ -33,7 +34,18 @@ from stages.figures.style import model_colours, save
 from stages.page.descriptions import description
 from stages.page.inline import inline, sheet
 from stages.page.payload import confusion_counts, galleries, payload, shown
-from stages.page.tables import HEADER, REPORT, SUMMARY, TIMING, mean_and_std, over_seeds, rows
+from stages.page.tables import (
+    EXPORT,
+    FILES_HEADER,
+    HEADER,
+    REPORT,
+    SUMMARY,
+    TIMING,
+    exported_files,
+    mean_and_std,
+    over_seeds,
+    rows,
+)
 
 FIGURES = Path("reports/figures")
 STATISTICS = Path("reports/statistics")
@@ -83,6 +95,7 @@ def main() -> None:
     temperatures = read_json(TEMPERATURES)["temperatures"]
     robustness, ood = by_model(ROBUSTNESS, runs), by_model(OOD, runs)
 
+    exported = read_json(EXPORT)
     recorded = pd.read_csv(EXPERIMENTS, dtype={"base": str})
     blocks = {model: origin["parameters"] for model, origin in origins.items()}
     seeds_recorded = over_seeds(recorded, data["dataset"], blocks)
@@ -106,6 +119,7 @@ def main() -> None:
     for model, origin in origins.items():
         history = curves[(curves["model"] == model) & (curves["seed"] == origin["seed"])]
         draw_model(model, history, predictions[model], images, data["dataset"], parameters)
+    shutil.copyfile(FIGURES / f"{selection['selected']}-random.png", FIGURES / "selected.png")
     chosen = {
         model: {
             name: numbers for name, (_, numbers) in galleries(one["probabilities"], one["labels"], parameters).items()
@@ -142,6 +156,9 @@ def main() -> None:
         origin=origins[selection["selected"]],
         model_sha256=hashlib.sha256((MODELS / f"{selection['run']}.keras").read_bytes()).hexdigest(),
         machine=machine(),
+        exported=exported,
+        files_header=FILES_HEADER,
+        file_rows=exported_files(),
         models=[
             {
                 "name": model,

@@ -1,1 +1,1 @@
-"""Use a trained model: save and load it, predict, measure its cost."""
+"""Use the exported model: `photo` turns a photo into an input, `classifier` classifies inputs. Neither needs Keras."""

@@ -7,7 +7,7 @@ import pandas as pd
 from stages.common.errors import InputError
 from stages.common.files import read_json
 from stages.common.runs import EXPERIMENTS
-from stages.page.tables import aligned, current
+from stages.page.tables import aligned, current, files_table
 
 BENCHMARK = Path("reports/benchmark.json")
 
@@ -23,13 +23,16 @@ def updated() -> dict[Path, str]:
             raise InputError(f"{path} is missing. `git checkout {path}` brings it back, `{maker}` makes it again.")
     experiments = pd.read_csv(EXPERIMENTS, dtype={"base": str}).fillna({"changes": ""})
     tables = {
-        Path("README.md"): ("results", current()),
-        BENCHMARK.with_suffix(".md"): ("speed", speed(read_json(BENCHMARK))),
-        EXPERIMENTS.with_suffix(".md"): ("experiments", tried(experiments)),
+        Path("README.md"): {"results": current(), "files": files_table()},
+        BENCHMARK.with_suffix(".md"): {"speed": benchmark_table(read_json(BENCHMARK))},
+        EXPERIMENTS.with_suffix(".md"): {"experiments": experiments_table(experiments)},
     }
-    return {
-        path: with_table(path.read_text(encoding="utf-8"), name, table, path) for path, (name, table) in tables.items()
-    }
+    texts = {}
+    for path, named in tables.items():
+        texts[path] = path.read_text(encoding="utf-8")
+        for name, table in named.items():
+            texts[path] = with_table(texts[path], name, table, path)
+    return texts
 
 
 def with_table(text: str, name: str, table: str, path: Path) -> str:
@@ -46,7 +49,7 @@ def with_table(text: str, name: str, table: str, path: Path) -> str:
     return f"{before}{begin}\n{table}\n{end}{after}"
 
 
-def speed(benchmark: dict) -> str:
+def benchmark_table(benchmark: dict) -> str:
     """The table of the benchmark, one column per contender, and a paragraph about the machine.
 
     In parentheses: how many times longer the notebook took.
@@ -83,7 +86,7 @@ def speed(benchmark: dict) -> str:
     )
 
 
-def tried(runs: pd.DataFrame) -> str:
+def experiments_table(runs: pd.DataFrame) -> str:
     """One table per model, one row per experiment.
 
     A row has the changes of `params.yaml`, the commit that they are based on, the number of seeds, and the means over these

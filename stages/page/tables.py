@@ -15,10 +15,17 @@ from stages.common.splits import notice
 SUMMARY = Path("reports/summary.json")
 TIMING = Path("reports/timing.csv")
 REPORT = Path("reports/report.html")
+EXPORT = Path("reports/export.json")
+EXPORT_TIMING = Path("reports/timing/export.csv")
 
 HEADER = (
     "model", "validation accuracy", "test accuracy", "recorded seeds, test, %", "single view", "test loss", "parameters",
     "multiply-adds", "epochs", "training, s", "prediction, ms per image",
+)  # fmt: skip
+
+FILES_HEADER = (
+    "file", "bytes", "test-time augmentation", "validation accuracy", "same class as Keras", "largest difference",
+    "one image, p50, ms", "p99, ms", "images per second",
 )  # fmt: skip
 
 SHORT = ("model", "validation accuracy", "test accuracy", "recorded seeds, test, %", "training, s")
@@ -83,6 +90,43 @@ def rows(summary: dict, timing: pd.DataFrame, seeds: dict[str, list[float]]) -> 
         ]
         for model, row in ordered
     ]
+
+
+def file_rows(exported: dict, timing: pd.DataFrame) -> list[list[str]]:
+    """One row per file of `data/exported`; cells in the order of `FILES_HEADER`.
+
+    Args:
+        exported: `reports/export.json`.
+        timing: `reports/timing/export.csv`.
+    """
+    seconds = timing.set_index("file")
+    return [
+        [
+            row["file"],
+            f"{row['bytes']:,}",
+            row["test_time_augmentation"],
+            f"{100 * row['val_accuracy']:.2f} %",
+            f"{100 * row['same_class']:.2f} %",
+            f"{row['largest_difference']:.1g}",
+            f"{seconds.p50_ms[row['file']]:.3f}",
+            f"{seconds.p99_ms[row['file']]:.3f}",
+            f"{seconds.images_per_second[row['file']]:,.0f}",
+        ]
+        for row in exported["files"]
+    ]
+
+
+def files_table() -> str:
+    """The most important columns of the exported files in `reports/`, in Markdown, one file per column."""
+    rows = exported_files()
+    shown = ("bytes", "validation accuracy", "largest difference", "one image, p50, ms")
+    cells = [[name, *(row[FILES_HEADER.index(name)] for row in rows)] for name in shown]
+    return aligned(("file", *(row[0] for row in rows)), cells)
+
+
+def exported_files() -> list[list[str]]:
+    """The rows of the exported files in `reports/`: see `file_rows`."""
+    return file_rows(read_json(EXPORT), pd.read_csv(EXPORT_TIMING))
 
 
 def mean_and_std(accuracies: list[float]) -> str:

@@ -1,0 +1,139 @@
+"""Stage `export`: the selected run as files that can be used without this project and without TensorFlow.
+
+Writes to `data/exported`: `model.onnx`, `model.tflite` (LiteRT, float32), `model-int8.tflite` (LiteRT, weights of 8 bits),
+`saved_model` (for TensorFlow Serving); and `model-tta.onnx` and `model-tta.tflite`, which average the views of test-time
+augmentation, so that their accuracy is the one of the results table. All take `pixels` and return calibrated
+`probabilities`: see `stages.inference.formats`. What each file holds also stands in its metadata: `about`.
+
+All validation images are classified with every file and compared with Keras: `reports/export.json`. The stage fails if a
+float32 file gives other probabilities. The test set is not read. Times are in `reports/timing/export.csv`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from stages import models
+from stages.common.backend import start_keras
+from stages.common.errors import InputError, entry_point
+from stages.common.files import read_json, write_csv, write_json
+from stages.common.parameters import read_parameters
+from stages.common.runs import SELECTED, SELECTION, TEMPERATURES, TIMING, read_origin
+from stages.common.splits import load_split, load_summary, notice
+from stages.common.workspace import commit_of
+from stages.evaluation import ood
+from stages.inference import formats, measure
+from stages.inference.classifier import EXPORTED
+from stages.trained import prediction, saving
+
+REPORT = Path("reports/export.json")
+LARGEST_DIFFERENCE = 1e-3  # of a probability, between a float32 file and Keras
+FALSE_ALARMS = 0.05  # share of validation images that are taken for out-of-distribution
+CODE = (  # what an exported file depends on: `commit` is the last commit that changed it
+    "params.yaml",
+    *(f"stages/{name}.py" for name in ("fetch", "prepare", "train", "select", "calibrate", "export")),
+    *(f"stages/{room}" for room in ("common", "data", "evaluation", "layers", "models", "trained", "training")),
+    *(f"stages/inference/{name}.py" for name in ("formats", "measure")),
+)
+
+
+def about(origin: dict, run: str, classes: list[str], temperature: float, threshold: float) -> dict:
+    """What every file says of itself, without what is measured with the file."""
+    return {
+        "dataset": origin["dataset"],
+        "run": run,
+        "commit": commit_of(Path.cwd(), CODE),
+        "classes": classes,
+        "input": "pixels: float32 (N, 28, 28, 1), 0 to 255, bright clothing on a dark background",
+        "output": f"probabilities: float32 (N, {len(classes)}), calibrated, in the order of classes",
+        "calibration": {"method": "temperature scaling, fitted on validation", "temperature": temperature},
+        "out_of_distribution": {
+            "method": "the highest probability is below the threshold",
+            "threshold": threshold,
+            "false_alarm_rate": FALSE_ALARMS,
+        },
+    }
+
+
+def compare(found: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict:
+    """A file's probabilities compared with Keras's, both (N, classes), and with the labels, (N,)."""
+    return {
+        "largest_difference": float(f"{np.abs(found - expected).max():.1e}"),
+        "same_class": round(float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()), 6),
+        "val_accuracy": round(float((found.argmax(axis=1) == labels).mean()), 6),
+        "val_accuracy_of_keras": round(float((expected.argmax(axis=1) == labels).mean()), 6),
+    }
+
+
+@entry_point
+def main() -> None:
+    robustness = read_parameters("robustness")
+    origin, selection = read_origin(SELECTED), read_json(SELECTION)
+    run, name = selection["run"], selection["selected"]
+    temperature = read_json(TEMPERATURES)["temperatures"][name]
+    classes = load_summary()["class_names"]
+    images, labels = load_split("val")
+    augmentation = origin["parameters"]["test_time_augmentation"]
+
+    start_keras()
+    model = saving.copied(saving.load_model(SELECTED, models.custom_objects(name)), saving.TO_KERAS, float32=True)
+    keras_says = prediction.predict(model, images, augmentation)
+    expected = {
+        averages: softmax(np.log(np.maximum(probabilities, 1e-300)) / temperature, axis=1)
+        for averages, probabilities in ((True, keras_says.probabilities), (False, keras_says.single_view))
+    }
+    threshold = float(np.quantile(expected[True].max(axis=1), FALSE_ALARMS).round(6))
+
+    said = about(origin, run, classes, temperature, threshold)
+    files, times = [], []
+    for file, (_, averages) in formats.FILES.items():
+        path = EXPORTED / file
+        views = augmentation if averages else "none"
+        accuracy = round(float((expected[averages].argmax(axis=1) == labels).mean()), 6)
+        metadata = said | {"test_time_augmentation": views, "val_accuracy": accuracy}
+        formats.write(file, model, augmentation, temperature, path, metadata)
+        found, images_per_second = measure.classify_all(path, images)
+        compared = compare(found, expected[averages], labels)
+        files.append({"file": file, "bytes": size(path), "test_time_augmentation": views, **compared})
+        taken = measure.latency(path, images)
+        times.append(
+            {
+                "file": file,
+                "p50_ms": np.quantile(taken, 0.5),
+                "p99_ms": np.quantile(taken, 0.99),
+                "images_per_second": images_per_second,
+            }
+        )
+        difference = compared["largest_difference"]
+        print(f"{path}: largest difference {difference:.0e}, p50 {times[-1]['p50_ms']:.3f} ms", flush=True)
+        if "int8" not in file and not difference <= LARGEST_DIFFERENCE:
+            raise InputError(
+                f"{path} gives probabilities that differ from Keras's by up to {difference}, but may by "
+                f"{LARGEST_DIFFERENCE}: a layer of {name} does something else when it is exported, such as drawing at "
+                "random. Replace it, or remove the model."
+            )
+
+    drawn = {kind: ood.draw_ood(kind, robustness.images, robustness.seed) for kind in ood.INPUTS}
+    detected = {
+        kind: round(
+            float((measure.classify_all(EXPORTED / "model-tta.onnx", inputs)[0].max(axis=1) < threshold).mean()), 6
+        )
+        for kind, inputs in drawn.items()
+    }
+    report = {"dataset": origin["dataset"], "about": [said], "files": files, "detected_out_of_distribution": [detected]}
+    write_json(REPORT, report)
+    write_csv(TIMING / "export.csv", pd.DataFrame(times))
+    print(f"{EXPORTED}: {len(files)} files of {run}. {notice(origin['dataset'])}")
+
+
+def size(path: Path) -> int:
+    """The bytes of a file, or of all files of a folder."""
+    return (
+        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+    )
+
+
+if __name__ == "__main__":
+    main()

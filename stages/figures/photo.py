@@ -1,0 +1,53 @@
+"""The figure of a photo: what each step of its conversion made of it, and the class probabilities."""
+
+import textwrap
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from stages.figures.style import NEUTRAL, RIGHT, WRONG, save
+
+STEPS = 6  # places for images in the upper row
+
+
+def save_conversion(
+    steps: dict[str, np.ndarray], pixels: np.ndarray, result: dict, name: str, dataset: str, path: Path
+) -> None:
+    """Draw a converted photo and its classification, and save it.
+
+    Args:
+        steps: Of a `Conversion`: the photo first, uint8 (H, W, 3) or (H, W).
+        pixels: The input of the model, uint8 (28, 28, 1).
+        result: `probabilities` by class, `class`, `probability` and `warnings`.
+        name: The name of the photo.
+        dataset: On which the model was trained.
+        path: Of the PNG.
+    """
+    shown = [*list(steps.items())[:-1], ("what the model sees", pixels[..., 0])]
+    figure = plt.figure(figsize=(9, 5.2), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.45))
+    for axes in above.subplots(1, STEPS).flat:
+        axes.axis("off")
+    for axes, (step, image) in zip(above.axes, shown, strict=False):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        half, (height, width) = max(image.shape[:2]) / 2, image.shape[:2]
+        x, y = width / 2 - 0.5, height / 2 - 0.5  # the center
+        axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
+        axes.set_title(step, fontsize=9, loc="center")
+    axes = below.subplots()
+    classes, values = list(result["probabilities"]), list(result["probabilities"].values())
+    bars = axes.barh(classes, values, color=[RIGHT if kind == result["class"] else NEUTRAL for kind in classes])
+    axes.bar_label(bars, [f"{100 * value:.1f} %" for value in values], padding=3, fontsize=9)
+    axes.set_xlim(0, 1.1)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.grid(False)
+    axes.spines["bottom"].set_visible(False)
+    axes.invert_yaxis()
+    axes.set_title("Calibrated probability of each class", fontsize=10)
+    figure.suptitle(f"{name}: {result['class']}, {100 * result['probability']:.1f} %".replace("$", r"\$"))
+    notes = "\n".join(textwrap.fill(f"Warning: {note}.", 130) for note in result["warnings"])
+    if notes:
+        below.supxlabel(notes.replace("$", r"\$"), color=WRONG, fontsize=8.5, ha="left", x=0.02)
+    save(figure, path, dataset)

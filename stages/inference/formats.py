@@ -1,0 +1,206 @@
+"""A trained model as files for use without this project: ONNX, LiteRT and TensorFlow's SavedModel.
+
+All have the same contract: the input `pixels`, float32 (N, 28, 28, 1), 0 to 255, bright clothing on a dark background; the
+output `probabilities`, float32 (N, classes), calibrated. Equal models give byte-identical files.
+"""
+
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+from keras import layers, ops
+
+from stages.common.backend import silent
+from stages.common.errors import InputError
+from stages.common.files import atomic_write
+from stages.trained.prediction import VIEWS
+
+INPUT, OUTPUT = "pixels", "probabilities"
+METADATA = "metadata.json"  # in a LiteRT file, which is also a ZIP archive; in the folder assets.extra of a SavedModel
+
+
+def serving_model(model: keras.Model, augmentation: str, temperature: float) -> keras.Model:
+    """A model from pixels to calibrated probabilities.
+
+    Args:
+        model: From pixels (N, H, W, C) to logits (N, classes), in float32.
+        augmentation: The test-time augmentation that is averaged over, a key of `VIEWS`.
+        temperature: The logits are divided by it, above 0. Source: Guo et al., "On calibration of modern neural networks"
+            (2017).
+    """
+    pixels = keras.Input(model.input_shape[1:], name=INPUT, dtype="float32")
+    height, width = pixels.shape[1:3]
+    framed = layers.ZeroPadding2D(1)(pixels)
+    views = []
+    for _, offset, mirrored in VIEWS[augmentation]:
+        view = framed[:, 1 - offset : 1 - offset + height, 1 - offset : 1 - offset + width] if offset else pixels
+        views.append(ops.flip(view, axis=2) if mirrored else view)
+    if len(views) == 1:
+        logits = model(pixels)  # (N, classes)
+    else:
+        every = model(ops.concatenate(views))  # (V x N, classes)
+        weights = np.array([weight for weight, *_ in VIEWS[augmentation]], np.float32)
+        by_view = ops.reshape(every, (len(views), -1, every.shape[-1]))  # (V, N, classes)
+        logits = ops.sum(by_view * weights[:, None, None], axis=0)  # (N, classes)
+    return keras.Model(pixels, layers.Softmax(name=OUTPUT)(logits / temperature))
+
+
+def write_saved_model(model: keras.Model, path: Path, metadata: dict) -> None:
+    """Write a `serving_model` as a SavedModel, a folder: the signatures `serve` and `serving_default`.
+
+    `metadata` stands in `assets.extra/metadata.json`. TensorFlow's `fingerprint.pb`, which differs each time, is left out.
+    """
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)]
+    archive.add_endpoint("serve", lambda pixels: {OUTPUT: model(pixels, training=False)}, input_signature=signature)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        written = Path(folder) / path.name
+        archive.write_out(written, verbose=False)
+        (written / "fingerprint.pb").unlink(missing_ok=True)
+        extra = written / "assets.extra" / METADATA
+        extra.parent.mkdir()
+        extra.write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        shutil.rmtree(path, ignore_errors=True)
+        written.rename(path)
+
+
+def write_litert(model: keras.Model, path: Path, metadata: dict, int8: bool = False) -> None:
+    """Write a `serving_model` for LiteRT (formerly TensorFlow Lite), with the signature `serving_default`.
+
+    As LiteRT's own tools do, the metadata are appended as a ZIP archive: `unzip -p FILE metadata.json`.
+
+    Args:
+        int8: Whether weights are stored, and multiplied, as whole numbers of 8 bits with one scale per channel: "dynamic
+            range quantization" in LiteRT's documentation.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        write_saved_model(model, Path(folder) / "model", {})
+        converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/model")
+        converter.optimizations = [tf.lite.Optimize.DEFAULT] if int8 else []
+        content = converter.convert()
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            text = json.dumps(metadata, indent=2, ensure_ascii=False)
+            archive.writestr(zipfile.ZipInfo(METADATA), text + "\n")  # a ZipInfo without a date says 1980
+
+
+def write_onnx(model: keras.Model, path: Path, metadata: dict) -> None:
+    """Write a `serving_model` as ONNX; the metadata are its `metadata_props`, each value as text or JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only models that were called
+        model.export(file, format="onnx", verbose=False)
+        exported = onnx.load(file)
+    rename(exported.graph)
+    for key, value in metadata.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        exported.metadata_props.add(key=key, value=text)
+    onnx.checker.check_model(exported)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(exported.SerializeToString(deterministic=True))
+
+
+def rename(graph: onnx.GraphProto) -> None:
+    """Name the values of an ONNX graph by their order, since the names of its constants differ from run to run.
+
+    The input keeps its name, the output is named `probabilities`, and both have N rows.
+    """
+    names = {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}
+    for node in graph.node:
+        for name in [*node.input, *node.output]:
+            if name:  # an optional input that is left out has an empty name
+                names.setdefault(name, f"value_{len(names)}")
+    place = {name: number for number, name in enumerate(names)}
+    used = [value for value in graph.initializer if value.name in names]
+    constants = sorted(used, key=lambda value: place[value.name])
+    for value in [*constants, graph.input[0], graph.output[0]]:
+        value.name = names[value.name]
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{number}"
+        node.input[:] = [names.get(name, "") for name in node.input]
+        node.output[:] = [names.get(name, "") for name in node.output]
+    del graph.initializer[:], graph.value_info[:]
+    graph.initializer.extend(constants)
+    graph.name = "model"
+    for value in (graph.input[0], graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+
+
+# The files of stage `export`: how each is written, and whether its graph averages the views of test-time augmentation.
+FILES: dict[str, tuple[Callable, bool]] = {
+    "model.onnx": (write_onnx, False),
+    "model-tta.onnx": (write_onnx, True),
+    "model.tflite": (write_litert, False),
+    "model-tta.tflite": (write_litert, True),
+    "model-int8.tflite": (partial(write_litert, int8=True), False),
+    "saved_model": (write_saved_model, False),
+}
+
+
+def write(name: str, model: keras.Model, augmentation: str, temperature: float, path: Path, metadata: dict) -> None:
+    """Write one of `FILES`.
+
+    Args:
+        name: A key of `FILES`.
+        model: From pixels to logits, in float32.
+        augmentation: Of the model, a key of `VIEWS`; only files that average views use it.
+        temperature: See `serving_model`.
+        path: The file or folder to write.
+        metadata: What the file says of itself; values that JSON can hold.
+
+    Raises:
+        InputError: A layer cannot be converted.
+    """
+    writer, averages = FILES[name]
+    try:
+        with converting():
+            writer(serving_model(model, augmentation if averages else "none", temperature), path, metadata)
+    except Exception as error:  # the converters raise classes of their own
+        raise InputError(cannot_be_converted(name, model, writer, error)) from error
+
+
+@contextmanager
+def converting() -> Iterator[None]:
+    """Without messages of the converters, and with functions within a graph put into it: ONNX has no calls of functions."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        with silent(even_on_errors=True):
+            yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def cannot_be_converted(name: str, model: keras.Model, writer: Callable, error: Exception) -> str:
+    """A sentence that names the layer that cannot be converted, if one can be found."""
+    reason = " ".join(str(error).split())[:300]
+    for layer in model._flatten_layers(include_self=False):
+        try:
+            symbol = keras.Input(layer.input.shape[1:], dtype=layer.input.dtype)
+            alone = keras.Model(symbol, layer(symbol))
+        except Exception:  # a layer of several inputs, or that is called by another layer
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                with converting():
+                    writer(alone, Path(folder) / name, {})
+            except Exception as fault:
+                kind = type(layer).__name__
+                reason = " ".join(str(fault).split())[:300]
+                return (
+                    f"the model cannot be exported as {name}: its layer {layer.name} ({kind}) cannot be converted "
+                    f"({reason}). Replace it by layers or keras.ops that can be, or remove the model."
+                )
+    return f"the model cannot be exported as {name} ({reason}): replace its last changed layers by ones that can be."

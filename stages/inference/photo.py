@@ -1,0 +1,311 @@
+"""A photo of clothing as an input of a model, made by the steps by which Zalando made the images of Fashion-MNIST.
+
+The steps: trim the background, scale the longer edge to 28 pixels, sharpen, center, grey, negate. They need only NumPy and
+Pillow. Source: Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
+Algorithms" (2017), section 2. Zalando's photos are on white. Here, any plain background becomes the black of Fashion-MNIST.
+"""
+
+import io
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stages.common.backend import silent
+from stages.common.errors import InputError
+
+SIZE = 28  # pixels, the height and width of an input
+TOLERANCE = 0.05  # of the range of a channel: what is so near to the background's color belongs to it
+PLAIN = 0.8  # a background is plain if at least this share of the border has its color
+WORKING_SIZE = 280  # pixels: larger photos are reduced to an edge of less than twice this, by area averaging
+MOST_PIXELS = 50_000_000  # of a file; what decoding takes stays below 500 MB
+MOST_BYTES = 200_000_000
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF")  # the most common ones are tried first
+ONE_AT_A_TIME = threading.Lock()
+HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
+ROTATIONS = {  # EXIF orientation -> what makes the photo upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# ImageMagick's `-sharpen 1x1`, which Zalando used: a 3x3 Gaussian of standard deviation 1, negated; its center is replaced
+# by twice the Gaussian's sum; then divided by the new sum.
+GAUSSIAN = np.exp(-np.add.outer(np.arange(-1, 2) ** 2, np.arange(-1, 2) ** 2) / 2)
+SHARPEN = np.where(np.eye(3)[1] * np.eye(3)[1][:, None], 2 * GAUSSIAN.sum(), -GAUSSIAN)
+SHARPEN = SHARPEN / SHARPEN.sum()
+GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in Pillow's mode L
+
+
+@dataclass(frozen=True)
+class Background:
+    """The background of a photo.
+
+    Attributes:
+        color: float64 (3,), 0 to 255.
+        is_light: Whether the clothing is darker than it.
+        share: The share of the border that has its color, 0 to 1.
+    """
+
+    color: np.ndarray
+    is_light: bool
+    share: float
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A photo, converted.
+
+    Attributes:
+        pixels: The input of a model: uint8 (28, 28, 1), bright on dark.
+        steps: The photo and what each step made of it, by name, in order: uint8 (H, W, 3) or (H, W).
+        warnings: Sentences about what may be wrong with the photo; mostly none.
+    """
+
+    pixels: np.ndarray
+    steps: dict[str, np.ndarray]
+    warnings: list[str]
+
+
+def convert(photo: np.ndarray, background: str = "auto") -> Conversion:
+    """Make a photo an input of a model.
+
+    A photo of 28x28 pixels is taken for an image that was converted before: it is only made grey and, if its background is
+    light, negated.
+
+    Args:
+        photo: uint8 (H, W, 3): see `read_photo`.
+        background: `"light"` (the clothing is darker), `"dark"` (it is brighter) or `"auto"`: found from the border.
+
+    Raises:
+        InputError: The photo has only one color.
+    """
+    found = find_background(photo, background)
+    notes = []
+    if photo.shape[:2] == (SIZE, SIZE):
+        negated = negate(grey(photo), 255.0 if found.is_light else 0.0, found.is_light)
+        return Conversion(negated[..., None], {"photo": photo, "grey and negated": negated}, notes)
+    if found.share < PLAIN:
+        notes.append(
+            f"its background is not plain: only {100 * found.share:.0f} % of its border has one color, of "
+            f"{100 * PLAIN:.0f} % needed; photograph the clothing alone, on one color"
+        )
+    steps = {"photo": photo}
+    steps["trimmed"] = trim(photo, found.color)
+    steps["scaled"] = scale(steps["trimmed"])
+    steps["sharpened"] = sharpen(steps["scaled"])
+    steps["centered"] = center(steps["sharpened"], found.color)
+    steps["grey and negated"] = negate(grey(steps["centered"]), float(found.color @ GREY), found.is_light)
+    return Conversion(steps["grey and negated"][..., None], steps, notes)
+
+
+def read_photo(source: Path | bytes) -> np.ndarray:
+    """Read a photo from a file or from a file's content: upright, without transparency, not larger than needed.
+
+    Takes PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and PPM, of any color mode and depth; of several pages or images, the first.
+    Transparent parts become white, or black if most of the visible parts would vanish on white.
+
+    Returns:
+        uint8 (H, W, 3). The longer edge has at most 559 pixels.
+
+    Raises:
+        InputError: It is not an image, or empty, truncated or damaged, or has more than 50 million pixels.
+    """
+    content = source if isinstance(source, bytes) else read_bytes(source)
+    if not content:
+        raise InputError("it is empty (0 bytes).")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of what is refused below, and of damaged EXIF data
+        try:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MOST_PIXELS:
+                    raise InputError(
+                        f"it has {width:,} x {height:,} pixels, but may have {MOST_PIXELS // 10**6} million: scale it down."
+                    )
+                orientation = orientation_of(image)
+                image.draft(None, (2 * WORKING_SIZE, 2 * WORKING_SIZE))  # JPEG: decode only as many pixels as needed
+                pixels = flatten(decode(image))
+        except Image.UnidentifiedImageError:
+            raise InputError(what_it_is(content)) from None
+        except Image.DecompressionBombError:
+            raise InputError(f"it has more than {MOST_PIXELS // 10**6} million pixels: scale it down.") from None
+        except InputError:
+            raise
+        except MemoryError:
+            raise InputError("there is not enough memory to decode it: scale it down.") from None
+        except Exception as error:  # of a damaged file, Pillow's decoders raise nearly anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"it is truncated or damaged ({reason}): export or copy it again.") from None
+    upright = Image.fromarray(pixels)
+    return np.asarray(upright.transpose(ROTATIONS[orientation]) if orientation in ROTATIONS else upright)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises `InputError` if it cannot be read or is too large."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"it has {path.stat().st_size:,} bytes, but may have {MOST_BYTES:,}.")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"it cannot be read: {error.strerror or error}.") from None
+
+
+def what_it_is(content: bytes) -> str:
+    """A sentence on a file that Pillow does not know."""
+    if content[4:12] in HEIC:
+        return "it is a HEIC photo, as iPhones take them: export it as JPEG (Photos: File, Export)."
+    if content.lstrip()[:5].lower() in (b"<?xml", b"<svg "):
+        return "it is not an image of pixels, but XML or SVG: export it as PNG."
+    return "it is not an image: PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and PPM can be read."
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, upright, if there is none or the EXIF data are damaged."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # Pillow raises nearly anything
+        return 1
+
+
+def decode(image: Image.Image) -> Image.Image:
+    """The image in mode RGB or RGBA, 8 bits per channel, reduced to a longer edge of less than 560 pixels.
+
+    It is reduced by a whole factor, by area averaging, and before it is converted wherever that saves memory.
+    """
+    if image.format == "TIFF":
+        with ONE_AT_A_TIME, silent(even_on_errors=True):  # libtiff prints messages
+            image.load()
+    transparent = image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    elif image.mode in ("1", "P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA" if transparent else "RGB")
+    factor = max(image.size) // WORKING_SIZE
+    if factor > 1:
+        image = image.reduce((min(factor, image.width), min(factor, image.height)))
+    if image.mode in ("I", "F"):
+        image = Image.fromarray(grey_levels(np.asarray(image)))
+    return image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+
+
+def grey_levels(values: np.ndarray) -> np.ndarray:
+    """Numbers of any range (H, W), as scientific cameras write them, as grey levels: uint8 (H, W).
+
+    Whole numbers up to 255 are grey levels; up to 65,535 they have 16 bits. Fractions up to 1 are shares of white.
+    """
+    tops = (1, 255, 65535) if values.dtype.kind == "f" else (255, 65535)
+    values = np.nan_to_num(values.astype(np.float64), nan=0, posinf=0, neginf=0)
+    top = next((top for top in tops if values.max() <= top), values.max())
+    return np.clip(np.rint(values / top * 255), 0, 255).astype(np.uint8)
+
+
+def flatten(image: Image.Image) -> np.ndarray:
+    """An image in mode RGB or RGBA without transparency: uint8 (H, W, 3)."""
+    pixels = np.asarray(image)
+    if image.mode == "RGB":
+        return pixels
+    color, opacity = pixels[..., :3].astype(np.float64), pixels[..., 3:] / 255
+    visible = pixels[..., 3] > 127
+    vanishes = visible.any() and (color[visible].min(axis=1) >= (1 - TOLERANCE) * 255).mean() > 0.5
+    return np.rint(color * opacity + (0 if vanishes else 255) * (1 - opacity)).astype(np.uint8)
+
+
+def find_background(photo: np.ndarray, background: str = "auto") -> Background:
+    """The background: the color that most of the border's pixels are near to.
+
+    Args:
+        photo: uint8 (H, W, 3).
+        background: As in `convert`. For `"light"` and `"dark"`, only the pixels of the border in that half of the grey
+            levels count, if there are any.
+
+    Raises:
+        InputError: The whole photo has the background's color.
+    """
+    border = np.concatenate([photo[0], photo[-1], photo[1:-1, 0], photo[1:-1, -1]]).astype(np.float64)  # (B, 3)
+    is_half = (border @ GREY >= 127.5) == (background == "light")
+    looked_at = border[is_half] if background != "auto" and is_half.any() else border
+    candidates = looked_at[:: -(-len(looked_at) // 256)]  # (C, 3), at most 256
+    near = np.abs(candidates[:, None] - looked_at).max(axis=2) <= TOLERANCE * 255  # (C, B)
+    most = near[near.sum(axis=1).argmax()]
+    color = np.median(looked_at[most], axis=0)
+    share = float((np.abs(border - color).max(axis=1) <= TOLERANCE * 255).mean())
+    clothing = photo[differs(photo, color)]
+    if not len(clothing):
+        raise InputError(
+            f"it has only one color ({', '.join(f'{value:.0f}' for value in color)} in RGB): no clothing can be seen on it."
+        )
+    is_light = background == "light" if background != "auto" else bool((clothing @ GREY).mean() < color @ GREY)
+    return Background(color, is_light, share)
+
+
+def differs(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """Where a photo, uint8 (H, W, 3), differs from the background's color: bool (H, W)."""
+    return np.abs(photo - color).max(axis=2) > TOLERANCE * 255
+
+
+def trim(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """The smallest part of the photo, uint8 (h, w, 3), with everything that differs from the background's color."""
+    clothing = differs(photo, color)
+    rows, columns = np.flatnonzero(clothing.any(axis=1)), np.flatnonzero(clothing.any(axis=0))
+    return photo[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def scale(photo: np.ndarray) -> np.ndarray:
+    """The photo, in proportion, with a longer edge of 28 pixels: reduced by area averaging, enlarged by cubic splines."""
+    height, width = photo.shape[:2]
+    factor = SIZE / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    filtered = Image.Resampling.BOX if factor < 1 else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(photo).resize(size, filtered))
+
+
+def sharpen(photo: np.ndarray) -> np.ndarray:
+    """The photo, uint8 (h, w, 3), sharpened by a Gaussian of radius and standard deviation 1."""
+    height, width = photo.shape[:2]
+    framed = np.pad(photo.astype(np.float64), [(1, 1), (1, 1), (0, 0)], mode="edge")
+    sharp = sum(
+        SHARPEN[down, right] * framed[down : down + height, right : right + width]
+        for down in range(3)
+        for right in range(3)
+    )
+    return np.clip(np.rint(sharp), 0, 255).astype(np.uint8)
+
+
+def center(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """The photo, uint8 (h, w, 3), h and w at most 28, in the middle of 28x28 pixels of the background's color."""
+    height, width = photo.shape[:2]
+    top, left = (SIZE - height) // 2, (SIZE - width) // 2
+    canvas = np.broadcast_to(np.rint(color).astype(np.uint8), (SIZE, SIZE, 3)).copy()
+    canvas[top : top + height, left : left + width] = photo
+    return canvas
+
+
+def grey(photo: np.ndarray) -> np.ndarray:
+    """The grey levels of a photo, uint8 (H, W, 3): float64 (H, W), 0 to 255."""
+    return photo @ GREY
+
+
+def negate(levels: np.ndarray, background: float, is_light: bool) -> np.ndarray:
+    """Grey levels with a black background and bright clothing.
+
+    On white, this is the negative, and on black nothing changes. In between, the levels from the background's to the other
+    end of the range are stretched to 0 to 255.
+
+    Args:
+        levels: float64 (H, W), 0 to 255.
+        background: The background's grey level, 0 to 255.
+        is_light: Whether the clothing is darker than the background.
+
+    Returns:
+        uint8 (H, W).
+    """
+    span = max(background if is_light else 255 - background, 1.0)
+    distance = background - levels if is_light else levels - background
+    return np.clip(np.rint(distance / span * 255), 0, 255).astype(np.uint8)

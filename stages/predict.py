@@ -1,0 +1,200 @@
+"""Classify photos of clothing with the exported model: `python -m stages.predict shirt.jpg`.
+
+Each photo is converted as Zalando made the data (`stages.inference.photo`) and classified by
+`data/exported/model-tta.onnx`.
+Printed are the class with the highest probability, the next two, and warnings: if the photo is probably none of the classes
+(out-of-distribution), or if its background is not plain. A file that is no photo is named, and the others go on; the exit
+status is then 1.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.common.errors import InputError, entry_point
+from stages.figures import photo as draw
+from stages.inference.classifier import EXPORTED, Classifier
+from stages.inference.photo import Conversion, convert, read_photo
+
+STDIN = "-"
+FIGURES = Path("data/figures")  # where `--figure` without a folder draws
+MOST_BYTES_OF_STDIN = 200_000_000
+
+
+def classify(classifier: Classifier, converted: Conversion) -> dict:
+    """The result for one converted photo.
+
+    If the model was exported without mirrored views, the photo may face the other way than the clothing of the data. Then,
+    of the photo and its mirror image, the one with the higher probability counts.
+
+    Returns:
+        class, probability, next (the two classes that follow, each with its probability), probabilities (of every class, by
+        name), out_of_distribution (bool), warnings (a list of sentences).
+    """
+    views = converted.pixels[None]
+    if classifier.metadata["test_time_augmentation"] == "none":
+        views = np.concatenate([views, views[:, :, ::-1]])
+    by_view = classifier.probabilities(views)
+    probabilities = by_view[by_view.max(axis=1).argmax()].astype(float).round(6)
+    order = np.argsort(-probabilities, kind="stable")
+    names = classifier.classes
+    warnings = list(converted.warnings)
+    unlikely = bool(probabilities.max() < classifier.threshold)
+    if unlikely:
+        rate = classifier.metadata["out_of_distribution"]["false_alarm_rate"]
+        warnings.append(
+            f"the model is unsure; it may be none of the {len(names)} classes: the highest probability is below "
+            f"{100 * classifier.threshold:.1f} %, as of only {100 * rate:.0f} % of the validation images"
+        )
+    return {
+        "class": names[order[0]],
+        "probability": probabilities[order[0]],
+        "next": [{"class": names[place], "probability": probabilities[place]} for place in order[1:3]],
+        "probabilities": dict(zip(names, probabilities.tolist(), strict=True)),
+        "out_of_distribution": unlikely,
+        "warnings": warnings,
+    }
+
+
+def files_of(inputs: list[str]) -> list[str]:
+    """The files of the command line: those named, and of each folder all files in it, in order, but no hidden ones.
+
+    Raises:
+        InputError: A name does not exist, or a folder holds no file.
+    """
+    found = []
+    for name in inputs:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.is_file())
+            seen = [
+                str(file) for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)
+            ]
+            if not seen:
+                raise InputError(f"the folder {name} holds no files.")
+            found += seen
+        else:
+            found.append(name)
+    return found
+
+
+def results(classifier: Classifier, files: list[str], background: str, figures: Path | None) -> Iterator[dict]:
+    """The result of each file: `file`, and the keys of `classify` or `error`, a sentence."""
+    dataset = classifier.metadata["dataset"]
+    for name in files:
+        try:
+            content = sys.stdin.buffer.read(MOST_BYTES_OF_STDIN + 1) if name == STDIN else Path(name)
+            if name == STDIN and len(content) > MOST_BYTES_OF_STDIN:
+                raise InputError(f"it has more than {MOST_BYTES_OF_STDIN:,} bytes.")
+            converted = convert(read_photo(content), background)
+            found = classify(classifier, converted)
+            if figures:
+                figure = figures / figure_name(name)
+                draw.save_conversion(converted.steps, converted.pixels, found, name, dataset, figure)
+                found["figure"] = str(figure)
+            yield {"file": name, **found}
+        except InputError as error:
+            yield {"file": name, "error": str(error)}
+
+
+def figure_name(file: str) -> str:
+    """The name of a file's figure: its path with `-` for the separators, such as `my-photos-shirt.jpg.png`."""
+    name = "stdin" if file == STDIN else "-".join(part for part in Path(file).parts if part not in ("/", ".."))
+    return name if name.lower().endswith(".png") else f"{name}.png"
+
+
+def sentence(result: dict) -> str:
+    """A result as text for a person: a line, and one more for each warning."""
+    if "error" in result:
+        return f"{result['file']}: not classified: {result['error']}"
+    following = ", ".join(f"{other['class']} {100 * other['probability']:.1f} %" for other in result["next"])
+    lines = [f"{result['file']}: {result['class']} {100 * result['probability']:.1f} % (then {following})"]
+    return "\n".join([*lines, *(f"  warning: {warning}" for warning in result["warnings"])])
+
+
+def row(result: dict) -> dict:
+    """A result as a row of CSV."""
+    (second, third) = result.get("next", [{}, {}])
+    return {
+        "file": result["file"],
+        "class": result.get("class"),
+        "probability": result.get("probability"),
+        "second": second.get("class"),
+        "second_probability": second.get("probability"),
+        "third": third.get("class"),
+        "third_probability": third.get("probability"),
+        "out_of_distribution": result.get("out_of_distribution"),
+        "warnings": "; ".join(result.get("warnings", [])),
+        "error": result.get("error"),
+    }
+
+
+def arguments() -> argparse.Namespace:
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.predict", description="Classify photos of clothing with the exported model."
+    )
+    parser.add_argument("inputs", nargs="*", metavar="FILE|FOLDER|-", help="photos; folders of photos; - reads stdin")
+    parser.add_argument(
+        "--background",
+        choices=("auto", "light", "dark"),
+        default="auto",
+        help="light: the clothing is darker than its background, dark: brighter (default: found from the border)",
+    )
+    parser.add_argument(
+        "--figure",
+        nargs="?",
+        const=str(FIGURES),
+        metavar="FOLDER",
+        help=f"draw each photo, its conversion and the probabilities as PNG in this folder (default: {FIGURES})",
+    )
+    parser.add_argument(
+        "--model", default=str(EXPORTED / "model-tta.onnx"), metavar="FILE", help="default: %(default)s"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a JSON list with all probabilities")
+    form.add_argument("--csv", action="store_true", help="print CSV")
+    given = parser.parse_args()
+    if given.figure and (given.figure == STDIN or Path(given.figure).is_file()):
+        given.inputs.insert(0, given.figure)  # `--figure shirt.jpg`: the photo, not a folder
+        given.figure = str(FIGURES)
+    if not given.inputs:
+        parser.error("name a photo, a folder of photos, or - for stdin")
+    return given
+
+
+@entry_point
+def main() -> None:
+    given = arguments()
+    classifier = Classifier(Path(given.model))
+    files = files_of(given.inputs)
+    figures = Path(given.figure) if given.figure else None
+    found = results(classifier, files, given.background, figures)
+    failed = 0
+    everything = []
+    table = csv.DictWriter(sys.stdout, list(row({"file": ""})), lineterminator="\n")
+    if given.csv:
+        table.writeheader()
+    with tqdm(found, total=len(files), disable=len(files) == 1 or not sys.stderr.isatty(), unit="photo") as progress:
+        for result in progress:
+            failed += "error" in result
+            if given.json:
+                everything.append(result)
+            elif given.csv:
+                table.writerow(row(result))
+            else:
+                progress.write(sentence(result), file=sys.stderr if "error" in result else sys.stdout)
+    if given.json:
+        print(json.dumps(everything, indent=2, ensure_ascii=False))
+    if failed:
+        sys.exit(f"error: {failed} of {len(files)} files could not be classified.")
+
+
+if __name__ == "__main__":
+    main()
