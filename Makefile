@@ -13,7 +13,7 @@ unexport BASH_ENV ENV
 INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python was found. Install one, for example with \
   \`sudo apt install python3 python3-venv\` or from https://www.python.org, and type the command again."; false)
 
-.PHONY: help run demo test lint verify bench readme lock clean installed installed-dev
+.PHONY: help run app demo test lint verify bench readme lock clean installed installed-dev installed-app
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -21,6 +21,9 @@ help: ## list the targets
 
 run: installed ## set up the environment, run the stages that changed, print the table of models
 	@$(PYTHON) -m stages.run
+
+app: installed-app ## a page in the browser: photos, drawings, models side by side (http://127.0.0.1:7860)
+	@$(PYTHON) -m stages.app
 
 demo: installed ## run the whole pipeline offline on drawn images, in a copy (data/demo)
 	@$(PYTHON) -m stages.demo
@@ -48,11 +51,11 @@ readme: installed-dev ## write the tables of README.md, reports/*.md and tests/R
 	@$(PYTHON) -m stages.table --readme
 	@$(PYTHON) -m tests.faults
 
-lock: ## pin the dependencies of pyproject.toml in requirements.txt and requirements-dev.txt (needs uv)
-	@uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest --no-annotate \
-	  --custom-compile-command "make lock" --quiet --output-file requirements.txt
-	@uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest --no-annotate \
-	  --custom-compile-command "make lock" --quiet --output-file requirements-dev.txt --extra dev -c requirements.txt
+lock: ## pin the dependencies of pyproject.toml in requirements*.txt (needs uv)
+	@pins=$$(mktemp) && lock="uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
+	  --no-annotate --quiet" && $$lock --extra dev --extra app --output-file $$pins >/dev/null && \
+	for kind in "" dev app; do $$lock --custom-compile-command "make lock" -c $$pins $${kind:+--extra $$kind} \
+	  --output-file requirements$${kind:+-$$kind}.txt >/dev/null || exit 1; done; rm -f $$pins
 
 clean: ## remove .venv and the files of tools; keeps downloads, models and DVC's cache
 	@rm -rf .venv .pytest_cache .ruff_cache dvc_plots
@@ -64,3 +67,6 @@ installed:
 
 installed-dev:
 	@$(INSTALL) --dev
+
+installed-app:
+	@$(INSTALL) --app

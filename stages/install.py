@@ -1,6 +1,6 @@
 """Make the environment `.venv` and install the pinned packages: `python3 -I stages/install.py`; `make` calls it.
 
-`--dev` also installs what tests and developers need. If everything is installed already, it does nothing. If the project's
+`--dev` also installs what tests and developers need, `--app` what `make app` needs. If everything is installed already, it does nothing. If the project's
 folder was moved, it repairs the environment. This file runs with Python 3.7 or later; the environment is made with a Python
 from 3.11 to 3.13, which this file looks for.
 """
@@ -195,7 +195,8 @@ def main() -> None:
         )
     own = str(PYTHON.parent.resolve())  # `make` puts it first, but `.venv` cannot be made with its own Python
     os.environ["PATH"] = os.pathsep.join(part for part in os.get_exec_path() if os.path.realpath(part) != own)
-    files = [Path("requirements.txt")] + ([Path("requirements-dev.txt")] if "--dev" in sys.argv[1:] else [])
+    kinds = [kind for kind in ("dev", "app") if f"--{kind}" in sys.argv[1:]]
+    files = [Path("requirements.txt"), *(Path(f"requirements-{kind}.txt") for kind in kinds)]
     wanted = {path.name: digest(path) for path in files}
     try:
         stamp = json.loads(STAMP.read_text(encoding="utf-8"))
@@ -213,7 +214,8 @@ def main() -> None:
     packages = stamp.get("packages", {})
     if {**packages, **wanted} != packages:
         STAMP.unlink() if STAMP.exists() else None  # so that an interrupted installation continues the next time
-        install(files[-1])  # the file of `--dev` includes the other
+        for file in files[1:] or files:  # each of the others includes the first
+            install(file)
         packages = {**packages, **wanted} if packages.get(files[0].name) == wanted[files[0].name] else wanted
     move_scripts(stamp.get("environment", now), now)
     with tempfile.NamedTemporaryFile("w", dir=str(ENVIRONMENT), delete=False, encoding="utf-8") as beside:
