@@ -1,8 +1,8 @@
 """Make the environment `.venv` and install the pinned packages: `python3 -I stages/install.py`; `make` calls it.
 
-`--dev` also installs what tests and developers need, `--app` what `make app` needs. If everything is installed already, it does nothing. If the project's
-folder was moved, it repairs the environment. This file runs with Python 3.7 or later; the environment is made with a Python
-from 3.11 to 3.13, which this file looks for.
+`--dev` also installs what tests and developers need, `--app` what `make app` needs. If everything is installed already, it
+does nothing. If the project's folder was moved, it repairs the environment. This file runs with Python 3.7 or later; the
+environment is made with a Python from 3.11 to 3.13, which this file looks for.
 """
 
 from __future__ import annotations

@@ -39,6 +39,8 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
                 )
             with progress.report_progress():
                 main()
+        except BrokenPipeError:  # `... | head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (InputError, OSError) as error:
             if show_traceback:
                 traceback.print_exc()

@@ -1,0 +1,338 @@
+"""A page in the browser that classifies photos and drawings of clothing: `make app`, then http://127.0.0.1:7860.
+
+Two of the trained models can be compared. For each, the page shows the calibrated probabilities, whether the photo is
+probably none of the classes (out-of-distribution), which parts of it mattered (occlusion), and the most similar training
+images. Only this machine can open the page, and the page asks no other host for anything.
+
+Other programs can call it (`pip install gradio_client`); see `classify`, and "Use via API" at the bottom of the page:
+
+    from gradio_client import Client, handle_file
+
+    client = Client("http://127.0.0.1:7860")
+    client.predict(handle_file("shirt.jpg"), "cnn-0", "auto", api_name="/classify")
+    # {"class": ..., "probability": ..., "probabilities": {...}, "out_of_distribution": ..., "warnings": [...]}
+"""
+
+import argparse
+import base64
+import functools
+import html
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.special import softmax
+
+from stages import models
+from stages.common.backend import start_keras
+from stages.common.errors import InputError, entry_point
+from stages.common.files import read_json
+from stages.common.runs import MODELS, SELECTION, TEMPERATURES, load_predictions, read_origin
+from stages.common.splits import CLASS_NAMES, load_split, notice
+from stages.explanation import occlusion
+from stages.inference.photo import Conversion, convert, read_photo
+from stages.trained import features, prediction, saving
+
+FALSE_ALARMS = 0.05  # share of validation images that are taken for out-of-distribution, as in stage `export`
+SIMILAR = 5
+EXAMPLES = 6  # test images that are classified right, and as many that are not
+ENLARGED = 8  # pixels of the page per pixel of an image
+NONE = "none"
+DRAWN = Path("data/app")  # the examples' files
+MOST_MEGABYTES = 50
+STYLE = """
+#warning {border-left: 4px solid #d55e00; padding: 0.2em 0.8em}
+.tiles {display: flex; flex-wrap: wrap; gap: 8px}
+.tiles figure {margin: 0; width: 112px; font-size: 12px}
+.tiles img {width: 112px; height: 112px; object-fit: contain; image-rendering: pixelated; background: #8884}
+"""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A trained run, ready to classify.
+
+    Attributes:
+        model: From pixels to logits.
+        augmentation: Its test-time augmentation.
+        temperature: Of its calibration.
+        threshold: A highest probability below it, 0 to 1, means out-of-distribution.
+    """
+
+    model: object
+    augmentation: str
+    temperature: float
+    threshold: float
+
+
+@functools.cache
+def load(run: str) -> Loaded:
+    """A run from `data/models`; kept in memory."""
+    path = MODELS / f"{run}.keras"
+    origin = read_origin(path)
+    temperature = read_json(TEMPERATURES)["temperatures"].get(origin["model"], 1.0)
+    known = calibrated(load_predictions("val", run)["probabilities"], temperature).max(axis=1)
+    return Loaded(
+        saving.load_model(path, models.custom_objects(origin["model"])),
+        origin["parameters"]["test_time_augmentation"],
+        temperature,
+        float(np.quantile(known, FALSE_ALARMS)),
+    )
+
+
+def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities, (N, classes), with their logits divided by a temperature."""
+    return softmax(np.log(np.maximum(probabilities, 1e-300)) / temperature, axis=-1)
+
+
+@functools.cache
+def train_images() -> tuple[np.ndarray, np.ndarray]:
+    """The training images and their labels."""
+    return load_split("train")
+
+
+@functools.cache
+def train_features(run: str) -> np.ndarray:
+    """The features of all training images, of length 1, float32 (N, D); kept in memory."""
+    found, _ = features.features_and_probabilities(load(run).model, train_images()[0])
+    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+
+
+def probabilities_of(run: str, pixels: np.ndarray) -> dict[str, float]:
+    """The calibrated probability of each class, for one image, uint8 (28, 28, 1).
+
+    A model without mirrored views may know clothing only as it faces in the data: then, of the image and its mirror image,
+    the one with the higher probability counts.
+    """
+    loaded = load(run)
+    views = np.stack([pixels, pixels[:, ::-1]] if loaded.augmentation == "none" else [pixels])
+    found = calibrated(prediction.predict(loaded.model, views, loaded.augmentation).probabilities, loaded.temperature)
+    best = found[found.max(axis=1).argmax()]
+    return dict(zip(CLASS_NAMES, best.round(6).tolist(), strict=True))
+
+
+def similar_images(run: str, pixels: np.ndarray) -> list[tuple[np.ndarray, str]]:
+    """The training images with the most similar features, each with its class and cosine similarity as text."""
+    own, _ = features.features_and_probabilities(load(run).model, pixels[None])
+    similarity = train_features(run) @ (own[0] / max(float(np.linalg.norm(own[0])), 1e-9))
+    images, labels = train_images()
+    nearest = np.argsort(-similarity, kind="stable")[:SIMILAR]
+    return [(images[place, ..., 0], f"{CLASS_NAMES[labels[place]]}, {similarity[place]:.2f}") for place in nearest]
+
+
+def occlusion_image(run: str, pixels: np.ndarray, best: str) -> np.ndarray:
+    """The image, where the parts that speak for its class are orange and those that speak against it blue."""
+    drops = occlusion.occlusion(lambda covered: prediction.classify(load(run).model, covered), pixels)
+    drop = drops[..., CLASS_NAMES.index(best)]  # (28, 28)
+    strength = (np.abs(drop) / max(float(np.abs(drop).max()), 1e-9))[..., None]
+    color = np.where(drop[..., None] > 0, (230, 97, 0), (0, 114, 178))  # orange and blue, for all eyes
+    shown = (1 - 0.75 * strength) * pixels + 0.75 * strength * color
+    return enlarged(np.rint(shown).astype(np.uint8))
+
+
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """An image, uint8 (28, 28, 1) or (28, 28, 3), `ENLARGED` times larger."""
+    return image.squeeze().repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
+
+
+def tiles(images: list[tuple[np.ndarray, str]], title: str) -> str:
+    """Images, uint8 (H, W) or (H, W, 3), with their captions as HTML."""
+    cells = []
+    for image, caption in images:
+        content = io.BytesIO()
+        Image.fromarray(image).save(content, "PNG")
+        data, text = base64.b64encode(content.getvalue()).decode(), html.escape(caption)
+        picture = f'<img src="data:image/png;base64,{data}" alt="{text}">'
+        cells.append(f"<figure>{picture}<figcaption>{text}</figcaption></figure>")
+    return f"<p>{html.escape(title)}</p><div class='tiles'>{''.join(cells)}</div>"
+
+
+def classify(photo: str, run: str, background: str) -> dict:
+    """What the API returns: the classification of one photo.
+
+    Args:
+        photo: The path of a photo.
+        run: A run of `data/models`, such as `cnn-0`.
+        background: `"auto"`, `"light"` or `"dark"`: see `stages.inference.photo.convert`.
+
+    Returns:
+        class, probability, probabilities (by class), out_of_distribution (bool), warnings (sentences).
+    """
+    return result(convert(read_photo(Path(photo)), background), run)
+
+
+def result(converted: Conversion, run: str) -> dict:
+    """The classification of a converted photo: see `classify`."""
+    probabilities = probabilities_of(run, converted.pixels)
+    best = max(probabilities, key=probabilities.get)
+    warnings, threshold = list(converted.warnings), load(run).threshold
+    unlikely = probabilities[best] < threshold
+    if unlikely:
+        warnings.append(
+            f"{run} is unsure; this may be none of the {len(CLASS_NAMES)} classes: the highest probability is below "
+            f"{100 * threshold:.1f} %, as of only {100 * FALSE_ALARMS:.0f} % of the validation images"
+        )
+    return {
+        "class": best,
+        "probability": probabilities[best],
+        "probabilities": probabilities,
+        "out_of_distribution": unlikely,
+        "warnings": warnings,
+    }
+
+
+def write_examples(selection: dict) -> dict[str, list[str]]:
+    """Write test images as PNG, dark on white: some that the selected run classifies right, and some that it does not."""
+    images, labels = load_split("test")
+    predicted = load_predictions("test", selection["run"])["probabilities"].argmax(axis=1)
+    written: dict[str, list[str]] = {}
+    DRAWN.mkdir(parents=True, exist_ok=True)
+    for kind, chosen in (("right", predicted == labels), ("wrong", predicted != labels)):
+        written[kind] = []
+        for place in np.random.default_rng(0).permutation(np.flatnonzero(chosen))[:EXAMPLES]:
+            name = f"{kind}-{CLASS_NAMES[labels[place]].replace('/', '-').replace(' ', '-')}-{place}.png"
+            Image.fromarray(255 - images[place].squeeze()).save(DRAWN / name)
+            written[kind].append(str(DRAWN / name))
+    return written
+
+
+def page(runs: list[str], selection: dict):
+    """The page, a `gradio.Blocks`."""
+    import gradio as gr  # an extra: `main` says what to type if it is missing
+
+    def shown(tab: str, photo, drawing, run: str, other: str, background: str):
+        """What the page shows for the photo or the drawing, by the selected tab."""
+        try:
+            if tab == "photo" and photo:
+                image = read_photo(Path(photo))
+            elif tab == "drawing" and drawing and drawing["composite"] is not None and drawing["composite"].any():
+                composite = Image.fromarray(drawing["composite"]).convert("RGBA")
+                white = Image.new("RGBA", composite.size, "white")
+                image = np.asarray(Image.alpha_composite(white, composite).convert("RGB"))
+            else:
+                gr.Info("Add a photo, or draw a piece of clothing.")
+                return [gr.skip()] * 11
+            converted = convert(image, background)
+        except InputError as error:
+            raise gr.Error(str(error).capitalize(), print_exception=False) from None
+        steps_taken = [(image, name) for name, image in converted.steps.items()]
+        outputs: list = [tiles(steps_taken, "From the photo to the input"), enlarged(converted.pixels)]
+        notes: list[str] = []
+        for name in (run, other):
+            if name == NONE:
+                outputs += [gr.update(visible=False), {}, None, ""]
+                continue
+            found = result(converted, name)
+            notes += [note for note in found["warnings"] if note not in notes]
+            outputs += [
+                gr.update(visible=True),
+                gr.update(value=found["probabilities"], label=f"{name}: calibrated probabilities"),
+                occlusion_image(name, converted.pixels, found["class"]),
+                tiles(similar_images(name, converted.pixels), "The most similar training images, by features"),
+            ]
+        warning = "\n\n".join(f"⚠ {note}." for note in notes)
+        return [gr.update(value=warning, visible=bool(warning)), *outputs]
+
+    def for_api(photo: str, run: str, background: str) -> dict:
+        try:
+            return classify(photo, run, background)
+        except InputError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    dataset = selection["dataset"]
+    with gr.Blocks(title="Fashion-MNIST classifier", analytics_enabled=False) as blocks:
+        gr.Markdown(f"# Which piece of clothing is it?\n{notice(dataset)}")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                tab = gr.State("photo")
+                with gr.Tab("Photo") as photo_tab:
+                    photo = gr.Image(
+                        type="filepath", image_mode=None, sources=["upload", "clipboard", "webcam"], height=300,
+                        label="Clothing alone, on a plain background", elem_id="photo",
+                    )  # fmt: skip
+                    # Hand over the file unread: `read_photo` says what is wrong with it.
+                    photo.preprocess = lambda payload: payload and payload.path
+                with gr.Tab("Draw") as drawing_tab:
+                    drawing = gr.Sketchpad(
+                        canvas_size=(280, 280), fixed_canvas=True, height=380, type="numpy", layers=False,
+                        brush=gr.Brush(default_size=12, colors=["#333333", "#888888", "#bbbbbb"]),
+                        label="Draw a piece of clothing, and fill it", elem_id="drawing",
+                    )  # fmt: skip
+                run = gr.Dropdown(runs, value=selection["run"], label="Model", elem_id="model")
+                other = gr.Dropdown([NONE, *runs], value=NONE, label="Compared with", elem_id="other")
+                background = gr.Radio(["auto", "light", "dark"], value="auto", label="Background")
+                button = gr.Button("Classify", variant="primary", elem_id="classify")
+                seen = gr.Image(
+                    label="What the model sees: 28x28 pixels", interactive=False, height=280, elem_id="seen", buttons=[]
+                )
+            with gr.Column(scale=5, min_width=300):
+                warning = gr.Markdown(visible=False, elem_id="warning")
+                results = []
+                with gr.Row():
+                    for place in ("first", "second"):
+                        with gr.Column(min_width=280, visible=place == "first") as column:
+                            label = gr.Label(
+                                num_top_classes=5, label="Calibrated probabilities", elem_id=f"{place}-label"
+                            )
+                            mattered = gr.Image(
+                                label="Which parts mattered: orange for the class, blue against it", interactive=False,
+                                height=280, elem_id=f"{place}-occlusion", buttons=[],
+                            )  # fmt: skip
+                            near = gr.HTML(elem_id=f"{place}-similar")
+                        results += [column, label, mattered, near]
+                steps = gr.HTML(elem_id="steps")
+        outputs = [warning, steps, seen, *results]
+        photo_tab.select(lambda: "photo", None, tab, api_visibility="private")
+        drawing_tab.select(lambda: "drawing", None, tab, api_visibility="private")
+        asked = [tab, photo, drawing, run, other, background]
+        button.click(shown, asked, outputs, api_visibility="private")
+        for changed in (run, other, background):
+            changed.input(shown, asked, outputs, api_visibility="private")
+        photo.input(shown, asked, outputs, api_visibility="private")
+        for kind, files in write_examples(selection).items():
+            gr.Examples(
+                [[file] for file in files], [photo], outputs,
+                lambda file: shown("photo", file, None, selection["run"], NONE, "auto"),
+                run_on_click=True, cache_examples=False, label=f"Test images that {selection['run']} classifies {kind}",
+                elem_id=f"{kind}-examples", api_visibility="private",
+            )  # fmt: skip
+        answer = gr.JSON(visible=False)
+        gr.Button(visible=False).click(
+            for_api, [photo, run, background], answer, api_name="classify",
+            api_description="Classify a photo: class, probability, probabilities, out_of_distribution, warnings.",
+        )  # fmt: skip
+    return blocks
+
+
+@entry_point
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.app", description="A page that classifies photos.")
+    parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
+    port = parser.parse_args().port
+    for path in (SELECTION, TEMPERATURES):
+        if not path.exists():
+            raise InputError(f"{path} is missing: there is no trained model yet. Type `make run`.")
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+    try:
+        import gradio as gr
+    except ImportError:
+        raise InputError("Gradio is not installed. Type `make app`, which installs it.") from None
+    selection = read_json(SELECTION)
+    start_keras()
+    runs = [run for of_model in selection["runs"].values() for run in of_model]
+    load(selection["run"])
+    blocks = page(runs, selection)
+    print(f"The page: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
+    blocks.queue(default_concurrency_limit=1, max_size=None).launch(
+        server_name="127.0.0.1", server_port=port, share=False, quiet=True, max_file_size=f"{MOST_MEGABYTES}mb",
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        css=STYLE, footer_links=["api"],
+        allowed_paths=[str(DRAWN)], ssr_mode=False, show_error=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
