@@ -7,15 +7,20 @@ import json
 import re
 import statistics
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from stages.common.errors import InputError
 from stages.common.parameters import read_parameters
+from stages.inference.classifier import Classifier
+from stages.inference.photo import convert, read_photo
 from stages.page import documents
 from stages.page.documents import updated
 from stages.page.tables import current, over_seeds
 from tests.conftest import ROOT, run
+from tests.test_photo import encoded
 
 pytestmark = pytest.mark.record
 REPORTS = ROOT / "reports"
@@ -84,6 +89,23 @@ def test_the_networks_stand_beside_five_recorded_seeds(monkeypatch):
     recorded = over_seeds(pd.read_csv(REPORTS / "experiments.csv", dtype={"base": str}), "fashion-mnist", blocks)
     for model in set(PROMISED) & set(recorded):
         assert re.search(rf"^\| {model}.* ± .* \(5\)", table, re.MULTILINE), table
+
+
+@pytest.mark.skipif(not (ROOT / "data/exported/model-tta.onnx").exists(), reason="no exported model here")
+def test_photos_of_validation_images_are_classified_nearly_as_well():
+    with np.load(ROOT / "data/prepared/val.npz") as arrays:
+        images, labels = arrays["images"][::8], arrays["labels"][::8]
+    photos = []
+    for image in images:
+        large = Image.fromarray(255 - image).resize((280, 280), Image.Resampling.NEAREST)
+        framed = Image.new("L", (360, 360), 255)
+        framed.paste(large, (40, 40))
+        photos.append(convert(read_photo(encoded(framed, "JPEG", quality=85))).pixels)
+    classifier = Classifier(ROOT / "data/exported/model-tta.onnx")
+    original, converted = (
+        (classifier.probabilities(given).argmax(axis=1) == labels).mean() for given in (images, np.stack(photos))
+    )
+    assert converted >= original - 0.015
 
 
 @pytest.mark.fault(

@@ -55,18 +55,19 @@ def serving_model(model: keras.Model, augmentation: str, temperature: float) -> 
 
 
 def write_saved_model(model: keras.Model, path: Path, metadata: dict) -> None:
-    """Write a `serving_model` as a SavedModel, a folder: the signatures `serve` and `serving_default`.
+    """Write a `serving_model` as a SavedModel, a folder, with the signature `serving_default`.
 
     `metadata` stands in `assets.extra/metadata.json`. TensorFlow's `fingerprint.pb`, which differs each time, is left out.
+    Keras's own export is not used here, because it writes the weights in another order each time.
     """
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)]
-    archive.add_endpoint("serve", lambda pixels: {OUTPUT: model(pixels, training=False)}, input_signature=signature)
+    serving = tf.Module()
+    serving.weights = [weight.value for weight in model.weights]  # without the states of random generators
+    signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)
+    classify = tf.function(lambda pixels: {OUTPUT: model(pixels, training=False)}, input_signature=[signature])
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         written = Path(folder) / path.name
-        archive.write_out(written, verbose=False)
+        tf.saved_model.save(serving, str(written), signatures=classify.get_concrete_function())
         (written / "fingerprint.pb").unlink(missing_ok=True)
         extra = written / "assets.extra" / METADATA
         extra.parent.mkdir()
@@ -84,16 +85,20 @@ def write_litert(model: keras.Model, path: Path, metadata: dict, int8: bool = Fa
         int8: Whether weights are stored, and multiplied, as whole numbers of 8 bits with one scale per channel: "dynamic
             range quantization" in LiteRT's documentation.
     """
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)
+    archive.add_endpoint("serve", lambda pixels: {OUTPUT: model(pixels, training=False)}, input_signature=[signature])
     with tempfile.TemporaryDirectory() as folder:
-        write_saved_model(model, Path(folder) / "model", {})
+        archive.write_out(f"{folder}/model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/model")
         converter.optimizations = [tf.lite.Optimize.DEFAULT] if int8 else []
         content = converter.convert()
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-        with zipfile.ZipFile(temporary, "a") as archive:
+        with zipfile.ZipFile(temporary, "a") as appended:
             text = json.dumps(metadata, indent=2, ensure_ascii=False)
-            archive.writestr(zipfile.ZipInfo(METADATA), text + "\n")  # a ZipInfo without a date says 1980
+            appended.writestr(zipfile.ZipInfo(METADATA), text + "\n")  # a ZipInfo without a date says 1980
 
 
 def write_onnx(model: keras.Model, path: Path, metadata: dict) -> None:
