@@ -4,6 +4,7 @@ All have the same contract: the input `pixels`, float32 (N, 28, 28, 1), 0 to 255
 output `probabilities`, float32 (N, classes), calibrated. Equal models give byte-identical files.
 """
 
+import copy
 import json
 import shutil
 import tempfile
@@ -118,26 +119,43 @@ def write_onnx(model: keras.Model, path: Path, metadata: dict) -> None:
 
 
 def rename(graph: onnx.GraphProto) -> None:
-    """Name the values of an ONNX graph by their order, since the names of its constants differ from run to run.
+    """Order the nodes of an ONNX graph from the output back, and name all values by that order.
 
-    The input keeps its name, the output is named `probabilities`, and both have N rows.
+    The order of the nodes and the names of constants differ from run to run. The input keeps its name, the output is named
+    `probabilities`, and both have N rows.
     """
-    names = {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}
-    for node in graph.node:
-        for name in [*node.input, *node.output]:
-            if name:  # an optional input that is left out has an empty name
-                names.setdefault(name, f"value_{len(names)}")
-    place = {name: number for number, name in enumerate(names)}
-    used = [value for value in graph.initializer if value.name in names]
-    constants = sorted(used, key=lambda value: place[value.name])
-    for value in [*constants, graph.input[0], graph.output[0]]:
+    makers = {name: node for node in graph.node for name in node.output}
+    constants = {value.name: value for value in graph.initializer}
+    names = {graph.input[0].name: INPUT, "": ""}  # an optional input that is left out has an empty name
+    nodes, used = [], []
+    waiting = [graph.output[0].name]
+    while waiting:
+        name = waiting[-1]
+        before = [source for source in makers[name].input if source not in names] if name in makers else []
+        if name not in names and before:
+            waiting += reversed(before)
+            continue
+        waiting.pop()
+        if name in names:
+            continue
+        if name in constants:
+            used.append(constants[name])
+            names[name] = f"constant_{len(used)}"
+        else:
+            nodes.append(makers[name])
+            for number, output in enumerate(makers[name].output):
+                names[output] = f"{makers[name].op_type}_{len(nodes)}_{number}" if output else ""
+    names[graph.output[0].name] = OUTPUT
+    for value in [*used, graph.input[0], graph.output[0]]:
         value.name = names[value.name]
-    for number, node in enumerate(graph.node):
-        node.name = f"{node.op_type}_{number}"
-        node.input[:] = [names.get(name, "") for name in node.input]
-        node.output[:] = [names.get(name, "") for name in node.output]
-    del graph.initializer[:], graph.value_info[:]
-    graph.initializer.extend(constants)
+    for number, node in enumerate(nodes):
+        node.name = f"{node.op_type}_{number + 1}"
+        node.input[:] = [names[name] for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    ordered, kept = [copy.deepcopy(node) for node in nodes], [copy.deepcopy(value) for value in used]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(ordered)
+    graph.initializer.extend(kept)
     graph.name = "model"
     for value in (graph.input[0], graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
