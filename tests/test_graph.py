@@ -243,7 +243,7 @@ def ancestors(name: str) -> set[str]:
 TEST_DATA = re.compile(r"test\.npz|t10k|metrics/(?!val)|predictions(?!/val)|reports/(robustness|ood|audit|explain)")
 
 
-@pytest.mark.parametrize("name", ["train", "select", "calibrate", "folds", "eda", "bench"])
+@pytest.mark.parametrize("name", ["train", "select", "calibrate", "export", "folds", "eda", "bench"])
 def test_what_fits_stops_selects_or_calibrates_has_no_test_data_among_its_ancestors(name):
     reached = ancestors(name)
     assert not reached & {"evaluate", "audit", "explain", "compare", "report"}
