@@ -10,7 +10,7 @@ Other programs can call it (`pip install gradio_client`); see `classify`, and "U
 
     client = Client("http://127.0.0.1:7860")
     client.predict(handle_file("shirt.jpg"), "cnn-0", "auto", api_name="/classify")
-    # {"class": ..., "probability": ..., "probabilities": {...}, "out_of_distribution": ..., "warnings": [...]}
+    # {"class": "Shirt", "probability": ..., "next": [...], "probabilities": {...}, ...}
 """
 
 import argparse
@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.special import softmax
 
 from stages import models
 from stages.common.backend import start_keras
@@ -32,11 +31,12 @@ from stages.common.errors import InputError, entry_point
 from stages.common.files import read_json
 from stages.common.runs import MODELS, SELECTION, TEMPERATURES, load_predictions, read_origin
 from stages.common.splits import CLASS_NAMES, load_split, notice
+from stages.evaluation.calibration import with_temperature
 from stages.explanation import occlusion
+from stages.inference.classifier import FALSE_ALARM_RATE, answer, both_ways
 from stages.inference.photo import Conversion, convert, read_photo
 from stages.trained import features, prediction, saving
 
-FALSE_ALARMS = 0.05  # share of validation images that are taken for out-of-distribution, as in stage `export`
 SIMILAR = 5
 EXAMPLES = 6  # test images that are classified right, and as many that are not
 ENLARGED = 8  # pixels of the page per pixel of an image
@@ -74,18 +74,13 @@ def load(run: str) -> Loaded:
     path = MODELS / f"{run}.keras"
     origin = read_origin(path)
     temperature = read_json(TEMPERATURES)["temperatures"].get(origin["model"], 1.0)
-    known = calibrated(load_predictions("val", run)["probabilities"], temperature).max(axis=1)
+    known = with_temperature(load_predictions("val", run)["probabilities"], temperature).max(axis=1)
     return Loaded(
         saving.load_model(path, models.custom_objects(origin["model"])),
         origin["parameters"]["test_time_augmentation"],
         temperature,
-        float(np.quantile(known, FALSE_ALARMS)),
+        float(np.quantile(known, FALSE_ALARM_RATE)),
     )
-
-
-def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities, (N, classes), with their logits divided by a temperature."""
-    return softmax(np.log(np.maximum(probabilities, 1e-300)) / temperature, axis=-1)
 
 
 @functools.cache
@@ -99,19 +94,6 @@ def train_features(run: str) -> np.ndarray:
     """The features of all training images, of length 1, float32 (N, D); kept in memory."""
     found, _ = features.features_and_probabilities(load(run).model, train_images()[0])
     return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
-
-
-def probabilities_of(run: str, pixels: np.ndarray) -> dict[str, float]:
-    """The calibrated probability of each class, for one image, uint8 (28, 28, 1).
-
-    A model without mirrored views may know clothing only as it faces in the data: then, of the image and its mirror image,
-    the one with the higher probability counts.
-    """
-    loaded = load(run)
-    views = np.stack([pixels, pixels[:, ::-1]] if loaded.augmentation == "none" else [pixels])
-    found = calibrated(prediction.predict(loaded.model, views, loaded.augmentation).probabilities, loaded.temperature)
-    best = found[found.max(axis=1).argmax()]
-    return dict(zip(CLASS_NAMES, best.round(6).tolist(), strict=True))
 
 
 def similar_images(run: str, pixels: np.ndarray) -> list[tuple[np.ndarray, str]]:
@@ -159,29 +141,18 @@ def classify(photo: str, run: str, background: str) -> dict:
         background: `"auto"`, `"light"` or `"dark"`: see `stages.inference.photo.convert`.
 
     Returns:
-        class, probability, probabilities (by class), out_of_distribution (bool), warnings (sentences).
+        See `stages.inference.classifier.answer`.
     """
     return result(convert(read_photo(Path(photo)), background), run)
 
 
 def result(converted: Conversion, run: str) -> dict:
     """The classification of a converted photo: see `classify`."""
-    probabilities = probabilities_of(run, converted.pixels)
-    best = max(probabilities, key=probabilities.get)
-    warnings, threshold = list(converted.warnings), load(run).threshold
-    unlikely = probabilities[best] < threshold
-    if unlikely:
-        warnings.append(
-            f"{run} is unsure; this may be none of the {len(CLASS_NAMES)} classes: the highest probability is below "
-            f"{100 * threshold:.1f} %, as of only {100 * FALSE_ALARMS:.0f} % of the validation images"
-        )
-    return {
-        "class": best,
-        "probability": probabilities[best],
-        "probabilities": probabilities,
-        "out_of_distribution": unlikely,
-        "warnings": warnings,
-    }
+    loaded = load(run)
+    views = both_ways(converted.pixels, loaded.augmentation)
+    found = prediction.predict(loaded.model, views, loaded.augmentation).probabilities
+    said = answer(with_temperature(found, loaded.temperature), CLASS_NAMES, loaded.threshold, FALSE_ALARM_RATE)
+    return said | {"warnings": converted.warnings + said["warnings"]}
 
 
 def write_examples(selection: dict) -> dict[str, list[str]]:
@@ -226,7 +197,7 @@ def page(runs: list[str], selection: dict):
                 outputs += [gr.update(visible=False), {}, None, ""]
                 continue
             found = result(converted, name)
-            notes += [note for note in found["warnings"] if note not in notes]
+            notes += [note for note in (f"{name}: {note}" for note in found["warnings"]) if note not in notes]
             outputs += [
                 gr.update(visible=True),
                 gr.update(value=found["probabilities"], label=f"{name}: calibrated probabilities"),
@@ -302,7 +273,7 @@ def page(runs: list[str], selection: dict):
         answer = gr.JSON(visible=False)
         gr.Button(visible=False).click(
             for_api, [photo, run, background], answer, api_name="classify",
-            api_description="Classify a photo: class, probability, probabilities, out_of_distribution, warnings.",
+            api_description="Classify a photo: class, probability, next, probabilities, out_of_distribution, warnings.",
         )  # fmt: skip
     return blocks
 

@@ -13,29 +13,28 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
 from stages import models
 from stages.common.backend import start_keras
 from stages.common.errors import InputError, entry_point
 from stages.common.files import read_json, write_csv, write_json
-from stages.common.parameters import read_parameters
+from stages.common.parameters import Robustness, read_parameters
 from stages.common.runs import SELECTED, SELECTION, TEMPERATURES, TIMING, read_origin
 from stages.common.splits import load_split, load_summary, notice
 from stages.common.workspace import commit_of
 from stages.evaluation import ood
+from stages.evaluation.calibration import with_temperature
 from stages.inference import formats, measure
-from stages.inference.classifier import EXPORTED
+from stages.inference.classifier import EXPORTED, FALSE_ALARM_RATE
 from stages.trained import prediction, saving
 
 REPORT = Path("reports/export.json")
 LARGEST_DIFFERENCE = 1e-3  # of a probability, between a float32 file and Keras
-FALSE_ALARMS = 0.05  # share of validation images that are taken for out-of-distribution
 CODE = (  # what an exported file depends on: `commit` is the last commit that changed it
     "params.yaml",
     *(f"stages/{name}.py" for name in ("fetch", "prepare", "train", "select", "calibrate", "export")),
     *(f"stages/{room}" for room in ("common", "data", "evaluation", "layers", "models", "trained", "training")),
-    *(f"stages/inference/{name}.py" for name in ("formats", "measure")),
+    *(f"stages/inference/{name}.py" for name in ("classifier", "formats", "measure")),
 )
 
 
@@ -52,7 +51,7 @@ def about(origin: dict, run: str, classes: list[str], temperature: float, thresh
         "out_of_distribution": {
             "method": "the highest probability is below the threshold",
             "threshold": threshold,
-            "false_alarm_rate": FALSE_ALARMS,
+            "false_alarm_rate": FALSE_ALARM_RATE,
         },
     }
 
@@ -67,11 +66,31 @@ def compare(found: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict
     }
 
 
+def refuse_difference(path: Path, difference: float) -> None:
+    """Raise `InputError` if a float32 file gives other probabilities than Keras, by more than `LARGEST_DIFFERENCE`."""
+    if "int8" not in path.name and not difference <= LARGEST_DIFFERENCE:  # also if there is a NaN
+        raise InputError(
+            f"{path} gives probabilities that differ from Keras's by up to {difference}, but may by "
+            f"{LARGEST_DIFFERENCE}: a layer of the selected model does something else when it is exported, such as drawing "
+            "at random. Replace it, or remove the model."
+        )
+
+
+def detected(path: Path, threshold: float, robustness: Robustness) -> dict[str, float]:
+    """Of each kind of drawn inputs without clothing, as in stage `evaluate`, the share that an ONNX file finds OOD."""
+    shares = {}
+    for kind in ood.INPUTS:
+        drawn = ood.draw_ood(kind, robustness.images, robustness.seed)
+        found, _ = measure.classify_all(path, drawn)
+        shares[kind] = round(float((found.max(axis=1) < threshold).mean()), 6)
+    return shares
+
+
 @entry_point
 def main() -> None:
     robustness = read_parameters("robustness")
     origin, selection = read_origin(SELECTED), read_json(SELECTION)
-    run, name = selection["run"], selection["selected"]
+    run, name, dataset = selection["run"], selection["selected"], origin["dataset"]
     temperature = read_json(TEMPERATURES)["temperatures"][name]
     classes = load_summary()["class_names"]
     images, labels = load_split("val")
@@ -79,53 +98,31 @@ def main() -> None:
 
     start_keras()
     model = saving.copied(saving.load_model(SELECTED, models.custom_objects(name)), saving.TO_KERAS, float32=True)
-    keras_says = prediction.predict(model, images, augmentation)
-    expected = {
-        averages: softmax(np.log(np.maximum(probabilities, 1e-300)) / temperature, axis=1)
-        for averages, probabilities in ((True, keras_says.probabilities), (False, keras_says.single_view))
-    }
-    threshold = float(np.quantile(expected[True].max(axis=1), FALSE_ALARMS).round(6))
-
+    predicted = prediction.predict(model, images, augmentation)
+    averaged, single = (
+        with_temperature(found, temperature) for found in (predicted.probabilities, predicted.single_view)
+    )
+    threshold = float(np.quantile(averaged.max(axis=1), FALSE_ALARM_RATE).round(6))
     said = about(origin, run, classes, temperature, threshold)
+
     files, times = [], []
     for file, (_, averages) in formats.FILES.items():
-        path = EXPORTED / file
-        views = augmentation if averages else "none"
-        accuracy = round(float((expected[averages].argmax(axis=1) == labels).mean()), 6)
+        path, views, expected = EXPORTED / file, augmentation if averages else "none", averaged if averages else single
+        accuracy = round(float((expected.argmax(axis=1) == labels).mean()), 6)
         metadata = said | {"test_time_augmentation": views, "val_accuracy": accuracy}
         formats.write(file, model, augmentation, temperature, path, metadata)
         found, images_per_second = measure.classify_all(path, images)
-        compared = compare(found, expected[averages], labels)
+        compared = compare(found, expected, labels)
+        p50, p99 = np.quantile(measure.latency(path, images), (0.5, 0.99))
+        print(f"{path}: largest difference {compared['largest_difference']:.0e}, p50 {p50:.3f} ms", flush=True)
+        refuse_difference(path, compared["largest_difference"])
         files.append({"file": file, "bytes": size(path), "test_time_augmentation": views, **compared})
-        taken = measure.latency(path, images)
-        times.append(
-            {
-                "file": file,
-                "p50_ms": np.quantile(taken, 0.5),
-                "p99_ms": np.quantile(taken, 0.99),
-                "images_per_second": images_per_second,
-            }
-        )
-        difference = compared["largest_difference"]
-        print(f"{path}: largest difference {difference:.0e}, p50 {times[-1]['p50_ms']:.3f} ms", flush=True)
-        if "int8" not in file and not difference <= LARGEST_DIFFERENCE:
-            raise InputError(
-                f"{path} gives probabilities that differ from Keras's by up to {difference}, but may by "
-                f"{LARGEST_DIFFERENCE}: a layer of {name} does something else when it is exported, such as drawing at "
-                "random. Replace it, or remove the model."
-            )
+        times.append({"file": file, "p50_ms": p50, "p99_ms": p99, "images_per_second": images_per_second})
 
-    drawn = {kind: ood.draw_ood(kind, robustness.images, robustness.seed) for kind in ood.INPUTS}
-    detected = {
-        kind: round(
-            float((measure.classify_all(EXPORTED / "model-tta.onnx", inputs)[0].max(axis=1) < threshold).mean()), 6
-        )
-        for kind, inputs in drawn.items()
-    }
-    report = {"dataset": origin["dataset"], "about": [said], "files": files, "detected_out_of_distribution": [detected]}
-    write_json(REPORT, report)
+    shares = detected(EXPORTED / "model-tta.onnx", threshold, robustness)
+    write_json(REPORT, {"dataset": dataset, "about": [said], "files": files, "detected_out_of_distribution": [shares]})
     write_csv(TIMING / "export.csv", pd.DataFrame(times))
-    print(f"{EXPORTED}: {len(files)} files of {run}. {notice(origin['dataset'])}")
+    print(f"{EXPORTED}: {len(files)} files of {run}. {notice(dataset)}")
 
 
 def size(path: Path) -> int:

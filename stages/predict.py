@@ -14,52 +14,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from stages.common.errors import InputError, entry_point
 from stages.figures import photo as draw
 from stages.inference.classifier import EXPORTED, Classifier
-from stages.inference.photo import Conversion, convert, read_photo
+from stages.inference.photo import convert, read_photo
 
 STDIN = "-"
 FIGURES = Path("data/figures")  # where `--figure` without a folder draws
 MOST_BYTES_OF_STDIN = 200_000_000
-
-
-def classify(classifier: Classifier, converted: Conversion) -> dict:
-    """The result for one converted photo.
-
-    If the model was exported without mirrored views, the photo may face the other way than the clothing of the data. Then,
-    of the photo and its mirror image, the one with the higher probability counts.
-
-    Returns:
-        class, probability, next (the two classes that follow, each with its probability), probabilities (of every class, by
-        name), out_of_distribution (bool), warnings (a list of sentences).
-    """
-    views = converted.pixels[None]
-    if classifier.metadata["test_time_augmentation"] == "none":
-        views = np.concatenate([views, views[:, :, ::-1]])
-    by_view = classifier.probabilities(views)
-    probabilities = by_view[by_view.max(axis=1).argmax()].astype(float).round(6)
-    order = np.argsort(-probabilities, kind="stable")
-    names = classifier.classes
-    warnings = list(converted.warnings)
-    unlikely = bool(probabilities.max() < classifier.threshold)
-    if unlikely:
-        rate = classifier.metadata["out_of_distribution"]["false_alarm_rate"]
-        warnings.append(
-            f"the model is unsure; it may be none of the {len(names)} classes: the highest probability is below "
-            f"{100 * classifier.threshold:.1f} %, as of only {100 * rate:.0f} % of the validation images"
-        )
-    return {
-        "class": names[order[0]],
-        "probability": probabilities[order[0]],
-        "next": [{"class": names[place], "probability": probabilities[place]} for place in order[1:3]],
-        "probabilities": dict(zip(names, probabilities.tolist(), strict=True)),
-        "out_of_distribution": unlikely,
-        "warnings": warnings,
-    }
 
 
 def files_of(inputs: list[str]) -> list[str]:
@@ -85,7 +49,7 @@ def files_of(inputs: list[str]) -> list[str]:
 
 
 def results(classifier: Classifier, files: list[str], background: str, figures: Path | None) -> Iterator[dict]:
-    """The result of each file: `file`, and the keys of `classify` or `error`, a sentence."""
+    """The result of each file: `file`, and the keys of `answer` or `error`, a sentence."""
     dataset = classifier.metadata["dataset"]
     for name in files:
         try:
@@ -93,7 +57,8 @@ def results(classifier: Classifier, files: list[str], background: str, figures: 
             if name == STDIN and len(content) > MOST_BYTES_OF_STDIN:
                 raise InputError(f"it has more than {MOST_BYTES_OF_STDIN:,} bytes.")
             converted = convert(read_photo(content), background)
-            found = classify(classifier, converted)
+            found = classifier.answer(converted.pixels)
+            found["warnings"] = converted.warnings + found["warnings"]
             if figures:
                 figure = figures / figure_name(name)
                 draw.save_conversion(converted.steps, converted.pixels, found, name, dataset, figure)

@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 from stages.layers import fast
+from stages.trained import on_tensorflow
 from stages.trained.cost import describe, multiply_adds
 
 
@@ -150,6 +151,17 @@ COUNTED = {
 @pytest.mark.parametrize(("steps", "count"), COUNTED.values(), ids=COUNTED)
 def test_counted_by_hand(steps, count):
     assert multiply_adds(network(*steps)) == count
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras has no such product")
+@pytest.mark.parametrize("rank", [2, 3])
+def test_a_product_with_a_transposed_matrix(rank):
+    class Transposed(layers.Layer):
+        def call(self, inputs):
+            rows = ops.reshape(inputs, (28, 28) if rank == 2 else (-1, 14, 56))[..., :8]  # (28, 8) or (1, 14, 8)
+            return ops.reshape(on_tensorflow.tf.matmul(rows, rows, transpose_a=True), (1, 8, 8))
+
+    assert multiply_adds(network(Transposed())) == 8 * 8 * (28 if rank == 2 else 14)
 
 
 def test_a_shared_layer_and_a_shared_model_count_as_often_as_they_are_called():

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras import layers, ops
 from scipy.special import softmax
 
+from stages import export
 from stages.common.errors import InputError
 from stages.common.workspace import commit_of
 from stages.inference import formats, measure
@@ -128,6 +129,23 @@ def test_a_layer_that_cannot_be_converted_is_named(file, tmp_path, capfd):
         formats.write(file, model, "none", 1.0, tmp_path / file, ABOUT)
     assert not list(tmp_path.iterdir())
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.fault("A file that says something else than Keras is shipped.", "The export fails and names the file.")
+@pytest.mark.parametrize(("difference", "refused"), [(0.0009, False), (0.0011, True), (float("nan"), True)])
+def test_a_file_that_differs_from_keras_is_refused(difference, refused):
+    if refused:
+        with pytest.raises(InputError, match=r"model\.onnx gives probabilities that differ from Keras's by up to"):
+            export.refuse_difference(Path("model.onnx"), difference)
+    else:
+        export.refuse_difference(Path("model.onnx"), difference)
+    export.refuse_difference(Path("model-int8.tflite"), difference)
+
+
+def test_the_comparison_finds_the_largest_difference():
+    expected = np.array([[0.9, 0.1], [0.2, 0.8]])
+    found = export.compare(np.array([[0.9, 0.1], [0.55, 0.45]]), expected, np.array([0, 1]))
+    assert found == {"largest_difference": 0.35, "same_class": 0.5, "val_accuracy": 0.5, "val_accuracy_of_keras": 1.0}
 
 
 # --- In the graph ---

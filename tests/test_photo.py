@@ -4,6 +4,7 @@ import io
 import random
 import re
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from stages.common.errors import InputError
 from stages.inference import photo
 from stages.inference.photo import SIZE, convert, read_photo
+from tests.conftest import ROOT, run
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
@@ -88,6 +90,16 @@ def test_a_background_of_any_light_color_becomes_black(background):
     found = pixels(encoded(shirt(background)))
     assert found[:, 0].max() == 0
     assert near(found > 0, EXPECTED > 0, mean=0.05)
+
+
+@pytest.mark.parametrize("box", [(40, 60, 260, 300), (60, 40, 300, 360), (0, 0, 300, 250)])
+def test_clothing_that_touches_the_border_does_not_change_the_background(box):
+    cut = shirt((230, 240, 255)).crop(box)
+    found = photo.find_background(np.asarray(cut))
+    assert found.color.tolist() == [230, 240, 255]
+    assert found.is_light
+    assert 0.3 < found.share < 1
+    assert (pixels(encoded(cut)) == 0).any()
 
 
 @pytest.mark.parametrize("background", [BLACK, (20, 30, 20)])
@@ -239,6 +251,10 @@ REFUSED = {
     "truncated PNG": (encoded(shirt())[:500], "truncated or damaged"),
     "header alone": (encoded(shirt())[:30], "truncated or damaged|not an image"),
     "a bomb": (bomb(60000, 60000), "more than 50 million pixels"),
+    "a large WebP": (
+        encoded(Image.new("L", (6000, 4000)), "WEBP", method=0),
+        "6,000 x 4,000 pixels, but may have 20 million",
+    ),
     "a smaller bomb": (bomb(9000, 9000), "9,000 x 9,000 pixels, but may have 50 million"),
     "a larger bomb": (bomb(2**31 - 1, 2**31 - 1), "more than 50 million|damaged"),
 }
@@ -249,6 +265,27 @@ REFUSED = {
 def test_what_is_no_photo_is_refused(content, sentence):
     with pytest.raises(InputError, match=sentence):
         pixels(content)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("PNG", "RGBA"), ("PNG", "I;16"), ("JPEG", "CMYK"), ("TIFF", "F"), ("WEBP", "RGB")]
+)
+def test_the_largest_photos_take_less_than_500_megabytes(kind, mode, tmp_path):
+    """The peak of a process of its own, as Linux tells it."""
+    code = f"""
+from pathlib import Path
+from stages.inference.photo import convert, read_photo
+convert(read_photo(Path({str(tmp_path / "large")!r})))
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
+"""
+    size = 4400 if kind == "WEBP" else 7000
+    pixels = np.full((size, size), 240, np.float32 if mode == "F" else np.uint16 if mode == "I;16" else np.uint8)
+    pixels[1000:3000, 1000:3000] = 30
+    pixels *= 257 if mode == "I;16" else 1
+    image = Image.fromarray(pixels) if mode in ("F", "I;16") else Image.fromarray(pixels).convert("RGB").convert(mode)
+    image.save(tmp_path / "large", kind, **({"method": 0} if kind == "WEBP" else {}))
+    assert int(run(ROOT, "python", "-c", code)) / 1024 < 500
 
 
 def test_a_path_that_cannot_be_read_is_refused(tmp_path):

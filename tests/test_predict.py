@@ -178,28 +178,35 @@ def test_a_folder_shows_its_progress_on_a_terminal(folder):
     assert b"2/2" in shown
 
 
-def test_an_uncertain_photo_is_warned_of(folder, monkeypatch):
-    from stages import predict
-
+def test_an_uncertain_photo_is_warned_of(folder):
     classifier = Classifier(folder / "data/exported/model-tta.onnx")
-    converted = convert(read_photo(folder / "photos/blue shirt.png"))
+    pixels = convert(read_photo(folder / "photos/blue shirt.png")).pixels
     classifier.threshold = 1.01
-    found = predict.classify(classifier, converted)
+    found = classifier.answer(pixels)
     assert found["out_of_distribution"] is True
     assert "may be none of the 10 classes" in found["warnings"][0]
     classifier.threshold = 0
-    assert not predict.classify(classifier, converted)["warnings"]
+    assert not classifier.answer(pixels)["warnings"]
 
 
 def test_a_model_without_mirrored_views_sees_the_photo_both_ways(folder):
-    from stages import predict
-
     classifier = Classifier(folder / "data/exported/model.onnx")
-    assert classifier.metadata["test_time_augmentation"] == "none"
-    mirrored = Image.fromarray(np.asarray(shirt())[:, ::-1])
-    left, right = (predict.classify(classifier, convert(read_photo(encoded(image)))) for image in (shirt(), mirrored))
-    for name, value in left["probabilities"].items():
-        assert right["probabilities"][name] == pytest.approx(value, abs=0.05)
+    assert classifier.augmentation == "none"
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 1), dtype=np.uint8)
+    pixels[:, :14] //= 8  # its sides differ
+    found = classifier.probabilities(np.stack([pixels, pixels[:, ::-1]]))
+    assert np.abs(found[0] - found[1]).max() > 0.01
+    left, right = classifier.answer(pixels), classifier.answer(pixels[:, ::-1])
+    assert left == right
+    assert left["probability"] == pytest.approx(found.max(), abs=1e-5)
+
+
+def test_nobody_reads_on(folder):
+    command = f"{sys.executable} -m stages.predict --json photos | true"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], cwd=folder, env=ENVIRONMENT, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (141, b"")  # no success: what was asked for is not done
 
 
 # --- As functions ---

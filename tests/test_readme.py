@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from PIL import Image
 
 from stages import models
-from stages.data import drawn
 from stages.demo import shrink
 from stages.install import STAMP, digest
 from tests.conftest import ENVIRONMENT, ROOT, edit, run
@@ -72,10 +70,6 @@ def clone(tmp_path) -> Path:
     run(folder, "git", "init", "--quiet", "--initial-branch", "main")
     run(folder, "git", "add", "--all")
     run(folder, "git", "commit", "--quiet", "--message", "First")
-    (folder / "my-photos").mkdir()
-    for number, image in enumerate(drawn.draw(3, seed=9)[0]):
-        large = Image.fromarray(255 - image).resize((300, 300))
-        large.convert("RGB").save(folder / "my-photos" / f"{number}.png")
     return folder
 
 
@@ -111,7 +105,7 @@ def test_every_block_runs_as_it_stands(clone):
             if text.startswith("make run"):
                 assert "test accuracy" in printed
             if "stages.predict" in text:
-                assert len(re.findall(r"^my-photos/\d\.png: .* % \(then ", printed, re.MULTILINE)) == 3
+                assert len(re.findall(r"^tests/photos/\S+: .* % \(then ", printed, re.MULTILINE)) == 2
         elif kind == "python" and text.startswith("# stages/"):
             (clone / re.match(r"# (\S+)", text)[1]).write_text(text)
         elif kind == "python":

@@ -108,6 +108,14 @@ def test_photos_of_validation_images_are_classified_nearly_as_well():
     assert converted >= original - 0.015
 
 
+@pytest.mark.skipif(not (ROOT / "data/exported/model-tta.onnx").exists(), reason="no exported model here")
+def test_the_readme_shows_what_predict_prints():
+    shown = re.findall(r"^# (tests/photos/.* % \(then .*\))$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    printed = run(ROOT, "python", "-m", "stages.predict", "tests/photos")
+    assert shown
+    assert set(shown) <= set(printed.splitlines())
+
+
 @pytest.mark.fault(
     "The report is 3 MB in every commit.",
     "1.2 MB at most.",

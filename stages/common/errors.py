@@ -13,7 +13,7 @@ from pathlib import Path
 from stages.common import progress
 
 ROOT = Path(__file__).resolve().parents[2]
-INTERRUPTED = 130  # the exit status after Ctrl-C, as that of shells
+INTERRUPTED, UNREAD = 130, 141  # exit statuses after Ctrl-C and a closed pipe, as those of shells
 GRACE = 5  # seconds
 TRACEBACK = "TRACEBACK"  # if this environment variable is set, errors show their traceback; also with --traceback
 
@@ -40,7 +40,8 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
             with progress.report_progress():
                 main()
         except BrokenPipeError:  # `... | head`: nobody reads on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes to it when it ends
+            sys.exit(UNREAD)
         except (InputError, OSError) as error:
             if show_traceback:
                 traceback.print_exc()

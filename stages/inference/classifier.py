@@ -1,13 +1,19 @@
-"""Classify images with an exported model, by ONNX Runtime: TensorFlow and Keras are not needed.
+"""Classify photos with an exported model, by ONNX Runtime. TensorFlow and Keras are not needed.
 
-from stages.inference.classifier import Classifier
-from stages.inference.photo import convert, read_photo
+An example:
 
-classifier = Classifier()
-probabilities = classifier.probabilities(convert(read_photo(Path("shirt.jpg"))).pixels)  # (1, classes)
+    from pathlib import Path
+    from stages.inference.classifier import Classifier
+    from stages.inference.photo import convert, read_photo
+
+    pixels = convert(read_photo(Path("shirt.jpg"))).pixels  # (28, 28, 1)
+    Classifier().probabilities(pixels)  # (1, classes)
+
+What the command and the page say of a photo is an `answer`.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +22,7 @@ import onnxruntime
 from stages.common.errors import InputError
 
 EXPORTED = Path("data/exported")  # model.onnx and others: see `stages.export`
+FALSE_ALARM_RATE = 0.05  # share of validation images that are taken for out-of-distribution (OOD)
 BATCH_SIZE = 100  # images per call: more take more memory, not less time
 
 
@@ -25,7 +32,9 @@ class Classifier:
     Attributes:
         metadata: What the file says of itself: see `stages.export`.
         classes: The names of the classes, in the order of the probabilities.
+        augmentation: The test-time augmentation whose views the file averages.
         threshold: An image whose highest probability is below it is taken for out-of-distribution (OOD), 0 to 1.
+        false_alarm_rate: The share of validation images that are below it, 0 to 1.
     """
 
     def __init__(self, path: Path = EXPORTED / "model-tta.onnx", threads: int = 0):
@@ -51,12 +60,19 @@ class Classifier:
             texts = self._session.get_modelmeta().custom_metadata_map
             self.metadata = {key: as_json(text) for key, text in texts.items()}
             self.classes: list[str] = self.metadata["classes"]
+            self.augmentation: str = self.metadata["test_time_augmentation"]
             self.threshold = float(self.metadata["out_of_distribution"]["threshold"])
+            self.false_alarm_rate = float(self.metadata["out_of_distribution"]["false_alarm_rate"])
         except Exception as error:  # of a file that is no model, ONNX Runtime raises classes of its own
             reason = " ".join(str(error).split())
             raise InputError(
                 f"{path} is not a model that stage export wrote ({reason}). Delete it and type `dvc repro export`."
             ) from None
+
+    def answer(self, pixels: np.ndarray) -> dict:
+        """What is said of one converted photo, (28, 28, 1): see `answer`."""
+        found = self.probabilities(both_ways(pixels, self.augmentation))
+        return answer(found, self.classes, self.threshold, self.false_alarm_rate)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Calibrated class probabilities.
@@ -73,6 +89,53 @@ class Classifier:
         pixels = as_pixels(images)
         batches = np.array_split(pixels, -(-len(pixels) // BATCH_SIZE) or 1)
         return np.concatenate([self._session.run(["probabilities"], {"pixels": batch})[0] for batch in batches])
+
+
+def both_ways(pixels: np.ndarray, augmentation: str) -> np.ndarray:
+    """The image, and its mirror image if the model's test-time augmentation has no mirrored views.
+
+    The data's clothing, such as shoes, mostly faces one way, and a photo may face the other.
+
+    Args:
+        pixels: (28, 28, 1).
+        augmentation: `"none"`, or another, which mirrors.
+
+    Returns:
+        (1, 28, 28, 1) or (2, 28, 28, 1).
+    """
+    return np.stack([pixels, pixels[:, ::-1]] if augmentation == "none" else [pixels])
+
+
+def answer(found: np.ndarray, classes: Sequence[str], threshold: float, false_alarm_rate: float) -> dict:
+    """What is said of one photo.
+
+    Args:
+        found: Calibrated probabilities of `both_ways`, (1 or 2, classes). The row with the highest one counts.
+        classes: The names of the classes.
+        threshold: A highest probability below it, 0 to 1, means out-of-distribution (OOD).
+        false_alarm_rate: The share of validation images below it, 0 to 1.
+
+    Returns:
+        class, probability, next (the two classes that follow, each with its probability), probabilities (by class),
+        out_of_distribution (bool), warnings (a list of sentences).
+    """
+    probabilities = found[found.max(axis=1).argmax()].astype(float).round(6)
+    ranked = [
+        {"class": classes[place], "probability": float(probabilities[place])}
+        for place in np.argsort(-probabilities, kind="stable")
+    ]
+    unlikely = ranked[0]["probability"] < threshold
+    warning = (
+        f"the model is unsure; it may be none of the {len(classes)} classes: the highest probability is below "
+        f"{100 * threshold:.1f} %, as of only {100 * false_alarm_rate:.0f} % of the validation images"
+    )
+    return {
+        **ranked[0],
+        "next": ranked[1:3],
+        "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),
+        "out_of_distribution": unlikely,
+        "warnings": [warning] if unlikely else [],
+    }
 
 
 def as_json(text: str) -> object:

@@ -27,10 +27,8 @@ def load(path: Path) -> Classify:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return lambda images: session.run([OUTPUT], {INPUT: images})[0]
     if path.suffix == ".tflite":
-        with (
-            warnings.catch_warnings()
-        ):  # TensorFlow advertises a package for LiteRT, which is not there for all systems
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TensorFlow advertises ai-edge-litert, which not all systems have
             interpreter = tf.lite.Interpreter(str(path), num_threads=1)
         source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]["index"]
 

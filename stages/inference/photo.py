@@ -21,7 +21,8 @@ SIZE = 28  # pixels, the height and width of an input
 TOLERANCE = 0.05  # of the range of a channel: what is so near to the background's color belongs to it
 PLAIN = 0.8  # a background is plain if at least this share of the border has its color
 WORKING_SIZE = 280  # pixels: larger photos are reduced to an edge of less than twice this, by area averaging
-MOST_PIXELS = 50_000_000  # of a file; what decoding takes stays below 500 MB
+MOST_PIXELS = 50_000_000  # of a file, as phones take them; a test measures the memory
+MOST_PIXELS_OF_WEBP = 20_000_000  # which takes more memory per pixel
 MOST_BYTES = 200_000_000
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF")  # the most common ones are tried first
 ONE_AT_A_TIME = threading.Lock()
@@ -35,8 +36,8 @@ ROTATIONS = {  # EXIF orientation -> what makes the photo upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# ImageMagick's `-sharpen 1x1`, which Zalando used: a 3x3 Gaussian of standard deviation 1, negated; its center is replaced
-# by twice the Gaussian's sum; then divided by the new sum.
+# The paper sharpens with a Gaussian of radius and standard deviation 1. Here as ImageMagick's `-sharpen 1x1` computes it:
+# the 3x3 Gaussian, negated; its center is replaced by twice the Gaussian's sum; then divided by the new sum.
 GAUSSIAN = np.exp(-np.add.outer(np.arange(-1, 2) ** 2, np.arange(-1, 2) ** 2) / 2)
 SHARPEN = np.where(np.eye(3)[1] * np.eye(3)[1][:, None], 2 * GAUSSIAN.sum(), -GAUSSIAN)
 SHARPEN = SHARPEN / SHARPEN.sum()
@@ -115,7 +116,7 @@ def read_photo(source: Path | bytes) -> np.ndarray:
         uint8 (H, W, 3). The longer edge has at most 559 pixels.
 
     Raises:
-        InputError: It is not an image, or empty, truncated or damaged, or has more than 50 million pixels.
+        InputError: It is not an image, or empty, truncated or damaged, or has more than 50 million pixels (WebP: 20).
     """
     content = source if isinstance(source, bytes) else read_bytes(source)
     if not content:
@@ -125,9 +126,10 @@ def read_photo(source: Path | bytes) -> np.ndarray:
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
-                if width * height > MOST_PIXELS:
+                most = MOST_PIXELS_OF_WEBP if image.format == "WEBP" else MOST_PIXELS
+                if width * height > most:
                     raise InputError(
-                        f"it has {width:,} x {height:,} pixels, but may have {MOST_PIXELS // 10**6} million: scale it down."
+                        f"it has {width:,} x {height:,} pixels, but may have {most // 10**6} million: scale it down."
                     )
                 orientation = orientation_of(image)
                 image.draft(None, (2 * WORKING_SIZE, 2 * WORKING_SIZE))  # JPEG: decode only as many pixels as needed
@@ -258,7 +260,11 @@ def trim(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
 
 
 def scale(photo: np.ndarray) -> np.ndarray:
-    """The photo, in proportion, with a longer edge of 28 pixels: reduced by area averaging, enlarged by cubic splines."""
+    """The photo with a longer edge of 28 pixels, in proportion: reduced by area averaging, enlarged by cubic interpolation.
+
+    Args:
+        photo: uint8 (h, w, 3).
+    """
     height, width = photo.shape[:2]
     factor = SIZE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
