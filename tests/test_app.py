@@ -73,7 +73,7 @@ def classify(app: App, path: Path, run: str = f"{MODELS[0]}-0") -> dict:
 def test_the_api_classifies_with_every_model_and_is_the_only_one(app):
     for model in MODELS:
         found = classify(app, app.folder / "shirt.png", f"{model}-0")
-        assert set(found) == {"class", "probability", "probabilities", "out_of_distribution", "warnings"}
+        assert set(found) == {"class", "probability", "next", "probabilities", "out_of_distribution", "warnings"}
         assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-3)
         assert found["probabilities"][found["class"]] == found["probability"] == max(found["probabilities"].values())
     described = app.client().view_api(return_format="dict")
