@@ -27,7 +27,8 @@ from PIL import Image
 
 from stages import models
 from stages.common.backend import start_keras
-from stages.common.errors import InputError, entry_point
+from stages.common.entry import entry_point
+from stages.common.errors import InputError
 from stages.common.files import read_json
 from stages.common.runs import MODELS, SELECTION, TEMPERATURES, load_predictions, read_origin
 from stages.common.splits import CLASS_NAMES, load_split, notice
@@ -74,13 +75,13 @@ def load(run: str) -> Loaded:
     path = MODELS / f"{run}.keras"
     origin = read_origin(path)
     temperature = read_json(TEMPERATURES)["temperatures"].get(origin["model"], 1.0)
-    known = with_temperature(load_predictions("val", run)["probabilities"], temperature).max(axis=1)
-    return Loaded(
-        saving.load_model(path, models.custom_objects(origin["model"])),
-        origin["parameters"]["test_time_augmentation"],
-        temperature,
-        float(np.quantile(known, FALSE_ALARM_RATE)),
-    )
+    model = saving.load_model(path, models.custom_objects(origin["model"]))
+    augmentation = origin["parameters"]["test_time_augmentation"]
+    known = [load_predictions("val", run)["probabilities"]]
+    if augmentation == "none":  # then a photo is shown both ways: see `both_ways`
+        known.append(prediction.classify(model, load_split("val")[0][:, :, ::-1]))
+    highest = np.max([with_temperature(found, temperature).max(axis=1) for found in known], axis=0)
+    return Loaded(model, augmentation, temperature, float(np.quantile(highest, FALSE_ALARM_RATE)))
 
 
 @functools.cache

@@ -15,7 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from stages import models
 from stages.common.backend import start_keras
-from stages.common.errors import InputError, entry_point
+from stages.common.entry import entry_point
+from stages.common.errors import InputError
 from stages.common.files import write_csv, write_json
 from stages.common.parameters import read_parameters
 from stages.common.runs import FOLD_MODEL, FOLDS, SELECTED, load_folds, read_origin

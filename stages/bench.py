@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.common.entry import entry_point
 from stages.common.environment import processor, threads, versions
-from stages.common.errors import InputError, entry_point
+from stages.common.errors import InputError
 from stages.common.files import write_csv, write_json
 from stages.common.parameters import read_parameters
 from stages.common.splits import load_summary

@@ -4,7 +4,7 @@ Writes `reports/temperatures.json`: `dataset`, and `temperatures` by name. `comp
 saved models and predictions do not change: divide the logits by the temperature to get calibrated probabilities.
 """
 
-from stages.common.errors import entry_point
+from stages.common.entry import entry_point
 from stages.common.files import read_json, write_json
 from stages.common.runs import SELECTION, TEMPERATURES
 from stages.evaluation.calibration import fit_temperature

@@ -5,11 +5,14 @@ mistyped key would find it: after DVC removed that stage's results, and perhaps 
 """
 
 import re
+import sys
 from pathlib import Path
 
 from stages import models
+from stages.common import lock
+from stages.common.entry import entry_point
 from stages.common.environment import versions
-from stages.common.errors import entry_point
+from stages.common.progress import stage_name
 from stages.common.workspace import refuse_before_training
 
 REQUIREMENTS = Path("requirements.txt")
@@ -27,6 +30,9 @@ def other_versions(pins: str) -> list[str]:
 def main() -> None:
     _, blocks = models.read_all()
     refuse_before_training(Path.cwd())
+    mended = "" if stage_name() else lock.mend()  # not while DVC runs this
+    if mended:
+        print(f"note: {mended}", file=sys.stderr)
     others = other_versions(REQUIREMENTS.read_text(encoding="utf-8")) if REQUIREMENTS.exists() else []
     if others:
         print(f"note: results may differ in their last digits from those of the pinned versions: {', '.join(others)}.")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.common.errors import entry_point
+from stages.common.entry import entry_point
 from stages.common.files import read_json, write_csv, write_json
 from stages.common.parameters import Statistics, read_parameters
 from stages.common.runs import ENSEMBLE, HISTORY, SELECTION, TEMPERATURES, TIMING, read_metrics

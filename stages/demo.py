@@ -13,7 +13,7 @@ from pathlib import Path
 import pygit2
 import yaml
 
-from stages.common.errors import ROOT, entry_point
+from stages.common.entry import ROOT, entry_point
 
 FOLDER = Path("data/demo")
 PARTS = (

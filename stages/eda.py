@@ -13,7 +13,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from stages.common.errors import entry_point
+from stages.common.entry import entry_point
 from stages.common.files import write_csv
 from stages.common.parameters import read_parameters
 from stages.common.splits import CLASS_NAMES, load_split, load_summary

@@ -11,7 +11,7 @@ import pandas as pd
 
 from stages import models
 from stages.common.backend import start_keras
-from stages.common.errors import entry_point
+from stages.common.entry import entry_point
 from stages.common.files import write_csv, write_json
 from stages.common.parameters import read_parameters
 from stages.common.runs import (
@@ -24,10 +24,11 @@ from stages.common.runs import (
     TIMING,
     arguments,
     read_origin,
+    refuse_another_run,
     run_name,
     save_predictions,
 )
-from stages.common.splits import load_split, notice
+from stages.common.splits import load_split, load_summary, notice
 from stages.evaluation.classes import confusion, per_class
 from stages.evaluation.robustness import ood_detection, robustness, summary
 from stages.evaluation.scores import scores
@@ -41,6 +42,7 @@ def main() -> None:
     parameters, confidence = read_parameters("robustness", "statistics.confidence")
     images, labels = load_split("test")
     path = MODELS / f"{run}.keras"
+    refuse_another_run(path, run, models.read_block(model_name).model_dump(), load_summary()["split_sha256"])
     origin = read_origin(path)
     dataset = origin["dataset"]
 

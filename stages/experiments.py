@@ -16,7 +16,8 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from stages.common.errors import InputError, entry_point
+from stages.common.entry import entry_point
+from stages.common.errors import InputError
 from stages.common.files import write_csv
 from stages.common.parameters import fingerprint
 from stages.common.runs import EXPERIMENTS, METRICS, TIMING, run_name, with_network

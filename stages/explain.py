@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from stages import models
 from stages.common.backend import start_keras
-from stages.common.errors import entry_point
+from stages.common.entry import entry_point
 from stages.common.files import write_csv
 from stages.common.parameters import read_parameters
 from stages.common.runs import SELECTED, read_origin

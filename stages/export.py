@@ -16,10 +16,11 @@ import pandas as pd
 
 from stages import models
 from stages.common.backend import start_keras
-from stages.common.errors import InputError, entry_point
+from stages.common.entry import entry_point
+from stages.common.errors import InputError
 from stages.common.files import read_json, write_csv, write_json
 from stages.common.parameters import Robustness, read_parameters
-from stages.common.runs import SELECTED, SELECTION, TEMPERATURES, TIMING, read_origin
+from stages.common.runs import SELECTED, SELECTION, TEMPERATURES, TIMING, read_origin, refuse_another_run
 from stages.common.splits import load_split, load_summary, notice
 from stages.common.workspace import commit_of
 from stages.evaluation import ood
@@ -90,6 +91,7 @@ def detected(path: Path, threshold: float, robustness: Robustness) -> dict[str, 
 def main() -> None:
     robustness = read_parameters("robustness")
     origin, selection = read_origin(SELECTED), read_json(SELECTION)
+    refuse_another_run(SELECTED, selection["run"])
     run, name, dataset = selection["run"], selection["selected"], origin["dataset"]
     temperature = read_json(TEMPERATURES)["temperatures"][name]
     classes = load_summary()["class_names"]
@@ -102,13 +104,18 @@ def main() -> None:
     averaged, single = (
         with_temperature(found, temperature) for found in (predicted.probabilities, predicted.single_view)
     )
-    threshold = float(np.quantile(averaged.max(axis=1), FALSE_ALARM_RATE).round(6))
-    said = about(origin, run, classes, temperature, threshold)
+    mirrored = with_temperature(prediction.classify(model, images[:, :, ::-1]), temperature)
+
+    def threshold(views: str) -> float:
+        """The threshold of a file with these views, of what is asked of it: see `classifier.both_ways`."""
+        highest = averaged.max(axis=1) if views != "none" else np.maximum(single, mirrored).max(axis=1)
+        return float(np.quantile(highest, FALSE_ALARM_RATE).round(6))
 
     files, times = [], []
     for file, (_, averages) in formats.FILES.items():
         path, views, expected = EXPORTED / file, augmentation if averages else "none", averaged if averages else single
         accuracy = round(float((expected.argmax(axis=1) == labels).mean()), 6)
+        said = about(origin, run, classes, temperature, threshold(views))
         metadata = said | {"test_time_augmentation": views, "val_accuracy": accuracy}
         formats.write(file, model, augmentation, temperature, path, metadata)
         found, images_per_second = measure.classify_all(path, images)
@@ -119,7 +126,8 @@ def main() -> None:
         files.append({"file": file, "bytes": size(path), "test_time_augmentation": views, **compared})
         times.append({"file": file, "p50_ms": p50, "p99_ms": p99, "images_per_second": images_per_second})
 
-    shares = detected(EXPORTED / "model-tta.onnx", threshold, robustness)
+    shares = detected(EXPORTED / "model-tta.onnx", threshold(augmentation), robustness)
+    said = about(origin, run, classes, temperature, threshold(augmentation))
     write_json(REPORT, {"dataset": dataset, "about": [said], "files": files, "detected_out_of_distribution": [shares]})
     write_csv(TIMING / "export.csv", pd.DataFrame(times))
     print(f"{EXPORTED}: {len(files)} files of {run}. {notice(dataset)}")

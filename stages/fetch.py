@@ -14,7 +14,8 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from stages.common.errors import InputError, entry_point
+from stages.common.entry import entry_point
+from stages.common.errors import InputError
 from stages.common.files import atomic_write, read_json
 from stages.common.parameters import Fetch, read_parameters
 from stages.data import drawn

@@ -14,7 +14,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from stages import models
 from stages.common.backend import start_keras
-from stages.common.errors import InputError, entry_point
+from stages.common.entry import entry_point
+from stages.common.errors import InputError
 from stages.common.files import atomic_write
 from stages.common.parameters import read_parameters
 from stages.common.runs import FOLD_MODEL, FOLDS

@@ -24,6 +24,8 @@ PYTHON = ENVIRONMENT / "bin" / "python"
 STAMP = ENVIRONMENT / "installed.json"
 CANDIDATES = ("python3", "python3.13", "python3.12", "python3.11", "python")
 OLDEST, NEWEST = (3, 11), (3, 13)
+# Without bytecode: Python writes it when a module is first imported, and most modules of the packages never are.
+PIP_INSTALL = ("install", "--quiet", "--disable-pip-version-check", "--no-compile")
 
 # The settings of pip, from environment variables and configuration files, that are kept: where and how to get packages.
 # The others (`user`, `target`, `constraint`, `no-deps` ...) would install other packages, or install them elsewhere.
@@ -109,12 +111,12 @@ def make_environment() -> None:
 def installer() -> list[str] | None:
     """The command that installs into `.venv`: its own pip, uv, or the pip of another Python; None if there is none."""
     if prints(PYTHON, "-I", "-m", "pip", "--version") is not None:
-        return [str(PYTHON), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        return [str(PYTHON), "-I", "-m", "pip", *PIP_INSTALL]
     if shutil.which("uv"):
         return ["uv", "pip", "install", "--quiet", "--python", str(PYTHON)]
     for python in CANDIDATES:
         if prints(python, "-m", "pip", "--python", PYTHON, "--version") is not None:
-            return [python, "-m", "pip", "--python", str(PYTHON), "install", "--quiet", "--disable-pip-version-check"]
+            return [python, "-m", "pip", "--python", str(PYTHON), *PIP_INSTALL]
     return None
 
 

@@ -9,17 +9,21 @@ status is then 1.
 
 import argparse
 import csv
+import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.common.errors import InputError, entry_point
+from stages.common.entry import entry_point
+from stages.common.errors import InputError
+from stages.common.errors import sentence as error_sentence
 from stages.figures import photo as draw
 from stages.inference.classifier import EXPORTED, Classifier
-from stages.inference.photo import convert, read_photo
+from stages.inference.photo import BACKGROUNDS, convert, read_photo
 
 STDIN = "-"
 FIGURES = Path("data/figures")  # where `--figure` without a folder draws
@@ -29,49 +33,58 @@ MOST_BYTES_OF_STDIN = 200_000_000
 def files_of(inputs: list[str]) -> list[str]:
     """The files of the command line: those named, and of each folder all files in it, in order, but no hidden ones.
 
-    Raises:
-        InputError: A name does not exist, or a folder holds no file.
+    Linked folders are looked into, too. A folder without files stands for itself: it is told among the results.
     """
     found = []
     for name in inputs:
-        path = Path(name)
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file())
-            seen = [
-                str(file) for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)
-            ]
-            if not seen:
-                raise InputError(f"the folder {name} holds no files.")
-            found += seen
-        else:
-            found.append(name)
+        inside = []
+        for folder, folders, files in os.walk(name, followlinks=True):
+            folders[:] = [one for one in folders if not one.startswith(".") and not is_around(Path(folder) / one)]
+            inside += [str(Path(folder) / file) for file in files if not file.startswith(".")]
+        found += sorted(inside) or [name]
     return found
+
+
+def is_around(folder: Path) -> bool:
+    """Whether a linked folder holds its own link, so that looking into it would never end."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def results(classifier: Classifier, files: list[str], background: str, figures: Path | None) -> Iterator[dict]:
     """The result of each file: `file`, and the keys of `answer` or `error`, a sentence."""
-    dataset = classifier.metadata["dataset"]
+    dataset, drawn = classifier.metadata["dataset"], set()
     for name in files:
         try:
             content = sys.stdin.buffer.read(MOST_BYTES_OF_STDIN + 1) if name == STDIN else Path(name)
             if name == STDIN and len(content) > MOST_BYTES_OF_STDIN:
                 raise InputError(f"it has more than {MOST_BYTES_OF_STDIN:,} bytes.")
+            if name != STDIN and Path(name).is_dir():
+                raise InputError("the folder holds no files.")
             converted = convert(read_photo(content), background)
             found = classifier.answer(converted.pixels)
             found["warnings"] = converted.warnings + found["warnings"]
             if figures:
-                figure = figures / figure_name(name)
+                figure = figures / figure_name(name, drawn)
+                drawn.add(figure.name)
                 draw.save_conversion(converted.steps, converted.pixels, found, name, dataset, figure)
                 found["figure"] = str(figure)
             yield {"file": name, **found}
-        except InputError as error:
-            yield {"file": name, "error": str(error)}
+        except (InputError, OSError) as error:
+            yield {"file": name, "error": error_sentence(error)}
 
 
-def figure_name(file: str) -> str:
-    """The name of a file's figure: its path with `-` for the separators, such as `my-photos-shirt.jpg.png`."""
+def figure_name(file: str, taken: set[str]) -> str:
+    """The name of a file's figure: its path with `-` for the separators, such as `my-photos-shirt.jpg.png`.
+
+    It always has one ending more than the file, so that no photo is written over, and a number if it is in `taken`.
+    """
     name = "stdin" if file == STDIN else "-".join(part for part in Path(file).parts if part not in ("/", ".."))
-    return name if name.lower().endswith(".png") else f"{name}.png"
+    name = name.encode("utf-8", "backslashreplace").decode().replace("\\", "-")  # names that are not UTF-8
+    numbers = itertools.count(2)
+    found = name
+    while f"{found}.png" in taken:
+        found = f"{name}-{next(numbers)}"
+    return f"{found}.png"
 
 
 def sentence(result: dict) -> str:
@@ -108,7 +121,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("inputs", nargs="*", metavar="FILE|FOLDER|-", help="photos; folders of photos; - reads stdin")
     parser.add_argument(
         "--background",
-        choices=("auto", "light", "dark"),
+        choices=BACKGROUNDS,
         default="auto",
         help="light: the clothing is darker than its background, dark: brighter (default: found from the border)",
     )
@@ -156,7 +169,8 @@ def main() -> None:
             else:
                 progress.write(sentence(result), file=sys.stderr if "error" in result else sys.stdout)
     if given.json:
-        print(json.dumps(everything, indent=2, ensure_ascii=False))
+        in_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        print(json.dumps(everything, indent=2, ensure_ascii=not in_unicode))
     if failed:
         sys.exit(f"error: {failed} of {len(files)} files could not be classified.")
 

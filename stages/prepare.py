@@ -9,7 +9,8 @@ import hashlib
 
 import numpy as np
 
-from stages.common.errors import InputError, entry_point
+from stages.common.entry import entry_point
+from stages.common.errors import InputError
 from stages.common.files import atomic_write, write_json
 from stages.common.parameters import Prepare, read_parameters
 from stages.common.splits import CLASS_NAMES, PREPARED, notice

@@ -13,8 +13,8 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from stages.common.entry import entry_point
 from stages.common.environment import machine
-from stages.common.errors import entry_point
 from stages.common.files import read_json, write_text
 from stages.common.parameters import Report, read_parameters
 from stages.common.runs import (

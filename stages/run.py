@@ -20,12 +20,13 @@ import pandas as pd
 import pygit2
 
 import stages
-from stages.common.errors import entry_point
+from stages.common.entry import entry_point
 from stages.common.files import write_csv
+from stages.common.orphans import RUN
 from stages.common.progress import PLAN
 from stages.common.workspace import is_shallow, repository
 
-SECONDS = Path("reports/timing/stages.csv")  # one row per stage: command, seconds in the last run
+SECONDS = Path("reports/timing/stages.csv")  # one row per stage: its name, seconds in the last run
 
 
 def environment() -> dict[str, str]:
@@ -116,19 +117,21 @@ def notes(folder: Path) -> list[str]:
     return found
 
 
-def planned() -> dict[str, str]:
-    """The commands that `dvc repro` would run if every result changed, in order, each with DVC's name of its stage."""
+def planned() -> list[str]:
+    """DVC's names of the stages that `dvc repro` would run if every result changed, in order."""
     done = dvc("repro", "--dry", "--force-downstream", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    found = re.findall(r"^Running stage '(.*)':\n> python -E -m stages\.(.*)$", done.stdout, re.MULTILINE)
-    return {command: name for name, command in found}
+    return re.findall(r"^Running stage '(.*)':$", done.stdout, re.MULTILINE)
 
 
-def expected(command: str, seconds: dict[str, float]) -> float | None:
-    """The last duration of a command in seconds, or of the same command with another seed; None if neither is known."""
-    alike = [
-        value for other, value in seconds.items() if other.partition(" --seed")[0] == command.partition(" --seed")[0]
-    ]
-    return seconds.get(command, alike[0] if alike else None)
+def expected(name: str, seconds: dict[str, float]) -> float | None:
+    """The last duration of a stage in seconds, or of the same stage with another seed; None if neither is known."""
+    alike = [value for other, value in seconds.items() if "@" in name and without_seed(other) == without_seed(name)]
+    return seconds.get(name, alike[0] if alike else None)
+
+
+def without_seed(name: str) -> str:
+    """A stage's name without its seed: `train@cnn` for `train@cnn-0`."""
+    return name.rpartition("-")[0]
 
 
 @entry_point
@@ -138,18 +141,17 @@ def main() -> None:
     for note in notes(folder):
         print(f"note: {note}", flush=True)
     seconds = dict(pd.read_csv(SECONDS).itertuples(index=False)) if SECONDS.exists() else {}
-    plan = {"started": time.time(), "stages": {}, "names": {}, "took": {}}
+    plan = {"started": time.time(), "stages": {}, "took": {}}
     if sys.stdout.isatty():
-        plan["names"] = planned()
-        plan["stages"] = {command: expected(command, seconds) for command in plan["names"]}
+        plan["stages"] = {name: expected(name, seconds) for name in planned()}
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "plan.json"
         path.write_text(json.dumps(plan), encoding="utf-8")
-        os.environ[PLAN] = str(path)
+        os.environ |= {PLAN: str(path), RUN: str(os.getpid())}
         status = repro()
         took = json.loads(path.read_text(encoding="utf-8"))["took"]
     if took:
-        write_csv(SECONDS, pd.DataFrame((seconds | took).items(), columns=["command", "seconds"]))
+        write_csv(SECONDS, pd.DataFrame((seconds | took).items(), columns=["stage", "seconds"]))
     if status:
         sys.exit(status)
     stage("table")

@@ -7,10 +7,10 @@ represents a model (saved file, figures, intervals, calibration), it is the mode
 
 import shutil
 
-from stages.common.errors import entry_point
+from stages.common.entry import entry_point
 from stages.common.files import atomic_write, write_json
 from stages.common.parameters import read_parameters
-from stages.common.runs import MODELS, SELECTED, SELECTION, read_metrics, run_name
+from stages.common.runs import MODELS, SELECTED, SELECTION, read_metrics, refuse_another_run, run_name
 
 
 def rank(metrics: dict[str, list[dict]]) -> list[dict]:
@@ -68,6 +68,7 @@ def main() -> None:
     }
     selected = ranking[0]["model"]
     run = best_runs[selected]
+    refuse_another_run(MODELS / f"{run}.keras", run)
     with atomic_write(SELECTED) as temporary:
         shutil.copyfile(MODELS / f"{run}.keras", temporary)
     selection = {

@@ -3,7 +3,7 @@ reports/benchmark.md and reports/experiments.md."""
 
 import argparse
 
-from stages.common.errors import entry_point
+from stages.common.entry import entry_point
 from stages.common.files import write_text
 from stages.page.documents import updated
 from stages.page.tables import for_terminal

@@ -4,13 +4,14 @@ Reads the model's block of `params.yaml`, `data/prepared/train.npz` and `data/pr
 of its layers as text, the history, the wall time of each epoch, the validation metrics and the validation probabilities.
 """
 
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from stages import models
 from stages.common.backend import start_keras
-from stages.common.errors import entry_point
+from stages.common.entry import entry_point
 from stages.common.files import write_csv, write_json, write_text
 from stages.common.parameters import read_parameters
 from stages.common.runs import HISTORY, METRICS, MODELS, TIMING, arguments, run_name, save_predictions
@@ -18,7 +19,7 @@ from stages.common.splits import load_split, load_summary, notice
 from stages.common.workspace import refuse_before_training
 from stages.evaluation.scores import scores
 from stages.trained import cost, prediction, saving
-from stages.training import fit
+from stages.training import doubts, fit
 
 
 @entry_point
@@ -40,6 +41,9 @@ def main() -> None:
 
     trained = fit.train(models.load(model_name), block, seed, *train_split, *val_split, devices=devices, on_epoch=show)
     predicted = prediction.predict(trained.model, val_split[0], block.test_time_augmentation)
+    steps = len(trained.history) * int(len(train_split[0]) * block.epoch_fraction) // block.batch_size
+    for doubt in doubts.doubts(trained.model, trained.history, steps, predicted.probabilities, val_split[1]):
+        print(f"warning: {run}: {doubt}.", file=sys.stderr, flush=True)
     metrics = {
         "dataset": summary["dataset"],
         **scores(predicted.probabilities, predicted.single_view, val_split[1]),

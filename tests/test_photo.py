@@ -1,6 +1,7 @@
 """A photo becomes an input as Zalando made the data, from any kind of file; what is no photo is refused in a sentence."""
 
 import io
+import os
 import random
 import re
 import struct
@@ -161,6 +162,25 @@ def test_every_step_is_kept_for_the_eye():
     np.testing.assert_array_equal(steps["grey and negated"], EXPECTED[..., 0])
 
 
+@pytest.mark.fault("A speck of dust, or noise, in a corner shrinks the clothing.", "It is left out of the trimming.")
+@pytest.mark.parametrize("side", [2, 8])
+def test_dust_and_noise_do_not_change_the_trimming(side):
+    dusty = shirt(size=(500, 500))
+    ImageDraw.Draw(dusty).rectangle([5, 5, 4 + side, 4 + side], fill=BLACK)
+    assert near(pixels(encoded(dusty)), mean=1)
+    grain = np.random.default_rng(0).normal(0, 6, (500, 500, 3))
+    noisy = Image.fromarray(np.clip(np.asarray(shirt(size=(500, 500))) + grain, 0, 255).astype(np.uint8))
+    assert near(pixels(encoded(noisy)), mean=8)
+
+
+def test_a_pair_is_trimmed_as_a_whole():
+    pair = Image.new("RGB", (300, 200), WHITE)
+    for left in (40, 220):
+        ImageDraw.Draw(pair).rectangle([left, 60, left + 40, 160], fill=BLACK)
+    rows = np.flatnonzero(pixels(encoded(pair))[..., 0].any(axis=0))
+    assert (rows[0], rows[-1]) == (0, SIZE - 1)
+
+
 def test_a_background_that_is_not_plain_is_warned_of():
     noise = np.random.default_rng(0).integers(0, 256, (400, 300, 3), dtype=np.uint8)
     wild = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(1))
@@ -250,13 +270,13 @@ REFUSED = {
     "truncated JPEG": (encoded(shirt(), "JPEG")[:900], "truncated or damaged"),
     "truncated PNG": (encoded(shirt())[:500], "truncated or damaged"),
     "header alone": (encoded(shirt())[:30], "truncated or damaged|not an image"),
-    "a bomb": (bomb(60000, 60000), "more than 50 million pixels"),
+    "a bomb": (bomb(60000, 60000), "more than 51 million pixels"),
     "a large WebP": (
         encoded(Image.new("L", (6000, 4000)), "WEBP", method=0),
         "6,000 x 4,000 pixels, but may have 20 million",
     ),
-    "a smaller bomb": (bomb(9000, 9000), "9,000 x 9,000 pixels, but may have 50 million"),
-    "a larger bomb": (bomb(2**31 - 1, 2**31 - 1), "more than 50 million|damaged"),
+    "a smaller bomb": (bomb(9000, 9000), "9,000 x 9,000 pixels, but may have 51 million"),
+    "a larger bomb": (bomb(2**31 - 1, 2**31 - 1), "more than 51 million|damaged"),
 }
 
 
@@ -288,9 +308,41 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
     assert int(run(ROOT, "python", "-c", code)) / 1024 < 500
 
 
+@pytest.mark.fault(
+    "A photo of 10 or 12 bits in a file of 16 is taken for one that is nearly black.", "Its white is white."
+)
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_may_hold_fewer(bits, kind):
+    grey = np.asarray(shirt().convert("L")).astype(np.uint16)
+    assert near(pixels(encoded(Image.fromarray(grey << (bits - 8)), kind)), pixels(encoded(shirt().convert("L"))), 1)
+
+
+@pytest.mark.parametrize(
+    ("array", "background", "sentence"),
+    [
+        (
+            np.zeros((40, 40), np.uint8),
+            "auto",
+            r"must be an array, uint8 \(H, W, 3\), as from read_photo, but is uint8 \(40, 40\)",
+        ),
+        (np.zeros((40, 40, 3)), "auto", r"but is float64 \(40, 40, 3\)"),
+        (np.zeros((0, 40, 3), np.uint8), "auto", r"but is uint8 \(0, 40, 3\)"),
+        ("shirt.jpg", "auto", "but is str"),
+        (np.asarray(shirt()), "white", "background is 'white', but must be one of auto, light, dark"),
+    ],
+)
+def test_what_is_no_array_of_a_photo_is_refused(array, background, sentence):
+    with pytest.raises(InputError, match=sentence):
+        convert(array, background)
+
+
 def test_a_path_that_cannot_be_read_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="not a file with content, but a folder"):
         read_photo(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="not a file with content"):
+        read_photo(str(tmp_path / "pipe"))
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_photo(Path("no/such/file.png"))
 

@@ -352,7 +352,7 @@ def test_a_bad_parameter_stops_everything_before_anything_is_removed(workspace):
     ("command", "sentence"),
     [
         (("stages.train", "smal"), "there is no model smal; did you mean small? The models are"),
-        (("stages.train", "small", "--seed", "-1"), "--seed is -1, but must be a whole number from 0"),
+        (("stages.train", "small", "--seed", "-1"), "the seed of small is -1, but must be a whole number from 0"),
         (("stages.evaluate", "zebra"), "there is no model zebra"),
         (
             ("stages.evaluate", "small", "--seed", "7"),

@@ -92,6 +92,47 @@ def test_a_bad_file_is_named_and_the_others_go_on(folder, bad):
     assert [bool(row["error"]) for row in rows] == [False, True, False]
 
 
+@pytest.mark.fault("Two photos share a figure; a figure is drawn over a photo.", "Each has its own, and photos stay.")
+def test_every_photo_gets_a_figure_of_its_own(folder, tmp_path):
+    (tmp_path / "a").mkdir()
+    names = ["a/b.png", "a-b.png", "x", "x.png", "tab\there.png", os.fsdecode(b"caf\xe9.png"), "服.png"]
+    for name in names:
+        shirt().save(tmp_path / name, "PNG")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    found = json.loads(
+        output(folder, *(str(tmp_path / name) for name in names), "--json", "--figure", str(tmp_path))[0]
+    )
+    assert len({result["figure"] for result in found}) == len(names)
+    assert all(Path(result["figure"]).stat().st_size for result in found)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
+
+
+def test_linked_folders_are_looked_into_and_an_empty_one_stops_nothing(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/photos").symlink_to(folder / "photos/more")
+    (tmp_path / "linked/round").symlink_to(tmp_path)
+    out, err = output(folder, str(tmp_path / "empty"), str(tmp_path / "linked"), status=1)
+    assert out.count("Änderung.jpg: ") == 1
+    assert "empty: not classified: the folder holds no files" in err
+
+
+@pytest.mark.fault(
+    "ONNX Runtime tells Microsoft of its use, and writes a device ID into the home directory.", "It does not."
+)
+def test_nothing_is_written_into_the_home_directory(folder, tmp_path):
+    run(folder, *PREDICT, "photos", HOME=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    shown = "import os; from stages.inference import Classifier; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    assert run(folder, "python", "-c", shown).strip() == "1"
+
+
+def test_json_is_json_on_an_ascii_terminal(folder):
+    assert json.loads(run(folder, *PREDICT, "photos/more", "--json", PYTHONIOENCODING="ascii"))[0]["file"].endswith(
+        "Änderung.jpg"
+    )
+
+
 def test_json_has_every_probability(folder):
     (found,) = json.loads(output(folder, "--json", "photos/more")[0])
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-4)
@@ -119,9 +160,9 @@ def test_the_background_can_be_named(folder):
 @pytest.mark.parametrize(
     ("arguments", "figures"),
     [
-        (["photos", "--figure", "drawn"], ["drawn/photos-blue shirt.png", "drawn/photos-more-Änderung.jpg.png"]),
-        (["--figure", "photos/blue shirt.png"], ["data/figures/photos-blue shirt.png"]),
-        (["photos/blue shirt.png", "--figure"], ["data/figures/photos-blue shirt.png"]),
+        (["photos", "--figure", "drawn"], ["drawn/photos-blue shirt.png.png", "drawn/photos-more-Änderung.jpg.png"]),
+        (["--figure", "photos/blue shirt.png"], ["data/figures/photos-blue shirt.png.png"]),
+        (["photos/blue shirt.png", "--figure"], ["data/figures/photos-blue shirt.png.png"]),
     ],
 )
 def test_figures_are_drawn_and_no_photo_is_written_over(arguments, figures, folder):
@@ -139,9 +180,13 @@ def test_figures_are_drawn_and_no_photo_is_written_over(arguments, figures, fold
     [
         ([], "name a photo, a folder of photos, or - for stdin", 2),
         (["--background", "blue", "x.png"], "invalid choice: 'blue'", 2),
-        (["data/folds/empty"], "the folder data/folds/empty holds no files", 1),
-        (["--model", "no.onnx", "x.png"], "no.onnx is missing: there is no exported model yet. Type `make run`", 1),
-        (["--model", "params.yaml", "x.png"], "params.yaml is not a model that stage export wrote", 1),
+        (["data/folds/empty"], "data/folds/empty: not classified: the folder holds no files", 1),
+        (
+            ["--model", "no.onnx", "x.png"],
+            "no.onnx is missing; there are data/exported/model-tta.onnx, data/exported/model.onnx.",
+            1,
+        ),
+        (["--model", "params.yaml", "x.png"], "params.yaml is not an ONNX file that stage export wrote", 1),
     ],
 )
 def test_a_wrong_command_is_told_what_to_type(arguments, sentence, status, folder):
@@ -232,8 +277,10 @@ def test_arrays_of_pixels_are_taken(images, folder):
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [
-        (np.full((1, 28, 28, 1), 0.5), "values from 0.5 to 0.5, but must hold 0 to 255: multiply them by 255"),
-        (np.eye(28), "values from 0 to 1, but must hold 0 to 255: multiply"),
+        (np.full((1, 28, 28, 1), 0.5), "values up to 0.5, but must hold 0 to 255: multiply them by 255"),
+        (np.eye(28), "values up to 1, but must hold 0 to 255: multiply"),
+        (np.eye(28) * 1.02, "values up to 1.02"),
+        (np.stack([np.eye(28), np.full((28, 28), 200)]), "1 of 2 images hold values up to 1,"),
         (np.full((1, 28, 28, 1), -0.5), "values from -0.5 to -0.5"),
         (np.full((1, 28, 28, 1), 300), "values from 300 to 300"),
         (np.full((1, 28, 28, 1), np.nan), "values from nan to nan"),
@@ -246,3 +293,9 @@ def test_arrays_of_pixels_are_taken(images, folder):
 def test_other_arrays_are_refused(images, sentence, folder):
     with pytest.raises(InputError, match=sentence):
         Classifier(folder / "data/exported/model.onnx").probabilities(images)
+
+
+def test_without_a_model_it_is_told_how_to_get_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="there is no exported model yet. Type `make run`"):
+        Classifier()

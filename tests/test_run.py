@@ -15,14 +15,15 @@ import pandas as pd
 import pygit2
 import pytest
 
-from stages.common import errors, progress
-from stages.common.errors import InputError, cause, entry_point
+from stages.common import entry, progress
+from stages.common.entry import entry_point
+from stages.common.errors import InputError, cause
 from stages.common.progress import headline, report_progress, seconds_left
 from stages.common.runs import ENSEMBLE
 from stages.run import expected
 from tests.conftest import ENVIRONMENT, MODELS, edit, ran, run
 
-FIT, SCORE = "train plain --seed 0", "evaluate plain --seed 0"
+FIT, SCORE = "train@plain-0", "evaluate@plain-0"
 
 
 def add_comment(folder: Path) -> None:
@@ -69,7 +70,7 @@ def test_a_stage_says_its_place_the_time_and_what_is_to_come(workspace):
     assert "[2 of 3] eda; 0:" in output
     assert "[3 of 3] report; 0:" in output
     assert "to go" not in output  # nothing is known of these stages yet
-    took = pd.read_csv(workspace / "reports/timing/stages.csv").set_index("command")["seconds"]
+    took = pd.read_csv(workspace / "reports/timing/stages.csv").set_index("stage")["seconds"]
     assert set(took.index) == {"check", "eda", "report"}
     assert took["report"] > 0.1
     add_comment(workspace)
@@ -78,7 +79,6 @@ def test_a_stage_says_its_place_the_time_and_what_is_to_come(workspace):
 
 def test_what_is_to_come_is_scaled_by_the_pace_so_far():
     plan = {"started": time.time() - 65, "stages": {FIT: 100, SCORE: 10, "report": 30}, "took": {}}
-    plan["names"] = {FIT: "train@plain-0", SCORE: "evaluate@plain-0", "report": "report"}
     assert seconds_left(plan, 0) == 140
     plan["took"] = {FIT: 20}  # much faster than expected
     assert seconds_left(plan, 1) == 40 * (20 + 60) / (100 + 60)
@@ -92,14 +92,15 @@ def test_what_is_to_come_is_scaled_by_the_pace_so_far():
 def test_another_seed_is_expected_to_take_as_long():
     known = {FIT: 20.0, SCORE: 2.0}
     assert expected(FIT, known) == expected(FIT.replace("0", "7"), known) == 20
-    assert expected("train small --seed 0", known) is None
+    assert expected("train@small-0", known) is None
 
 
 def test_a_command_outside_the_plan_says_nothing(tmp_path, monkeypatch, capsys):
     path = tmp_path / "plan.json"
-    path.write_text(json.dumps({"started": 0, "stages": {FIT: 1}, "names": {FIT: "train@plain-0"}, "took": {}}))
+    path.write_text(json.dumps({"started": 0, "stages": {FIT: 1}, "took": {}}))
     monkeypatch.setenv(progress.PLAN, str(path))
     monkeypatch.setattr(sys, "argv", ["stages/report.py"])
+    monkeypatch.setenv("DVC_STAGE", "report")
     with report_progress():
         pass
     assert capsys.readouterr().out == ""
@@ -224,7 +225,7 @@ def test_a_run_that_is_stopped_leaves_nothing_running(workspace):
 
 def guarded(monkeypatch, error: Exception) -> str:
     """What an entry point says of an error."""
-    monkeypatch.chdir(errors.ROOT)
+    monkeypatch.chdir(entry.ROOT)
 
     def main() -> None:
         raise error
@@ -283,6 +284,6 @@ def test_the_whole_of_an_error_is_shown_where_it_is_asked_for(monkeypatch, capsy
     "It prints the letter's code.",
 )
 def test_a_terminal_that_lacks_a_letter_gets_its_code(tmp_path):
-    code = "from stages.common.errors import entry_point\n@entry_point\ndef main(): print('± müde')\nmain()"
-    output = run(errors.ROOT, "python", "-c", code, PYTHONIOENCODING="ascii")
+    code = "from stages.common.entry import entry_point\n@entry_point\ndef main(): print('± müde')\nmain()"
+    output = run(entry.ROOT, "python", "-c", code, PYTHONIOENCODING="ascii")
     assert output == "\\xb1 m\\xfcde\n"

@@ -1,5 +1,6 @@
 """Training learns, stops when it should, and is the same every time."""
 
+import re
 from types import ModuleType, SimpleNamespace
 
 import keras
@@ -14,10 +15,11 @@ from stages.models.block import Block
 from stages.trained.cost import describe, multiply_adds
 from stages.trained.prediction import predict
 from stages.trained.saving import save_model
+from stages.training import doubts
 from stages.training.callbacks import SeedDropout
 from stages.training.fit import mixed_targets, soft_targets, train
 from stages.training.optimizers import SGD, Muon, WarmupThenDecay, orthogonalised
-from tests.conftest import ROOT, block_of
+from tests.conftest import ROOT, block_of, edit, run
 from tests.models import nested, plain, small
 
 _, BLOCKS = models.read_all(ROOT / "params.yaml")
@@ -436,3 +438,53 @@ def test_a_last_layer_that_computes_in_bfloat16_trains(drawn_images):
     parameters = block(plain, epochs=2, precision="bfloat16", epoch_fraction=0.5, hard_example_fraction=0.5)
     trained = train(architecture(build), parameters, 0, *split(drawn_images))
     assert np.isfinite(trained.history["loss"]).all()
+
+
+# --- Trainings that end without an error, but cannot be right ---
+
+LABELS = np.repeat(np.arange(10), 5)
+RIGHT = np.eye(10)[LABELS]
+FALLING, RISING = pd.DataFrame({"val_loss": [2.0, 1.0, 1.2]}), pd.DataFrame({"val_loss": [1.0, 2.0, 1.5]})
+
+
+def normalized(momentum: float) -> keras.Model:
+    pixels = keras.Input((28, 28, 1))
+    flat = keras.layers.Flatten()(keras.layers.BatchNormalization(momentum=momentum, name="norm")(pixels))
+    return keras.Model(pixels, keras.layers.Dense(10)(flat))
+
+
+@pytest.mark.fault(
+    "A learning rate of 100 trains to 10 % without a word; so does a batch normalization with too long a memory.",
+    "A warning says what is probably wrong.",
+)
+@pytest.mark.parametrize(
+    ("history", "probabilities", "momentum", "sentences"),
+    [
+        (FALLING, RIGHT, 0.9, []),
+        (
+            FALLING,
+            np.eye(10)[np.zeros(50, int)],
+            0.9,
+            ["about what guessing gives (10.0 %)", "never predicted .* Trouser, Pull"],
+        ),
+        (FALLING, np.where(RIGHT[:, [9]] > 0, np.eye(10)[5], RIGHT), 0.9, ["are never predicted .*: Ankle boot"]),
+        (RISING, RIGHT, 0.9, ["the validation loss only rose, from 1.000 after the first epoch to 1.500"]),
+        (
+            FALLING,
+            RIGHT,
+            0.999,
+            ["the batch normalization norm .momentum 0.999. still has 90 % of its initial statistics"],
+        ),
+    ],
+)
+def test_what_cannot_be_right_is_warned_of(history, probabilities, momentum, sentences):
+    found = doubts.doubts(normalized(momentum), history, 100, probabilities, LABELS)
+    assert len(found) == len(sentences)
+    for sentence, part in zip(found, sentences, strict=True):
+        assert re.search(part.replace("(10", r"\(10").replace("%)", r"%\)"), sentence)
+
+
+def test_the_stage_warns_of_an_absurd_learning_rate(workspace):
+    edit(workspace, lambda content: content["models"]["plain"].update(learning_rate=1e-9))
+    output = run(workspace, "python", "-m", "stages.train", "plain")
+    assert "warning: plain-0: " in output

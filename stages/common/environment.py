@@ -41,6 +41,7 @@ SET = {
     "KERAS_HOME": os.devnull,
     "MATPLOTLIBRC": os.devnull,
     "MPLBACKEND": "agg",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime would tell Microsoft of its use, and write a device ID into ~/.cache
     "TF_CPP_MIN_LOG_LEVEL": "3",  # failures are still raised as exceptions
 }
 

@@ -1,8 +1,8 @@
 """The progress of `make run`: it writes a plan, and each stage prints its position in the plan.
 
 The plan is a JSON file; the environment variable `FASHION_MNIST_PLAN` holds its path. Its keys: `started`, seconds since
-1970; `stages`, the planned commands in order, each with its expected seconds or null; `names`, DVC's names of their stages;
-`took`, the seconds of the commands that are done.
+1970; `stages`, DVC's names of the planned stages in order, each with its expected seconds or null; `took`, the seconds of
+those that are done.
 """
 
 import json
@@ -19,9 +19,10 @@ PLAN = "FASHION_MNIST_PLAN"
 PATIENCE = 60  # seconds after which the measured speed counts as much as the expected one
 
 
-def command() -> str:
-    """The command of this process, as in `dvc.yaml` after `stages.`: `train cnn --seed 0`."""
-    return " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+def stage_name() -> str | None:
+    """DVC's name of the stage that this process is, such as `train@cnn-0`; None if DVC does not run it."""
+    name = os.environ.get("DVC_STAGE", "")  # which DVC sets
+    return name if name.partition("@")[0] == Path(sys.argv[0]).stem else None
 
 
 def format_seconds(seconds: float) -> str:
@@ -31,10 +32,10 @@ def format_seconds(seconds: float) -> str:
 
 
 def seconds_left(plan: dict, place: int) -> float | None:
-    """The estimated seconds of the commands from `place` on; None if the duration of one is unknown.
+    """The estimated seconds of the stages from `place` on; None if the duration of one is unknown.
 
     Expected durations may come from another machine. They are scaled by the ratio of measured to expected seconds of the
-    commands that are done. The ratio counts more the longer these took.
+    stages that are done. The ratio counts more the longer these took.
     """
     coming = list(plan["stages"].values())[place:]
     if None in coming:
@@ -45,25 +46,25 @@ def seconds_left(plan: dict, place: int) -> float | None:
     return sum(coming) * (took + PATIENCE) / (before + PATIENCE)
 
 
-def headline(plan: dict, command: str) -> str:
+def headline(plan: dict, name: str) -> str:
     """The line that a stage prints: `[7 of 21] train@cnn-0; 1:20 since the start, about 4:10 to go`."""
-    place = list(plan["stages"]).index(command)
+    place = list(plan["stages"]).index(name)
     time_left = seconds_left(plan, place)
     to_go = "" if time_left is None else f", about {format_seconds(time_left)} to go"
     elapsed = format_seconds(time.time() - plan["started"])
-    return f"[{place + 1} of {len(plan['stages'])}] {plan['names'][command]}; {elapsed} since the start{to_go}"
+    return f"[{place + 1} of {len(plan['stages'])}] {name}; {elapsed} since the start{to_go}"
 
 
 @contextmanager
 def report_progress() -> Iterator[None]:
     """Print this stage's position in the plan, if it is in one, and write its duration into the plan."""
-    path = Path(os.environ.get(PLAN, ""))
-    if not path.is_file():
+    path, name = Path(os.environ.get(PLAN, "")), stage_name()
+    if name is None or not path.is_file():
         yield
         return
     plan = json.loads(path.read_text(encoding="utf-8"))
-    if command() in plan["stages"]:
-        print(headline(plan, command()), flush=True)
+    if name in plan["stages"]:
+        print(headline(plan, name), flush=True)
     yield
-    plan["took"][command()] = round(time.time() - psutil.Process().create_time(), 1)
+    plan["took"][name] = round(time.time() - psutil.Process().create_time(), 1)
     path.write_text(json.dumps(plan), encoding="utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.common.environment import versions
 from stages.common.errors import InputError
 from stages.common.files import atomic_write, read_json
 from stages.common.parameters import read_parameters, unknown
@@ -71,6 +72,38 @@ def read_origin(path: Path) -> dict:
         ) from None
 
 
+def refuse_another_run(path: Path, run: str, parameters: dict | None = None, split_sha256: str | None = None) -> None:
+    """Raise `InputError` if a saved model is not the one that is asked for, whoever put it there.
+
+    Args:
+        path: A file from `stages.trained.saving.save_model`.
+        run: The name of the run that it should be.
+        parameters: If given, the block that it should have been trained with.
+        split_sha256: If given, of the split that it should have been trained on, with the packages that are installed.
+    """
+    origin = read_origin(path)
+    found = {"run": run_name(origin["model"], origin["seed"])}
+    expected: dict = {"run": run}
+    if parameters is not None:
+        parameters = json.loads(json.dumps(parameters))  # as the file has it: no tuples
+        differing = [
+            key for key in parameters | origin["parameters"] if parameters.get(key) != origin["parameters"].get(key)
+        ]
+        for key in differing:
+            found[key], expected[key] = origin["parameters"].get(key), parameters.get(key)
+    if split_sha256 is not None:
+        found["split_sha256"], expected["split_sha256"] = origin["split_sha256"], split_sha256
+        for package in ("tensorflow", "keras"):
+            found[package], expected[package] = origin["versions"][package], versions()[package]
+    for key, value in found.items():
+        if value != expected.get(key):
+            raise InputError(
+                f"{path} is not the model that is asked for: its {key} is {value}, but should be {expected.get(key)}. Type "
+                f"`dvc checkout --force {path}` if another file was put there, or `dvc repro --force train@{run}` to train "
+                "it anew."
+            )
+
+
 def save_predictions(
     split: str, run: str, probabilities: np.ndarray, single_view: np.ndarray, labels: np.ndarray
 ) -> None:
@@ -100,14 +133,22 @@ def load_folds() -> dict[str, np.ndarray]:
 
 
 def arguments(description: str) -> tuple[str, int]:
-    """The model and the seed from the command line. Raises `InputError` for an unknown model or a seed out of range."""
+    """The model and the seed from the command line: `cnn --seed 0`, or DVC's name of the stage, `train@cnn-0`.
+
+    Raises:
+        InputError: The model is unknown, or the seed is out of range.
+    """
     names = list(read_parameters("models"))
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("model", help=f"one of {', '.join(names)}")
+    parser.add_argument("model", help=f"one of {', '.join(names)}; or DVC's name of the stage")
     parser.add_argument("--seed", type=int, default=0, help="a whole number, 0 or above (default: 0)")
     given = parser.parse_args()
-    if given.model not in names:
-        raise InputError(f"there is no model {given.model}; {unknown(given.model, names, 'models')}")
-    if not 0 <= given.seed < 2**32:
-        raise InputError(f"--seed is {given.seed}, but must be a whole number from 0 to {2**32 - 1}.")
-    return given.model, given.seed
+    model, seed = given.model, given.seed
+    if "@" in model:
+        model, _, last = model.partition("@")[2].rpartition("-")
+        seed = int(last) if last.isdecimal() else -1
+    if model not in names:
+        raise InputError(f"there is no model {model}; {unknown(model, names, 'models')}")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"the seed of {given.model} is {seed}, but must be a whole number from 0 to {2**32 - 1}.")
+    return model, seed

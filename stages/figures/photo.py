@@ -1,6 +1,7 @@
 """The figure of a photo: what each step of its conversion made of it, and the class probabilities."""
 
 import textwrap
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -46,8 +47,11 @@ def save_conversion(
     axes.spines["bottom"].set_visible(False)
     axes.invert_yaxis()
     axes.set_title("Calibrated probability of each class", fontsize=10)
-    figure.suptitle(f"{name}: {result['class']}, {100 * result['probability']:.1f} %".replace("$", r"\$"))
+    shown_name = "".join(letter if letter.isprintable() else "?" for letter in name).replace("$", r"\$")
+    figure.suptitle(f"{shown_name}: {result['class']}, {100 * result['probability']:.1f} %")
     notes = "\n".join(textwrap.fill(f"Warning: {note}.", 130) for note in result["warnings"])
     if notes:
         below.supxlabel(notes.replace("$", r"\$"), color=WRONG, fontsize=8.5, ha="left", x=0.02)
-    save(figure, path, dataset)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter of the name that the font lacks is drawn as a box
+        save(figure, path, dataset)

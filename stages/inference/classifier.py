@@ -2,11 +2,9 @@
 
 An example:
 
-    from pathlib import Path
-    from stages.inference.classifier import Classifier
-    from stages.inference.photo import convert, read_photo
+    from stages.inference import Classifier, convert, read_photo
 
-    pixels = convert(read_photo(Path("shirt.jpg"))).pixels  # (28, 28, 1)
+    pixels = convert(read_photo("shirt.jpg")).pixels  # (28, 28, 1)
     Classifier().probabilities(pixels)  # (1, classes)
 
 What the command and the page say of a photo is an `answer`.
@@ -23,6 +21,7 @@ from stages.common.errors import InputError
 
 EXPORTED = Path("data/exported")  # model.onnx and others: see `stages.export`
 FALSE_ALARM_RATE = 0.05  # share of validation images that are taken for out-of-distribution (OOD)
+LARGEST_SHARE = 1.1  # fractions up to it are taken for shares of white: resampling overshoots 1
 BATCH_SIZE = 100  # images per call: more take more memory, not less time
 
 
@@ -37,7 +36,7 @@ class Classifier:
         false_alarm_rate: The share of validation images that are below it, 0 to 1.
     """
 
-    def __init__(self, path: Path = EXPORTED / "model-tta.onnx", threads: int = 0):
+    def __init__(self, path: Path | str = EXPORTED / "model-tta.onnx", threads: int = 0):
         """Load a file that stage `export` wrote.
 
         Args:
@@ -47,7 +46,11 @@ class Classifier:
         Raises:
             InputError: The file is missing or is not such a file.
         """
+        path = Path(path)
         if not path.exists():
+            others = sorted(EXPORTED.glob("*.onnx"))
+            if others:
+                raise InputError(f"{path} is missing; there are {', '.join(map(str, others))}.")
             raise InputError(
                 f"{path} is missing: there is no exported model yet. Type `make run`, which trains and exports it, or `dvc "
                 "pull` to get it from a remote."
@@ -66,7 +69,8 @@ class Classifier:
         except Exception as error:  # of a file that is no model, ONNX Runtime raises classes of its own
             reason = " ".join(str(error).split())
             raise InputError(
-                f"{path} is not a model that stage export wrote ({reason}). Delete it and type `dvc repro export`."
+                f"{path} is not an ONNX file that stage export wrote ({reason}). Name model-tta.onnx or model.onnx; if "
+                f"that is damaged, type `dvc checkout --force {EXPORTED}`."
             ) from None
 
     def answer(self, pixels: np.ndarray) -> dict:
@@ -164,9 +168,11 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
     low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 255.0)
     if not (low >= 0 and high <= 255):  # also if there is a NaN
         raise InputError(f"the images hold values from {low:g} to {high:g}, but must hold 0 to 255.")
-    if 0 < high <= 1:
+    highest = pixels.max(axis=(1, 2, 3), initial=0)
+    few = highest[(highest > 0) & (highest <= (LARGEST_SHARE if given.dtype.kind == "f" else 1))]
+    if len(few):
         raise InputError(
-            f"the images hold values from {low:g} to {high:g}, but must hold 0 to 255: multiply them by 255. (Images from "
-            "0 to 1 are nearly black to the model.)"
+            f"{len(few)} of {len(pixels)} images hold values up to {few.max():g}, but must hold 0 to 255: multiply them "
+            "by 255. (Images from 0 to 1 are nearly black to the model.)"
         )
     return pixels

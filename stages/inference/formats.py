@@ -131,7 +131,8 @@ def rename(graph: onnx.GraphProto) -> None:
     waiting = [graph.output[0].name]
     while waiting:
         name = waiting[-1]
-        before = [source for source in makers[name].input if source not in names] if name in makers else []
+        before = [source for source in read_by(makers[name]) if source not in names] if name in makers else []
+        before = [source for source in before if source in makers or source in constants]  # others belong to a subgraph
         if name not in names and before:
             waiting += reversed(before)
             continue
@@ -150,7 +151,7 @@ def rename(graph: onnx.GraphProto) -> None:
         value.name = names[value.name]
     for number, node in enumerate(nodes):
         node.name = f"{node.op_type}_{number + 1}"
-        node.input[:] = [names[name] for name in node.input]
+        rename_reads(node, names)
         node.output[:] = [names[name] for name in node.output]
     ordered, kept = [copy.deepcopy(node) for node in nodes], [copy.deepcopy(value) for value in used]
     del graph.node[:], graph.initializer[:], graph.value_info[:]
@@ -159,6 +160,30 @@ def rename(graph: onnx.GraphProto) -> None:
     graph.name = "model"
     for value in (graph.input[0], graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
+
+
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs inside a node: the body of a loop, the branches of a condition."""
+    return [graph for attribute in node.attribute for graph in [*attribute.graphs, attribute.g] if graph.node]
+
+
+def read_by(node: onnx.NodeProto) -> list[str]:
+    """The names of the values that a node reads, also those inside its subgraphs, which may read values around them."""
+    inside = [name for graph in subgraphs(node) for inner in graph.node for name in read_by(inner)]
+    return [*node.input, *inside, *(value.name for graph in subgraphs(node) for value in graph.output)]
+
+
+def rename_reads(node: onnx.NodeProto, names: dict[str, str]) -> None:
+    """Rename the values of the graph around that a node reads; what a subgraph defines keeps its name."""
+    node.input[:] = [names.get(name, name) for name in node.input]
+    for graph in subgraphs(node):
+        own = {value.name for value in [*graph.input, *graph.initializer]}
+        own |= {name for inner in graph.node for name in inner.output}
+        outer = {name: new for name, new in names.items() if name and name not in own}
+        for inner in graph.node:
+            rename_reads(inner, outer)
+        for value in graph.output:
+            value.name = outer.get(value.name, value.name)
 
 
 # The files of stage `export`: how each is written, and whether its graph averages the views of test-time augmentation.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from stages.common.backend import silent
 from stages.common.errors import InputError
@@ -21,12 +21,14 @@ SIZE = 28  # pixels, the height and width of an input
 TOLERANCE = 0.05  # of the range of a channel: what is so near to the background's color belongs to it
 PLAIN = 0.8  # a background is plain if at least this share of the border has its color
 WORKING_SIZE = 280  # pixels: larger photos are reduced to an edge of less than twice this, by area averaging
-MOST_PIXELS = 50_000_000  # of a file, as phones take them; a test measures the memory
+SPECK = 0.005  # of all that differs from the background: less, apart from the rest, is no clothing
+MOST_PIXELS = 51_000_000  # of a file, as phones take them (50 megapixels are 8160 x 6144); a test measures the memory
 MOST_PIXELS_OF_WEBP = 20_000_000  # which takes more memory per pixel
 MOST_BYTES = 200_000_000
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF")  # the most common ones are tried first
 ONE_AT_A_TIME = threading.Lock()
 HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
+BACKGROUNDS = ("auto", "light", "dark")
 ROTATIONS = {  # EXIF orientation -> what makes the photo upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -85,8 +87,19 @@ def convert(photo: np.ndarray, background: str = "auto") -> Conversion:
         background: `"light"` (the clothing is darker), `"dark"` (it is brighter) or `"auto"`: found from the border.
 
     Raises:
-        InputError: The photo has only one color.
+        InputError: The photo has only one color, or is no such array, or `background` is another word.
     """
+    if (
+        not isinstance(photo, np.ndarray)
+        or photo.dtype != np.uint8
+        or photo.ndim != 3
+        or photo.shape[2] != 3
+        or not photo.size
+    ):
+        found = f"{photo.dtype} {photo.shape}" if isinstance(photo, np.ndarray) else type(photo).__name__
+        raise InputError(f"a photo must be an array, uint8 (H, W, 3), as from read_photo, but is {found}.")
+    if background not in BACKGROUNDS:
+        raise InputError(f"background is {background!r}, but must be one of {', '.join(BACKGROUNDS)}.")
     found = find_background(photo, background)
     notes = []
     if photo.shape[:2] == (SIZE, SIZE):
@@ -106,7 +119,7 @@ def convert(photo: np.ndarray, background: str = "auto") -> Conversion:
     return Conversion(steps["grey and negated"][..., None], steps, notes)
 
 
-def read_photo(source: Path | bytes) -> np.ndarray:
+def read_photo(source: Path | str | bytes) -> np.ndarray:
     """Read a photo from a file or from a file's content: upright, without transparency, not larger than needed.
 
     Takes PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and PPM, of any color mode and depth; of several pages or images, the first.
@@ -116,9 +129,9 @@ def read_photo(source: Path | bytes) -> np.ndarray:
         uint8 (H, W, 3). The longer edge has at most 559 pixels.
 
     Raises:
-        InputError: It is not an image, or empty, truncated or damaged, or has more than 50 million pixels (WebP: 20).
+        InputError: It is not an image, or empty, truncated or damaged, or has more than 51 million pixels (WebP: 20).
     """
-    content = source if isinstance(source, bytes) else read_bytes(source)
+    content = source if isinstance(source, bytes) else read_bytes(Path(source))
     if not content:
         raise InputError("it is empty (0 bytes).")
     with warnings.catch_warnings():
@@ -152,6 +165,8 @@ def read_photo(source: Path | bytes) -> np.ndarray:
 def read_bytes(path: Path) -> bytes:
     """The content of a file. Raises `InputError` if it cannot be read or is too large."""
     try:
+        if path.exists() and not path.is_file():
+            raise InputError("it is not a file with content, but a folder, a pipe or a device.")
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"it has {path.stat().st_size:,} bytes, but may have {MOST_BYTES:,}.")
         return path.read_bytes()
@@ -186,7 +201,7 @@ def decode(image: Image.Image) -> Image.Image:
             image.load()
     transparent = image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info
     if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        image = Image.fromarray(eight_bits(np.asarray(image)))
     elif image.mode in ("1", "P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA" if transparent else "RGB")
     factor = max(image.size) // WORKING_SIZE
@@ -195,6 +210,12 @@ def decode(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         image = Image.fromarray(grey_levels(np.asarray(image)))
     return image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+
+
+def eight_bits(values: np.ndarray) -> np.ndarray:
+    """Whole numbers (H, W) as grey levels: uint8 (H, W). White is that of 8, 10, 12, 14 or 16 bits, the fewest for all."""
+    needed = int(values.max()).bit_length()
+    return (values >> (next(bits for bits in (8, 10, 12, 14, 16) if bits >= needed) - 8)).astype(np.uint8)
 
 
 def grey_levels(values: np.ndarray) -> np.ndarray:
@@ -241,7 +262,8 @@ def find_background(photo: np.ndarray, background: str = "auto") -> Background:
     clothing = photo[differs(photo, color)]
     if not len(clothing):
         raise InputError(
-            f"it has only one color ({', '.join(f'{value:.0f}' for value in color)} in RGB): no clothing can be seen on it."
+            f"nothing differs enough from one color ({', '.join(f'{value:.0f}' for value in color)} in RGB): no clothing "
+            "can be seen on it. Of several pages or images of a file, the first is read."
         )
     is_light = background == "light" if background != "auto" else bool((clothing @ GREY).mean() < color @ GREY)
     return Background(color, is_light, share)
@@ -253,10 +275,28 @@ def differs(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
 
 
 def trim(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
-    """The smallest part of the photo, uint8 (h, w, 3), with everything that differs from the background's color."""
-    clothing = differs(photo, color)
+    """The smallest part of the photo, uint8 (h, w, 3), with what differs from the background: see `without_specks`."""
+    clothing = without_specks(differs(photo, color))
     rows, columns = np.flatnonzero(clothing.any(axis=1)), np.flatnonzero(clothing.any(axis=0))
     return photo[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def without_specks(clothing: np.ndarray) -> np.ndarray:
+    """Where there is clothing, bool (H, W), without single pixels (in photos of 112 pixels and more) and without dust.
+
+    Dust is what lies apart from the rest, with empty rows or columns between them, and is less than `SPECK` of all.
+    """
+    if max(clothing.shape) >= 4 * SIZE:
+        filtered = np.asarray(Image.fromarray(clothing.astype(np.uint8)).filter(ImageFilter.MedianFilter(3))) > 0
+        clothing = filtered if filtered.any() else clothing
+    clothing = clothing.copy()
+    for lines in (clothing, clothing.T):
+        counts = lines.sum(axis=1)
+        filled = np.flatnonzero(counts)
+        for run in np.split(filled, np.flatnonzero(np.diff(filled) > 1) + 1):
+            if counts[run].sum() < SPECK * counts.sum():
+                lines[run] = False
+    return clothing
 
 
 def scale(photo: np.ndarray) -> np.ndarray:

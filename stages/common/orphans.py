@@ -1,0 +1,59 @@
+"""A stage ends when DVC does: without DVC, nobody records its results, and it would write over those of a later run."""
+
+import os
+import sys
+import threading
+import time
+
+import psutil
+
+RUN = "FASHION_MNIST_RUN"  # the environment variable in which `make run` puts its process ID
+SHELLS = {
+    "sh",
+    "bash",
+    "dash",
+    "zsh",
+    "fish",
+    "ksh",
+    "busybox",
+}  # DVC starts a stage by a shell, which may stay in between
+PAUSE = 0.3  # seconds
+ORPHANED = 1  # exit status
+
+
+def ancestors() -> list[psutil.Process]:
+    """The processes that this stage must not outlive: DVC, the shell between them, and `make run`."""
+    found = [psutil.Process().parent()]
+    while found[-1] and found[-1].name() in SHELLS:
+        found.append(found[-1].parent())
+    if os.environ.get(RUN, "").isdecimal() and psutil.pid_exists(int(os.environ[RUN])):
+        found.append(psutil.Process(int(os.environ[RUN])))
+    return [process for process in found if process]
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process still runs; one that has ended but was not waited for does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def end_with_dvc() -> None:
+    """From now on, end this process without writing anything more as soon as one of its `ancestors` is gone."""
+    try:
+        watched = ancestors()
+    except psutil.Error:  # DVC has ended already
+        watched = []
+
+    def watch() -> None:
+        while watched and all(map(lives, watched)):
+            time.sleep(PAUSE)
+        try:
+            print(
+                "error: DVC has ended, so this stage ends too; it has written no results.", file=sys.stderr, flush=True
+            )
+        finally:
+            os._exit(ORPHANED)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,183 @@
+"""A stage's entry in `dvc.yaml`: what it reads and what it writes; and that it stays as it was while the stage runs.
+
+DVC reads parameters, code and data when a stage has ended, and records them with the results. An edit during a run would be
+recorded for results that it had no part in. So a stage compares what it reads at its end with what it was at its start.
+"""
+
+import errno
+import glob
+import hashlib
+import itertools
+import json
+import os
+import re
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.common.errors import InputError
+from stages.common.parameters import load_yaml
+
+NAMED = 5  # changes that an error names
+OF_PARAMETERS = " of params.yaml"
+PROBE = 2**18  # bytes that are written, and removed, to see that a folder can be written
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stage's entry in `dvc.yaml`.
+
+    Attributes:
+        name: As DVC prints it: `train@cnn-0`.
+        parameters: Dotted names of keys in `params.yaml`.
+        dependencies: Files and folders that it reads.
+        results: Files that it writes, and that DVC removes before it runs.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    dependencies: tuple[Path, ...]
+    results: tuple[Path, ...]
+
+
+def entry(name: str) -> Entry:
+    """The entry of a stage, with the values of `params.yaml` in the places of `${...}`.
+
+    Raises:
+        InputError: `dvc.yaml` has no such stage.
+    """
+    kind, _, item = name.partition("@")
+    stage, content = load_yaml(Path("dvc.yaml"))["stages"].get(kind), load_yaml(Path("params.yaml"))
+    values = item_of(stage, item, content) if stage else None
+    if values is None:
+        raise InputError(f"dvc.yaml and params.yaml define no stage {name}: `dvc stage list` shows all.")
+
+    def filled(text: str) -> str:
+        return re.sub(r"\$\{(.*?)\}", lambda key: str(values.get(key[1], value_of(content, key[1]))), text)
+
+    def listed(kind: str) -> list[tuple[str, dict]]:
+        return [next(iter(one.items())) if isinstance(one, dict) else (one, {}) for one in stage.get(kind, [])]
+
+    written = [
+        path for part in ("outs", "metrics", "plots") for path, options in listed(part) if not options.get("persist")
+    ]
+    return Entry(
+        name,
+        tuple(filled(key) for key, _ in listed("params")),
+        tuple(Path(filled(path)) for path, _ in listed("deps")),
+        tuple(Path(filled(path)) for path in written),
+    )
+
+
+def item_of(stage: dict, item: str, content: dict) -> dict[str, Any] | None:
+    """The values of a stage's `matrix` for one of its items, such as `cnn-0`; None if it has no such item."""
+    names = [f"item.{key}" for key in stage.get("matrix", {})]
+    axes = [
+        value_of(content, axis[2:-1]) if isinstance(axis, str) else axis for axis in stage.get("matrix", {}).values()
+    ]
+    for values in itertools.product(*axes):
+        if "-".join(map(str, values)) == item:
+            return dict(zip(names, values, strict=True))
+    return None
+
+
+def value_of(content: Any, key: str) -> Any:
+    """The value of a dotted key in nested mappings; None if it is missing."""
+    for name in key.split("."):
+        content = content.get(name) if isinstance(content, dict) else None
+    return content
+
+
+def fingerprint(stage: Entry) -> dict[str, str]:
+    """What a stage reads: each value of its parameters as JSON, each file of its dependencies as a SHA-256."""
+    content = load_yaml(Path("params.yaml"))
+    found = {}
+    for key in stage.parameters:
+        found |= {name + OF_PARAMETERS: value for name, value in leaves(key, value_of(content, key))}
+    for path in stage.dependencies:
+        found |= {str(file): digest(file) for file in files_of(path)}
+    return found
+
+
+def leaves(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """The values inside a value, with their dotted keys."""
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from leaves(f"{key}.{name}", inner)
+    else:
+        yield key, json.dumps(value, default=str)
+
+
+def files_of(path: Path) -> list[Path]:
+    """A file, or the files of a folder without those that `.dvcignore` leaves out: bytecode and partly written files."""
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and file.suffix != ".pyc" and not (file.name.startswith(".") and ".part" in file.name)
+    )
+
+
+def digest(file: Path) -> str:
+    """The SHA-256 of a file; empty if there is none."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except (FileNotFoundError, IsADirectoryError):
+        return ""
+
+
+@contextmanager
+def held_to(stage: Entry) -> Iterator[None]:
+    """A context in which a stage runs: it can write its results, and what it reads stays as it was.
+
+    Raises:
+        InputError: What it reads changed while it ran. Then its results are removed, so that DVC cannot record them.
+        OSError: It cannot write: see `prepare_to_write`.
+    """
+    prepare_to_write(stage)
+    before = fingerprint(stage)
+    yield
+    after = fingerprint(stage)
+    changed = [name for name in before | after if before.get(name) != after.get(name)]
+    if changed:
+        for path in stage.results:
+            path.unlink(missing_ok=True)
+        raise InputError(told(stage, changed, before, after))
+
+
+def told(stage: Entry, changed: list[str], before: dict[str, str], after: dict[str, str]) -> str:
+    """The sentence on what changed while a stage ran."""
+    more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+    first = changed[0]
+    values = f" (from {before.get(first)} to {after.get(first)})" if first.endswith(OF_PARAMETERS) else ""
+    return (
+        f"while {stage.name} ran, there changed: {', '.join(changed[:NAMED])}{more}{values}. Its results would be recorded "
+        "for what is there now, though they were made with what was there before; so they were removed. Type the command "
+        "again, and edit when no stage is running."
+    )
+
+
+def prepare_to_write(stage: Entry) -> None:
+    """Remove partly written results that a killed process left, and try to write a file beside each result.
+
+    Raises:
+        OSError: A folder cannot be made or written, the disk is full, or a folder lies where a result belongs.
+    """
+    for path in stage.results:
+        for left in path.parent.glob(f".{glob.escape(path.stem)}.part*{glob.escape(path.suffix)}"):
+            left.unlink(missing_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    for folder in dict.fromkeys([*(path.parent for path in stage.results), Path(tempfile.gettempdir())]):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe.part{uuid.uuid4().hex}"
+        try:
+            probe.write_bytes(bytes(PROBE))
+        finally:
+            probe.unlink(missing_ok=True)

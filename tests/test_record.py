@@ -1,0 +1,254 @@
+"""What `dvc.lock` records is true: no edit during a run, no torn lock, no foreign model; and nothing reaches a shell."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stages.common import stage
+from tests.conftest import ENVIRONMENT, edit, ran, run
+
+RUN, STAGE = "plain-0", "train@plain-0"
+MODEL = Path(f"data/models/{RUN}.keras")
+
+
+def start(folder: Path, *command: str) -> subprocess.Popen:
+    """Start a command of DVC, in a process group of its own, which writes into `log`."""
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dvc", *command],
+            cwd=folder,
+            env=ENVIRONMENT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def wait_for(what, seconds: float = 60) -> None:
+    """Wait until `what` returns something true."""
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.05)
+
+
+def longer(folder: Path, epochs: int = 40) -> Path:
+    """Let the model train for longer; returns its history, which is there after the first epoch."""
+    edit(folder, lambda content: content["models"]["plain"].update(epochs=epochs))
+    history = folder / f"reports/history/{RUN}.csv"
+    history.unlink()  # of the run before
+    return history
+
+
+def test_an_entry_is_what_dvc_makes_of_it(dry_workspace, monkeypatch):
+    monkeypatch.chdir(dry_workspace)
+    code = (
+        "import json; from dvc.repo import Repo\n"
+        "found = {one.addressing: [[dep.def_path for dep in one.deps if not hasattr(dep, 'params')], "
+        "[out.def_path for out in one.outs if not out.persist], "
+        "[key for dep in one.deps for key in getattr(dep, 'params', [])]] for one in Repo().index.stages}\n"
+        "print('found', json.dumps(found))"
+    )
+    found = json.loads(run(dry_workspace, "python", "-c", code).partition("found ")[2])
+    assert STAGE in found
+    for name, (dependencies, results, parameters) in found.items():
+        entry = stage.entry(name)
+        assert sorted(map(str, entry.dependencies)) == sorted(dependencies), name
+        assert sorted(map(str, entry.results)) == sorted(results), name
+        assert sorted(entry.parameters) == sorted(parameters), name
+
+
+@pytest.mark.fault(
+    "A parameter, code or data is edited while a stage runs, and recorded for results that it had no part in.",
+    "The stage fails and says what changed; nothing is recorded.",
+)
+@pytest.mark.parametrize("what", ["parameter", "code", "data"])
+def test_an_edit_during_a_run_is_not_recorded(workspace, what):
+    history, lock = longer(workspace), (workspace / "dvc.lock").read_bytes()
+    process = start(workspace, "repro", "--single-item", STAGE)
+    wait_for(history.exists)
+    if what == "parameter":
+        edit(workspace, lambda content: content["models"]["plain"].update(learning_rate=0.002))
+        named = r"models\.plain\.learning_rate of params\.yaml \(from 0\.001 to 0\.002\)"
+    else:
+        path = "stages/training/fit.py" if what == "code" else "data/prepared/summary.json"
+        (workspace / path).write_text((workspace / path).read_text() + "\n")
+        named = re.escape(path)
+    assert process.wait() != 0
+    output = (workspace / "log").read_text()
+    assert re.search(rf"error: while train@plain-0 ran, there changed: {named}", output), output
+    assert (workspace / "dvc.lock").read_bytes() == lock
+    assert not (workspace / MODEL).exists()
+    assert not history.exists()
+
+
+def test_an_edit_of_what_a_stage_does_not_read_is_none_of_its_business(workspace):
+    history = longer(workspace)
+    process = start(workspace, "repro", "--single-item", STAGE)
+    wait_for(history.exists)
+    edit(workspace, lambda content: content["models"]["small"].update(learning_rate=0.1))
+    assert process.wait() == 0, (workspace / "log").read_text()
+    assert "didn't change" in run(workspace, "dvc", "repro", "--single-item", STAGE)
+
+
+@pytest.mark.fault(
+    "A command hidden in a parameter is run by the shell, when a stage is asked for that does not depend on `check`.",
+    "No value of `params.yaml` reaches a shell.",
+)
+@pytest.mark.parametrize("key", ["seeds", "models"])
+def test_a_command_hidden_in_a_parameter_is_not_run(workspace, key):
+    hidden = "0; touch pwned #" if key == "seeds" else "plain$(touch pwned)`touch pwned`"
+    if key == "seeds":
+        edit(workspace, lambda content: content.update(seeds=[hidden]))
+        name = f"train@plain-{hidden}"
+    else:
+        edit(workspace, lambda content: content["models"].update({hidden: content["models"]["plain"]}))
+        name = f"train@{hidden}-0"
+    for options in ([], ["--single-item"]):
+        output = run(workspace, "dvc", "repro", *options, name, succeeds=False)
+        assert "error" in output.lower()
+    assert not list(workspace.rglob("pwned*"))
+
+
+@pytest.mark.fault(
+    "DVC dies alone; the stage trains on unseen, and writes over newer results minutes later.",
+    "It ends too, at once, and writes nothing.",
+)
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stage_ends_with_dvc(workspace, signal_number):
+    history = longer(workspace, 500)
+    process = start(workspace, "repro", "--single-item", STAGE)
+    wait_for(history.exists)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert any("stages.train" in " ".join(child.cmdline()) for child in children)
+    os.kill(process.pid, signal_number)
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    assert "DVC has ended, so this stage ends too" in (workspace / "log").read_text()
+    assert not (workspace / MODEL).exists()
+
+
+def test_what_a_killed_stage_left_is_removed(workspace):
+    left = workspace / "reports/history/.plain-0.part0123.csv"
+    longer(workspace, 2)
+    left.write_text("epoch\n1")
+    run(workspace, "dvc", "repro", "--single-item", STAGE)
+    assert not left.exists()
+
+
+# --- A torn lock ---
+
+
+@pytest.mark.fault(
+    "DVC is killed while it writes `dvc.lock`: every later command fails, or stages are lost silently and train again.",
+    "`make run` and `python -m stages.check` mend the file from git or a copy, and say so.",
+)
+@pytest.mark.parametrize("known", ["git", "copy"])
+def test_a_torn_lock_is_mended_wherever_it_breaks_off(dry_workspace, known):
+    lock, copy = dry_workspace / "dvc.lock", dry_workspace / ".dvc/tmp/lock.copy.yaml"
+    whole = lock.read_bytes()
+    copy.unlink(missing_ok=True)
+    if known == "copy":
+        copy.write_bytes(whole)
+    ends = [0, 1, 20, 25, 8192, 16384, len(whole) // 2, len(whole) - 1]
+    ends += [whole.index(b"\n", end) + 1 for end in (30, 5000, len(whole) // 2)]  # at the end of a line: it may be YAML
+    ends += [whole.index(b"\n  train@plain-0:") + 1, whole.index(b"\n  report:") + 1]  # whole entries, but not all
+    for end in ends:
+        lock.write_bytes(whole[:end])
+        output = run(dry_workspace, "python", "-m", "stages.check")
+        if known == "git" and whole[:end].endswith(b"\n") and end in ends[-2:]:
+            continue  # without a copy, the last entries may be missing for good reasons
+        assert "dvc.lock was torn" in output, end
+        assert lock.read_bytes() == whole, end
+    lock.write_bytes(whole)
+    assert "torn" not in run(dry_workspace, "python", "-m", "stages.check")
+
+
+def test_a_torn_lock_of_which_nothing_is_known_keeps_what_is_whole(workspace):
+    lock = workspace / "dvc.lock"
+    text = lock.read_text()
+    (workspace / ".dvc/tmp/lock.copy.yaml").unlink(missing_ok=True)
+    run(workspace, "git", "rm", "--quiet", "--cached", "dvc.lock")
+    run(workspace, "git", "commit", "--quiet", "--message", "No lock")
+    end = text.index("\n  report:\n") + 1
+    lock.write_text(text[: end + 100])
+    assert "dvc.lock was torn" in run(workspace, "python", "-m", "stages.check")
+    assert lock.read_text() == text[:end]
+    assert ran(run(workspace, "dvc", "repro")) == {"report"}
+
+
+def test_each_stage_keeps_a_copy_of_the_lock(workspace):
+    copy = workspace / ".dvc/tmp/lock.copy.yaml"
+    copy.unlink(missing_ok=True)
+    edit(workspace, lambda content: content["eda"].update(samples_per_class=5))
+    run(workspace, "dvc", "repro", "eda")
+    before = copy.read_text()
+    assert "  report:\n" in before
+    run(workspace, "dvc", "repro", "report")
+    entry = re.search(r"(?m)^  eda:\n(    .*\n|    - .*\n)*", (workspace / "dvc.lock").read_text())[0]
+    assert entry not in before
+    assert entry in copy.read_text()
+
+
+def test_an_earlier_lock_or_none_is_not_called_torn(workspace):
+    lock, copy = workspace / "dvc.lock", workspace / ".dvc/tmp/lock.copy.yaml"
+    text = lock.read_text()
+    copy.write_text(text + text[text.index("\n  report:\n") + 1 :].replace("report", "later"))
+    assert "torn" not in run(workspace, "python", "-m", "stages.check")  # as committed
+    lock.unlink()
+    assert "torn" not in run(workspace, "python", "-m", "stages.check")
+    assert not lock.exists()
+
+
+def test_a_lock_with_both_sides_of_a_merge_is_told(workspace):
+    lock = workspace / "dvc.lock"
+    lock.write_text(lock.read_text().replace("\n  report:\n", "\n<<<<<<< HEAD\n  report:\n=======\n>>>>>>> other\n"))
+    output = run(workspace, "python", "-m", "stages.check", succeeds=False)
+    assert "git checkout --ours dvc.lock" in output
+    assert "<<<<<<<" in lock.read_text()
+
+
+# --- A foreign model ---
+
+
+@pytest.mark.fault("A foreign model lies under the right name, and is evaluated.", "It is refused.")
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"model": "small"}, "its run is small-0, but should be plain-0"),
+        ({"seed": 1}, "its run is plain-1, but should be plain-0"),
+        ({"split_sha256": "0" * 64}, "its split_sha256 is 000"),
+        ({"parameters": {"learning_rate": 0.5}}, "its learning_rate is 0.5, but should be 0.001"),
+        ({"parameters": {"unknown": 1}}, "its unknown is 1, but should be None"),
+        ({"versions": {"keras": "2.0"}}, "its keras is 2.0, but should be"),
+    ],
+)
+def test_a_foreign_model_is_not_evaluated(workspace, change, named):
+    path = workspace / MODEL
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    origin = json.loads(members["origin.json"])
+    for key, value in change.items():
+        origin[key] = origin[key] | value if isinstance(value, dict) else value
+    members["origin.json"] = json.dumps(origin).encode()
+    path.unlink()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    output = run(workspace, "python", "-m", "stages.evaluate", "plain", "--seed", "0", succeeds=False)
+    assert named in output
+    assert "Traceback" not in output
+    if set(change) & {"model", "seed"}:
+        edit(workspace, lambda content: content.update(models={"plain": content["models"]["plain"]}))
+        edit(workspace, lambda content: content["audit"].update(model="plain"))
+        assert named in run(workspace, "python", "-m", "stages.select", succeeds=False)
