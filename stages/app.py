@@ -19,6 +19,7 @@ import functools
 import html
 import io
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ EXAMPLES = 6  # test images that are classified right, and as many that are not
 ENLARGED = 8  # pixels of the page per pixel of an image
 NONE = "none"
 DRAWN = Path("data/app")  # the examples' files
+KEPT_SECONDS = 3600  # of uploaded photos; all are removed when the page ends
 MOST_MEGABYTES = 50
 STYLE = """
 #warning {border-left: 4px solid #d55e00; padding: 0.2em 0.8em}
@@ -208,14 +210,17 @@ def page(runs: list[str], selection: dict):
         warning = "\n\n".join(f"⚠ {note}." for note in notes)
         return [gr.update(value=warning, visible=bool(warning)), *outputs]
 
-    def for_api(photo: str, run: str, background: str) -> dict:
+    def for_api(photo: str | None, run: str, background: str) -> dict:
         try:
+            if photo is None:
+                raise InputError('there is no photo: give `handle_file("shirt.jpg")` as the first value.')
             return classify(photo, run, background)
         except InputError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
     dataset = selection["dataset"]
-    with gr.Blocks(title="Fashion-MNIST classifier", analytics_enabled=False) as blocks:
+    kept = (KEPT_SECONDS, KEPT_SECONDS)  # how often uploaded photos are looked through, and how old they may be
+    with gr.Blocks(title="Fashion-MNIST classifier", analytics_enabled=False, delete_cache=kept) as blocks:
         gr.Markdown(f"# Which piece of clothing is it?\n{notice(dataset)}")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -279,11 +284,27 @@ def page(runs: list[str], selection: dict):
     return blocks
 
 
+def refuse_a_port_in_use(port: int) -> None:
+    """Raise `InputError` if the page cannot be served at a port of this machine."""
+    if not 1 <= port <= 65535:
+        raise InputError(f"--port is {port}, but must be a whole number from 1 to 65535.")
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InputError(
+                f"the page cannot be served at 127.0.0.1:{port} ({error.strerror}); perhaps it is open already. Type "
+                f"`python -m stages.app --port {port + 1 if port < 65535 else 7860}` to serve it at another port."
+            ) from None
+
+
 @entry_point
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.app", description="A page that classifies photos.")
     parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
     port = parser.parse_args().port
+    refuse_a_port_in_use(port)
     for path in (SELECTION, TEMPERATURES):
         if not path.exists():
             raise InputError(f"{path} is missing: there is no trained model yet. Type `make run`.")

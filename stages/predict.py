@@ -45,6 +45,16 @@ def files_of(inputs: list[str]) -> list[str]:
     return found
 
 
+def refuse_what_is_no_file(name: str) -> None:
+    """Raise `InputError` for an empty folder, an address, and a pattern that the shell did not replace by names."""
+    if Path(name).is_dir():
+        raise InputError("the folder holds no files.")
+    if not Path(name).exists() and "://" in name:
+        raise InputError(f"it is an address, but a file is needed: type `curl -LO {name}` first.")
+    if not Path(name).exists() and set("*?[") & set(name):
+        raise InputError("it is a pattern, but no file has this name: leave out the quotes, or name the folder.")
+
+
 def is_around(folder: Path) -> bool:
     """Whether a linked folder holds its own link, so that looking into it would never end."""
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
@@ -58,8 +68,8 @@ def results(classifier: Classifier, files: list[str], background: str, figures: 
             content = sys.stdin.buffer.read(MOST_BYTES_OF_STDIN + 1) if name == STDIN else Path(name)
             if name == STDIN and len(content) > MOST_BYTES_OF_STDIN:
                 raise InputError(f"it has more than {MOST_BYTES_OF_STDIN:,} bytes.")
-            if name != STDIN and Path(name).is_dir():
-                raise InputError("the folder holds no files.")
+            if name != STDIN:
+                refuse_what_is_no_file(name)
             converted = convert(read_photo(content), background)
             found = classifier.answer(converted.pixels)
             found["warnings"] = converted.warnings + found["warnings"]
@@ -109,6 +119,7 @@ def row(result: dict) -> dict:
         "third_probability": third.get("probability"),
         "out_of_distribution": result.get("out_of_distribution"),
         "warnings": "; ".join(result.get("warnings", [])),
+        "figure": result.get("figure"),
         "error": result.get("error"),
     }
 
@@ -118,7 +129,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m stages.predict", description="Classify photos of clothing with the exported model."
     )
-    parser.add_argument("inputs", nargs="*", metavar="FILE|FOLDER|-", help="photos; folders of photos; - reads stdin")
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="FILE|FOLDER|-",
+        help="photos; folders, with those inside but no hidden files; - reads stdin",
+    )
     parser.add_argument(
         "--background",
         choices=BACKGROUNDS,
@@ -142,6 +158,13 @@ def arguments() -> argparse.Namespace:
     if given.figure and (given.figure == STDIN or Path(given.figure).is_file()):
         given.inputs.insert(0, given.figure)  # `--figure shirt.jpg`: the photo, not a folder
         given.figure = str(FIGURES)
+    if given.figure and not given.inputs and Path(given.figure).is_dir():
+        given.inputs, given.figure = (
+            [given.figure],
+            str(FIGURES),
+        )  # `--figure photos`: there is nothing else to classify
+    if "" in given.inputs:
+        parser.error("one of the names is empty: is a variable of the shell unset?")
     if not given.inputs:
         parser.error("name a photo, a folder of photos, or - for stdin")
     return given
@@ -171,6 +194,8 @@ def main() -> None:
     if given.json:
         in_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         print(json.dumps(everything, indent=2, ensure_ascii=not in_unicode))
+    if figures:
+        print(f"figures: {figures}/", file=sys.stderr)
     if failed:
         sys.exit(f"error: {failed} of {len(files)} files could not be classified.")
 

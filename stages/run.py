@@ -22,6 +22,7 @@ import pygit2
 import stages
 from stages.common.entry import entry_point
 from stages.common.files import write_csv
+from stages.common.lock import is_defined
 from stages.common.orphans import RUN
 from stages.common.progress import PLAN
 from stages.common.workspace import is_shallow, repository
@@ -151,7 +152,8 @@ def main() -> None:
         status = repro()
         took = json.loads(path.read_text(encoding="utf-8"))["took"]
     if took:
-        write_csv(SECONDS, pd.DataFrame((seconds | took).items(), columns=["stage", "seconds"]))
+        known = {name: taken for name, taken in (seconds | took).items() if is_defined(name)}
+        write_csv(SECONDS, pd.DataFrame(known.items(), columns=["stage", "seconds"]))
     if status:
         sys.exit(status)
     stage("table")

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.conftest import ENVIRONMENT, MODELS, clone_with_data
+from tests.conftest import ENVIRONMENT, MODELS, clone_with_data, run
 from tests.test_photo import encoded, shirt
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -231,3 +231,13 @@ def test_it_fits_a_phone(app, browser, address):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.body.classList.contains('dark')") == ("dark" in address)
     page.close()
+
+
+@pytest.mark.parametrize(
+    ("port", "sentence"), [("99999", "--port is 99999, but must be"), ("", "perhaps it is open already")]
+)
+def test_a_port_that_cannot_be_used_is_told(app, port, sentence):
+    port = port or app.address.rpartition(":")[2]
+    output = run(app.folder.parent, "python", "-m", "stages.app", "--port", port, succeeds=False)
+    assert sentence in output
+    assert "Traceback" not in output

@@ -161,6 +161,7 @@ def test_the_background_can_be_named(folder):
     ("arguments", "figures"),
     [
         (["photos", "--figure", "drawn"], ["drawn/photos-blue shirt.png.png", "drawn/photos-more-Änderung.jpg.png"]),
+        (["--figure", "photos/more"], ["data/figures/photos-more-Änderung.jpg.png"]),
         (["--figure", "photos/blue shirt.png"], ["data/figures/photos-blue shirt.png.png"]),
         (["photos/blue shirt.png", "--figure"], ["data/figures/photos-blue shirt.png.png"]),
     ],
@@ -179,6 +180,13 @@ def test_figures_are_drawn_and_no_photo_is_written_over(arguments, figures, fold
     ("arguments", "sentence", "status"),
     [
         ([], "name a photo, a folder of photos, or - for stdin", 2),
+        ([""], "one of the names is empty", 2),
+        (
+            ["https://example.org/x.jpg"],
+            "it is an address, but a file is needed: type `curl -LO https://example.org/x.jpg`",
+            1,
+        ),
+        (["photos/*.jpeg"], "it is a pattern, but no file has this name: leave out the quotes", 1),
         (["--background", "blue", "x.png"], "invalid choice: 'blue'", 2),
         (["data/folds/empty"], "data/folds/empty: not classified: the folder holds no files", 1),
         (
@@ -297,5 +305,5 @@ def test_other_arrays_are_refused(images, sentence, folder):
 
 def test_without_a_model_it_is_told_how_to_get_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="there is no exported model yet. Type `make run`"):
+    with pytest.raises(InputError, match=r"there is no exported model yet\. Type `make run`"):
         Classifier()
