@@ -19,15 +19,15 @@ def test_keras_starts_with_the_backend_that_is_asked_for_and_without_a_word():
 
 
 def test_a_second_start_does_nothing_and_one_with_another_backend_is_refused():
-    code = "from stages.common import backend, errors\nbackend.start_keras()\nbackend.start_keras()\nprint('started')\n"
-    code += "errors.entry_point(lambda: backend.start_keras('jax'))()"
+    code = "from stages.common import backend, entry\nbackend.start_keras()\nbackend.start_keras()\nprint('started')\n"
+    code += "entry.entry_point(lambda: backend.start_keras('jax'))()"
     told = run(ROOT, "python", "-c", code, succeeds=False)
     assert told.startswith("started\nerror: Keras was loaded with the backend tensorflow before")
 
 
 def test_a_backend_that_is_not_installed_is_told_with_what_to_type():
-    code = "from stages.common import backend, errors\n"
+    code = "from stages.common import backend, entry\n"
     code += "backend.find_spec = lambda name: None\n"
-    code += "errors.entry_point(lambda: backend.start_keras('jax'))()"
+    code += "entry.entry_point(lambda: backend.start_keras('jax'))()"
     told = run(ROOT, "python", "-c", code, succeeds=False)
     assert told.startswith("error: backend is jax, but the package is not installed: type `pip install")

@@ -181,6 +181,19 @@ def test_a_pair_is_trimmed_as_a_whole():
     assert (rows[0], rows[-1]) == (0, SIZE - 1)
 
 
+@pytest.mark.fault("Light from one side makes a T-shirt a bag.", "The light is evened by the background.")
+@pytest.mark.parametrize("darkest", [0.55, 0.65, 0.8])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_light_from_one_side_is_evened(darkest, axis):
+    even = np.asarray(shirt((230, 230, 230), (180, 40, 40)))
+    light = np.moveaxis(
+        np.linspace(darkest, 1.05, even.shape[axis])[:, None, None] * np.ones((1, even.shape[1 - axis], 1)), 0, axis
+    )
+    converted = convert(np.clip(even * light, 0, 255).astype(np.uint8))
+    assert converted.warnings == []
+    assert near(converted.pixels, convert(even).pixels, mean=10)
+
+
 def test_a_background_that_is_not_plain_is_warned_of():
     noise = np.random.default_rng(0).integers(0, 256, (400, 300, 3), dtype=np.uint8)
     wild = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(1))

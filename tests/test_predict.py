@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -255,7 +256,7 @@ def test_a_model_without_mirrored_views_sees_the_photo_both_ways(folder):
 
 
 def test_nobody_reads_on(folder):
-    command = f"{sys.executable} -m stages.predict --json photos | true"
+    command = f"{shlex.quote(sys.executable)} -m stages.predict --json photos | true"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], cwd=folder, env=ENVIRONMENT, capture_output=True
     )

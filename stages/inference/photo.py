@@ -21,6 +21,8 @@ SIZE = 28  # pixels, the height and width of an input
 TOLERANCE = 0.05  # of the range of a channel: what is so near to the background's color belongs to it
 PLAIN = 0.8  # a background is plain if at least this share of the border has its color
 WORKING_SIZE = 280  # pixels: larger photos are reduced to an edge of less than twice this, by area averaging
+FITS = 4  # of a plane to the light of the background
+DARKEST_LIGHT = 32  # grey levels: a darker background is not corrected, since a ratio would amplify its noise
 SPECK = 0.005  # of all that differs from the background: less, apart from the rest, is no clothing
 MOST_PIXELS = 51_000_000  # of a file, as phones take them (50 megapixels are 8160 x 6144); a test measures the memory
 MOST_PIXELS_OF_WEBP = 20_000_000  # which takes more memory per pixel
@@ -100,7 +102,8 @@ def convert(photo: np.ndarray, background: str = "auto") -> Conversion:
         raise InputError(f"a photo must be an array, uint8 (H, W, 3), as from read_photo, but is {found}.")
     if background not in BACKGROUNDS:
         raise InputError(f"background is {background!r}, but must be one of {', '.join(BACKGROUNDS)}.")
-    found = find_background(photo, background)
+    evened = photo if photo.shape[:2] == (SIZE, SIZE) else even_light(photo)
+    found = find_background(evened, background)
     notes = []
     if photo.shape[:2] == (SIZE, SIZE):
         negated = negate(grey(photo), 255.0 if found.is_light else 0.0, found.is_light)
@@ -111,7 +114,7 @@ def convert(photo: np.ndarray, background: str = "auto") -> Conversion:
             f"{100 * PLAIN:.0f} % needed; photograph the clothing alone, on one color"
         )
     steps = {"photo": photo}
-    steps["trimmed"] = trim(photo, found.color)
+    steps["trimmed"] = trim(evened, found.color)
     steps["scaled"] = scale(steps["trimmed"])
     steps["sharpened"] = sharpen(steps["scaled"])
     steps["centered"] = center(steps["sharpened"], found.color)
@@ -267,6 +270,31 @@ def find_background(photo: np.ndarray, background: str = "auto") -> Background:
         )
     is_light = background == "light" if background != "auto" else bool((clothing @ GREY).mean() < color @ GREY)
     return Background(color, is_light, share)
+
+
+def even_light(photo: np.ndarray) -> np.ndarray:
+    """The photo, uint8 (H, W, 3), as if its light came from all sides, if its background is plain but for the light.
+
+    A plane is fitted to the border's levels, in each channel, and pixels are multiplied by the plane's mean over the plane:
+    "flat-field correction". The photo stays as it is if its border is plain already, or if it is not near to the plane.
+    """
+    height, width = photo.shape[:2]
+    rows, columns = np.mgrid[0:height, 0:width]
+    edge = (rows == 0) | (rows == height - 1) | (columns == 0) | (columns == width - 1)
+    places = np.stack([np.ones((height, width)), rows / height, columns / width], axis=-1)  # (H, W, 3)
+    levels = photo[edge].astype(np.float64)  # (B, 3)
+    plain = np.abs(levels - np.median(levels, axis=0)).max(axis=1) <= TOLERANCE * 255
+    if plain.mean() >= PLAIN:
+        return photo
+    kept = np.ones(len(levels), bool)
+    for _ in range(FITS):  # what is far from the plane, such as clothing that touches the border, does not count
+        plane, *_ = np.linalg.lstsq(places[edge][kept], levels[kept], rcond=None)
+        far = np.abs(levels - places[edge] @ plane).max(axis=1)
+        kept = far <= max(TOLERANCE * 255, float(np.median(far)))
+    light = places @ plane  # (H, W, 3)
+    if (far <= TOLERANCE * 255).mean() < PLAIN or light.min() < DARKEST_LIGHT:
+        return photo
+    return np.clip(np.rint(photo * (light.mean(axis=(0, 1)) / light)), 0, 255).astype(np.uint8)
 
 
 def differs(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
