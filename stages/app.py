@@ -36,7 +36,8 @@ from stages.common.splits import CLASS_NAMES, load_split, notice
 from stages.evaluation.calibration import with_temperature
 from stages.explanation import occlusion
 from stages.inference.classifier import FALSE_ALARM_RATE, answer, both_ways
-from stages.inference.photo import Conversion, convert, read_photo
+from stages.inference.image_file import read_photo
+from stages.inference.photo import Conversion, convert
 from stages.trained import features, prediction, saving
 
 SIMILAR = 5

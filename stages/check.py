@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from stages import models
-from stages.common import lock
+from stages.common import lock_file
 from stages.common.entry import entry_point
 from stages.common.environment import versions
 from stages.common.progress import stage_name
@@ -30,9 +30,9 @@ def other_versions(pins: str) -> list[str]:
 def main() -> None:
     _, blocks = models.read_all()
     refuse_before_training(Path.cwd())
-    mended = "" if stage_name() else lock.mend()  # not while DVC runs this
-    if mended:
-        print(f"note: {mended}", file=sys.stderr)
+    repaired = "" if stage_name() else lock_file.repair()  # not while DVC runs this
+    if repaired:
+        print(f"note: {repaired}", file=sys.stderr)
     others = other_versions(REQUIREMENTS.read_text(encoding="utf-8")) if REQUIREMENTS.exists() else []
     if others:
         print(f"note: results may differ in their last digits from those of the pinned versions: {', '.join(others)}.")

@@ -23,7 +23,8 @@ from stages.common.errors import InputError
 from stages.common.errors import sentence as error_sentence
 from stages.figures import photo as draw
 from stages.inference.classifier import EXPORTED, Classifier
-from stages.inference.photo import BACKGROUNDS, convert, read_photo
+from stages.inference.image_file import read_photo
+from stages.inference.photo import BACKGROUNDS, convert
 
 STDIN = "-"
 FIGURES = Path("data/figures")  # where `--figure` without a folder draws
@@ -37,9 +38,11 @@ def files_of(inputs: list[str]) -> list[str]:
     """
     found = []
     for name in inputs:
-        inside = []
+        inside, visited = [], {Path(name).resolve()}
         for folder, folders, files in os.walk(name, followlinks=True):
-            folders[:] = [one for one in folders if not one.startswith(".") and not is_around(Path(folder) / one)]
+            places = {one: (Path(folder) / one).resolve() for one in sorted(folders) if not one.startswith(".")}
+            folders[:] = [one for one, place in places.items() if place not in visited]  # links may lead back
+            visited |= set(places.values())
             inside += [str(Path(folder) / file) for file in files if not file.startswith(".")]
         found += sorted(inside) or [name]
     return found
@@ -53,11 +56,6 @@ def refuse_what_is_no_file(name: str) -> None:
         raise InputError(f"it is an address, but a file is needed: type `curl -LO {name}` first.")
     if not Path(name).exists() and set("*?[") & set(name):
         raise InputError("it is a pattern, but no file has this name: leave out the quotes, or name the folder.")
-
-
-def is_around(folder: Path) -> bool:
-    """Whether a linked folder holds its own link, so that looking into it would never end."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def results(classifier: Classifier, files: list[str], background: str, figures: Path | None) -> Iterator[dict]:

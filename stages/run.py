@@ -21,8 +21,8 @@ import pygit2
 
 import stages
 from stages.common.entry import entry_point
-from stages.common.files import write_csv
-from stages.common.lock import is_defined
+from stages.common.files import read_text, write_csv
+from stages.common.lock_file import is_defined
 from stages.common.orphans import RUN
 from stages.common.progress import PLAN
 from stages.common.workspace import is_shallow, repository
@@ -81,7 +81,7 @@ def do_without_git(folder: Path) -> bool:
     """
     place = repository(folder)
     without = place is None or (place != folder and ignored_by(place, folder / "dvc.yaml"))
-    configured = bool(re.search(r"no_scm\s*=\s*true", read(folder / ".dvc" / "config.local"), re.IGNORECASE))
+    configured = bool(re.search(r"no_scm\s*=\s*true", read_text(folder / ".dvc" / "config.local"), re.IGNORECASE))
     if without and not configured:
         dvc("config", "--local", "--quiet", "core.no_scm", "true")
     if configured and not without:
@@ -92,11 +92,6 @@ def do_without_git(folder: Path) -> bool:
 def ignored_by(place: Path, path: Path) -> bool:
     """Whether the repository in `place` ignores a file."""
     return pygit2.Repository(str(place)).path_is_ignored(str(path.relative_to(place)))
-
-
-def read(path: Path) -> str:
-    """The content of a text file; empty if there is no file."""
-    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def notes(folder: Path) -> list[str]:

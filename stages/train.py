@@ -41,8 +41,7 @@ def main() -> None:
 
     trained = fit.train(models.load(model_name), block, seed, *train_split, *val_split, devices=devices, on_epoch=show)
     predicted = prediction.predict(trained.model, val_split[0], block.test_time_augmentation)
-    steps = len(trained.history) * int(len(train_split[0]) * block.epoch_fraction) // block.batch_size
-    for doubt in doubts.doubts(trained.model, trained.history, steps, predicted.probabilities, val_split[1]):
+    for doubt in doubts.doubts(trained, predicted.probabilities, val_split[1]):
         print(f"warning: {run}: {doubt}.", file=sys.stderr, flush=True)
     metrics = {
         "dataset": summary["dataset"],

@@ -128,7 +128,7 @@ def test_accuracies_and_rates_are_those_of_full_size_images_alone(monkeypatch, c
     history = pd.DataFrame({"val_accuracy": [0.99, 0.98, 0.5, 0.6, 0.7]})
     seconds = pd.DataFrame({"epoch": [0, 1, 2, 3, 4, 5], "seconds": [300.0, 104.0, 101.0, 52.0, 3.0, 5.0]})
     ends = [414.0, 515.0, 567.0, 570.0, 575.0]
-    trained = fit.Trained(model, history, seconds, [100.0, 100.0, 50.0, 2.0, 4.0], ends)
+    trained = fit.Trained(model, history, seconds, [100.0, 100.0, 50.0, 2.0, 4.0], ends, steps=5)
     changes = {"epochs": 5, "low_resolution_fraction": 0.4, "batch_size": 10, "epoch_fraction": 1}
     monkeypatch.setattr(ours, "load_split", lambda name: split)
     monkeypatch.setattr(models, "read_block", block_of)

@@ -216,8 +216,8 @@ def test_only_one_module_opens_the_parameters():
         for file in (ROOT / "stages").rglob("*.py")
         if re.search(r"import yaml|ruamel.yaml import", file.read_text())
     }
-    # demo.py: a copy's; experiments.py: those of commits; lock.py opens `dvc.lock` alone
-    assert openers == {"parameters.py", "demo.py", "experiments.py", "lock.py"}
+    # demo.py: a copy's; experiments.py: those of commits; lock_file.py opens `dvc.lock` alone
+    assert openers == {"parameters.py", "demo.py", "experiments.py", "lock_file.py"}
 
 
 def ancestors(name: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -226,3 +227,18 @@ def test_a_part_is_read_by_its_dotted_name(path):
     path.write_text(text())
     seeds, dropout = read_parameters("seeds", "models.small.dropout", path=path)
     assert (seeds, dropout) == (GOOD["seeds"], GOOD["models"]["small"]["dropout"])
+
+
+@pytest.mark.fault(
+    "A YAML alias that contains itself ends in a traceback; 200,000 errors are listed.", "A sentence; 30."
+)
+def test_circles_and_floods_in_the_file_are_told_in_few_lines(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("models: &all\n  cnn: *all\n")
+    with pytest.raises(InputError, match=r"not valid YAML: an alias \(\*NAME\) stands inside the value that it names"):
+        load_yaml(path)
+    path.write_text("\n".join(f"unknown_{number}: 1" for number in range(1000)))
+    with pytest.raises(InputError) as error:
+        read_parameters(path=path)
+    assert len(str(error.value).splitlines()) == 32
+    assert re.search(r"and [\d,]+ more\.$", str(error.value))

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from stages.common.errors import InputError
-from stages.inference import photo
-from stages.inference.photo import SIZE, convert, read_photo
+from stages.inference import image_file, photo
+from stages.inference.image_file import read_photo
+from stages.inference.photo import SIZE, convert
 from tests.conftest import ROOT, run
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
@@ -243,7 +244,7 @@ def test_black_and_white_is_taken():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_photo_from_a_phone_is_turned_upright(orientation):
-    stored = photo.ROTATIONS.get(orientation)
+    stored = image_file.ROTATIONS.get(orientation)
     back = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}.get(orientation, stored)
     image = shirt().transpose(back) if back is not None else shirt()
     exif = Image.Exif()
@@ -308,7 +309,7 @@ def test_the_largest_photos_take_less_than_500_megabytes(kind, mode, tmp_path):
     """The peak of a process of its own, as Linux tells it."""
     code = f"""
 from pathlib import Path
-from stages.inference.photo import convert, read_photo
+from stages.inference import convert, read_photo
 convert(read_photo(Path({str(tmp_path / "large")!r})))
 print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
 """

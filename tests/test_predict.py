@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from stages.common.errors import InputError
+from stages.inference import convert, read_photo
 from stages.inference.classifier import Classifier, as_pixels
-from stages.inference.photo import convert, read_photo
 from tests.conftest import ENVIRONMENT, clone_with_data, run
 from tests.test_photo import encoded, shirt
 
@@ -112,7 +112,9 @@ def test_linked_folders_are_looked_into_and_an_empty_one_stops_nothing(folder, t
     (tmp_path / "empty").mkdir()
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/photos").symlink_to(folder / "photos/more")
-    (tmp_path / "linked/round").symlink_to(tmp_path)
+    (tmp_path / "linked/round").symlink_to(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/back").symlink_to(tmp_path / "linked")
     out, err = output(folder, str(tmp_path / "empty"), str(tmp_path / "linked"), status=1)
     assert out.count("Änderung.jpg: ") == 1
     assert "empty: not classified: the folder holds no files" in err

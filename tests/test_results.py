@@ -14,8 +14,8 @@ from PIL import Image
 
 from stages.common.errors import InputError
 from stages.common.parameters import read_parameters
+from stages.inference import convert, read_photo
 from stages.inference.classifier import Classifier
-from stages.inference.photo import convert, read_photo
 from stages.page import documents
 from stages.page.documents import updated
 from stages.page.tables import current, over_seeds

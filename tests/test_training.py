@@ -17,7 +17,7 @@ from stages.trained.prediction import predict
 from stages.trained.saving import save_model
 from stages.training import doubts
 from stages.training.callbacks import SeedDropout
-from stages.training.fit import mixed_targets, soft_targets, train
+from stages.training.fit import Trained, mixed_targets, soft_targets, train
 from stages.training.optimizers import SGD, Muon, WarmupThenDecay, orthogonalised
 from tests.conftest import ROOT, block_of, edit, run
 from tests.models import nested, plain, small
@@ -478,7 +478,7 @@ def normalized(momentum: float) -> keras.Model:
     ],
 )
 def test_what_cannot_be_right_is_warned_of(history, probabilities, momentum, sentences):
-    found = doubts.doubts(normalized(momentum), history, 100, probabilities, LABELS)
+    found = doubts.doubts(Trained(normalized(momentum), history, history, [], [], 100), probabilities, LABELS)
     assert len(found) == len(sentences)
     for sentence, part in zip(found, sentences, strict=True):
         assert re.search(part.replace("(10", r"\(10").replace("%)", r"%\)"), sentence)

@@ -1,4 +1,4 @@
-"""The entry point of all commands: errors become sentences; a stage that DVC runs is held to its entry in `dvc.yaml`."""
+"""The entry point of all commands: errors become sentences; what a stage that DVC runs reads may not change."""
 
 import functools
 import os
@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.common import lock, orphans, progress, stage
+from stages.common import lock_file, orphans, progress, stage
 from stages.common.errors import TRACEBACK, InputError, sentence
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +35,8 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
             with progress.report_progress():
                 if progress.stage_name():
                     orphans.end_with_dvc()
-                    lock.keep_copy()
-                    with stage.held_to(stage.entry(progress.stage_name())):
+                    lock_file.keep_copy()
+                    with stage.checked(stage.read_stage(progress.stage_name())):
                         main()
                 else:
                     main()

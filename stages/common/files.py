@@ -33,6 +33,11 @@ def write_text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8", newline="\n")
 
 
+def read_text(path: Path) -> str:
+    """The content of a text file in UTF-8; empty if there is no file."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON, atomically. Raises `ValueError` for NaN and infinity."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -8,15 +8,8 @@ import time
 import psutil
 
 RUN = "FASHION_MNIST_RUN"  # the environment variable in which `make run` puts its process ID
-SHELLS = {
-    "sh",
-    "bash",
-    "dash",
-    "zsh",
-    "fish",
-    "ksh",
-    "busybox",
-}  # DVC starts a stage by a shell, which may stay in between
+# DVC starts a stage by a shell, which may stay between them.
+SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh", "busybox"}
 PAUSE = 0.3  # seconds
 ORPHANED = 1  # exit status
 
@@ -50,9 +43,7 @@ def end_with_dvc() -> None:
         while watched and all(map(lives, watched)):
             time.sleep(PAUSE)
         try:
-            print(
-                "error: DVC has ended, so this stage ends too; it has written no results.", file=sys.stderr, flush=True
-            )
+            print("error: DVC has ended, so this stage ends, too. Nothing is recorded.", file=sys.stderr, flush=True)
         finally:
             os._exit(ORPHANED)
 

@@ -14,6 +14,8 @@ from ruamel.yaml import YAML, YAMLError
 
 from stages.common.errors import InputError
 
+MOST_FAULTS = 30  # that an error lists
+
 
 def number(kind: type, expected: str, **bounds: float) -> Any:
     """An annotated `int` or `float` within bounds. Errors name the allowed values as `expected`."""
@@ -137,11 +139,22 @@ def read_parameters(*keys: str, path: Path = Path("params.yaml")) -> Any:
 def load_yaml(path: Path) -> Any:
     """The content of a YAML file, read with DVC's parser. Raises `InputError` if it is missing or is not YAML."""
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        refuse_circles(content)
+        return content
     except FileNotFoundError:
         raise InputError(f"{path} is missing. Type `git checkout {path}` to restore it.") from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}. Fix that line.") from None
+
+
+def refuse_circles(content: Any, around: tuple[int, ...] = ()) -> None:
+    """Raise `ValueError` if a mapping or list of YAML contains itself, by an alias."""
+    if isinstance(content, (dict, list)):
+        if id(content) in around:
+            raise ValueError("an alias (*NAME) stands inside the value that it names")
+        for inner in content.values() if isinstance(content, dict) else content:
+            refuse_circles(inner, (*around, id(content)))
 
 
 def check(content: Any) -> tuple[Parameters | None, list[str]]:
@@ -167,7 +180,8 @@ def check(content: Any) -> tuple[Parameters | None, list[str]]:
 def refuse(faults: list[str], path: Path = Path("params.yaml")) -> None:
     """Raise `InputError` with all errors, one per line, if there are any."""
     if faults:
-        raise InputError("\n       ".join([f"{path} cannot be used:", *faults]))
+        more = [f"and {len(faults) - MOST_FAULTS:,} more."] if len(faults) > MOST_FAULTS else []
+        raise InputError("\n       ".join([f"{path} cannot be used:", *faults[:MOST_FAULTS], *more]))
 
 
 def names_that_are_no_text(content: Any, path: str = "") -> list[str]:

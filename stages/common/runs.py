@@ -82,19 +82,14 @@ def refuse_another_run(path: Path, run: str, parameters: dict | None = None, spl
         split_sha256: If given, of the split that it should have been trained on, with the packages that are installed.
     """
     origin = read_origin(path)
-    found = {"run": run_name(origin["model"], origin["seed"])}
-    expected: dict = {"run": run}
+    found, expected = {"run": run_name(origin["model"], origin["seed"])}, {"run": run}
     if parameters is not None:
-        parameters = json.loads(json.dumps(parameters))  # as the file has it: no tuples
-        differing = [
-            key for key in parameters | origin["parameters"] if parameters.get(key) != origin["parameters"].get(key)
-        ]
-        for key in differing:
-            found[key], expected[key] = origin["parameters"].get(key), parameters.get(key)
+        found |= dict.fromkeys(parameters) | origin["parameters"]
+        expected |= json.loads(json.dumps(parameters))  # as the file has them: no tuples
     if split_sha256 is not None:
-        found["split_sha256"], expected["split_sha256"] = origin["split_sha256"], split_sha256
-        for package in ("tensorflow", "keras"):
-            found[package], expected[package] = origin["versions"][package], versions()[package]
+        packages = ("tensorflow", "keras")
+        found |= {"split_sha256": origin["split_sha256"]} | {name: origin["versions"][name] for name in packages}
+        expected |= {"split_sha256": split_sha256} | {name: versions()[name] for name in packages}
     for key, value in found.items():
         if value != expected.get(key):
             raise InputError(

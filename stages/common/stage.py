@@ -28,7 +28,7 @@ PROBE = 2**18  # bytes that are written, and removed, to see that a folder can b
 
 
 @dataclass(frozen=True)
-class Entry:
+class Stage:
     """A stage's entry in `dvc.yaml`.
 
     Attributes:
@@ -44,15 +44,15 @@ class Entry:
     results: tuple[Path, ...]
 
 
-def entry(name: str) -> Entry:
-    """The entry of a stage, with the values of `params.yaml` in the places of `${...}`.
+def read_stage(name: str) -> Stage:
+    """A stage's entry in `dvc.yaml`, with the values of `params.yaml` in the places of `${...}`.
 
     Raises:
         InputError: `dvc.yaml` has no such stage.
     """
     kind, _, item = name.partition("@")
-    stage, content = load_yaml(Path("dvc.yaml"))["stages"].get(kind), load_yaml(Path("params.yaml"))
-    values = item_of(stage, item, content) if stage else None
+    entry, content = load_yaml(Path("dvc.yaml"))["stages"].get(kind), load_yaml(Path("params.yaml"))
+    values = item_of(entry, item, content) if entry else None
     if values is None:
         raise InputError(f"dvc.yaml and params.yaml define no stage {name}: `dvc stage list` shows all.")
 
@@ -60,12 +60,12 @@ def entry(name: str) -> Entry:
         return re.sub(r"\$\{(.*?)\}", lambda key: str(values.get(key[1], value_of(content, key[1]))), text)
 
     def listed(kind: str) -> list[tuple[str, dict]]:
-        return [next(iter(one.items())) if isinstance(one, dict) else (one, {}) for one in stage.get(kind, [])]
+        return [next(iter(one.items())) if isinstance(one, dict) else (one, {}) for one in entry.get(kind, [])]
 
     written = [
         path for part in ("outs", "metrics", "plots") for path, options in listed(part) if not options.get("persist")
     ]
-    return Entry(
+    return Stage(
         name,
         tuple(filled(key) for key, _ in listed("params")),
         tuple(Path(filled(path)) for path, _ in listed("deps")),
@@ -73,15 +73,13 @@ def entry(name: str) -> Entry:
     )
 
 
-def item_of(stage: dict, item: str, content: dict) -> dict[str, Any] | None:
-    """The values of a stage's `matrix` for one of its items, such as `cnn-0`; None if it has no such item."""
-    names = [f"item.{key}" for key in stage.get("matrix", {})]
-    axes = [
-        value_of(content, axis[2:-1]) if isinstance(axis, str) else axis for axis in stage.get("matrix", {}).values()
-    ]
+def item_of(entry: dict, item: str, content: dict) -> dict[str, Any] | None:
+    """The values of an entry's `matrix` for one of its items, such as `cnn-0`; None if it has no such item."""
+    matrix = entry.get("matrix", {})
+    axes = [value_of(content, axis[2:-1]) if isinstance(axis, str) else axis for axis in matrix.values()]
     for values in itertools.product(*axes):
         if "-".join(map(str, values)) == item:
-            return dict(zip(names, values, strict=True))
+            return {f"item.{key}": value for key, value in zip(matrix, values, strict=True)}
     return None
 
 
@@ -92,7 +90,7 @@ def value_of(content: Any, key: str) -> Any:
     return content
 
 
-def fingerprint(stage: Entry) -> dict[str, str]:
+def fingerprint(stage: Stage) -> dict[str, str]:
     """What a stage reads: each value of its parameters as JSON, each file of its dependencies as a SHA-256."""
     content = load_yaml(Path("params.yaml"))
     found = {}
@@ -133,7 +131,7 @@ def digest(file: Path) -> str:
 
 
 @contextmanager
-def held_to(stage: Entry) -> Iterator[None]:
+def checked(stage: Stage) -> Iterator[None]:
     """A context in which a stage runs: it can write its results, and what it reads stays as it was.
 
     Raises:
@@ -148,22 +146,21 @@ def held_to(stage: Entry) -> Iterator[None]:
     if changed:
         for path in stage.results:
             path.unlink(missing_ok=True)
-        raise InputError(told(stage, changed, before, after))
+        raise InputError(what_changed(stage, changed, before, after))
 
 
-def told(stage: Entry, changed: list[str], before: dict[str, str], after: dict[str, str]) -> str:
-    """The sentence on what changed while a stage ran."""
+def what_changed(stage: Stage, changed: list[str], before: dict[str, str], after: dict[str, str]) -> str:
+    """The sentence about what changed while a stage ran."""
     more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
     first = changed[0]
     values = f" (from {before.get(first)} to {after.get(first)})" if first.endswith(OF_PARAMETERS) else ""
     return (
-        f"while {stage.name} ran, there changed: {', '.join(changed[:NAMED])}{more}{values}. Its results would be recorded "
-        "for what is there now, though they were made with what was there before; so they were removed. Type the command "
-        "again, and edit when no stage is running."
+        f"{', '.join(changed[:NAMED])}{more} changed while {stage.name} ran{values}. DVC would record its results for what "
+        "is there now, so they were removed. Type the command again, and edit while no stage runs."
     )
 
 
-def prepare_to_write(stage: Entry) -> None:
+def prepare_to_write(stage: Stage) -> None:
     """Remove partly written results that a killed process left, and try to write a file beside each result.
 
     Raises:

@@ -10,7 +10,9 @@ import psutil
 import pygit2
 
 from stages.common.errors import InputError
+from stages.common.files import read_text
 
+RWLOCK = Path(".dvc/tmp/rwlock")  # of DVC
 GIT_WAIT = 3  # seconds to wait for the lock of another git command; an editor's git commands take less than one
 
 
@@ -54,23 +56,32 @@ def refuse_links(folder: Path) -> None:
             )
 
 
+def lock_holders(folder: Path) -> dict[int, str]:
+    """The processes that DVC's lock file names, with their commands.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    try:
+        held = json.loads(read_text(folder / RWLOCK) or "{}").values()
+        holders = [holder for lock in held for holder in [*lock.get("read", []), lock.get("write") or None] if holder]
+        return {holder["pid"]: holder["cmd"] for holder in holders}
+    except (ValueError, AttributeError, KeyError, TypeError):
+        raise InputError(f"{RWLOCK} is damaged: type `rm {RWLOCK}`.") from None
+
+
 def refuse_a_busy_workspace(folder: Path) -> None:
     """Refuse a stale entry in DVC's lock file, whose process ID now belongs to another program.
 
     A process that started after the lock file was written cannot have written it. DVC itself removes entries of processes
     that no longer exist.
     """
-    path = folder / ".dvc" / "tmp" / "rwlock"
+    path = folder / RWLOCK
     try:
         written = path.stat().st_mtime
-        held = json.loads(path.read_text(encoding="utf-8") or "{}").values()
-        holders = [holder for lock in held for holder in [*lock.get("read", []), lock.get("write") or None] if holder]
-        numbers = {holder["pid"]: holder["cmd"] for holder in holders}
     except OSError:
         return
-    except (ValueError, AttributeError, KeyError, TypeError):
-        raise InputError(f"{path.relative_to(folder)} is damaged: type `rm {path.relative_to(folder)}`.") from None
-    for number, command in numbers.items():
+    for number, command in lock_holders(folder).items():
         try:
             later = psutil.Process(number).create_time() > written + 1
         except (psutil.Error, ValueError):

@@ -1,6 +1,7 @@
-"""Use the exported model: `photo` turns a photo into an input, `classifier` classifies inputs. Neither needs Keras."""
+"""Use the exported model, without Keras: `image_file` reads photos, `photo` converts them, `classifier` classifies them."""
 
 from stages.inference.classifier import Classifier
-from stages.inference.photo import convert, read_photo
+from stages.inference.image_file import read_photo
+from stages.inference.photo import convert
 
 __all__ = ["Classifier", "convert", "read_photo"]

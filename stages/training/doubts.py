@@ -2,30 +2,26 @@
 
 import keras
 import numpy as np
-import pandas as pd
 
 from stages.common.splits import CLASS_NAMES
+from stages.training.fit import Trained
 
 CHANCE = 1.5  # times the share of the most frequent class: no model that learned something is below
 REMEMBERED = 0.05  # of the initial statistics that a batch normalization may keep to the end
 RISE = 1.1  # times the first validation loss
 
 
-def doubts(
-    model: keras.Model, history: pd.DataFrame, steps: int, probabilities: np.ndarray, labels: np.ndarray
-) -> list[str]:
+def doubts(trained: Trained, probabilities: np.ndarray, labels: np.ndarray) -> list[str]:
     """Sentences about what is probably wrong with a trained model; mostly none.
 
     Args:
-        model: The trained model.
-        history: One row per epoch: see `stages.training.fit.Trained`.
-        steps: Updates of the weights in the whole training.
+        trained: The model, its history and its steps.
         probabilities: Of the validation images, (N, classes).
         labels: Of the validation images, (N,).
     """
     predicted = probabilities.argmax(axis=1)
     accuracy, most_frequent = (predicted == labels).mean(), np.bincount(labels).max() / len(labels)
-    losses = history["val_loss"]
+    losses, steps = trained.history["val_loss"], trained.steps
     found = []
     if accuracy < CHANCE * most_frequent:
         found.append(
@@ -39,7 +35,7 @@ def doubts(
             f"the validation loss only rose, from {losses.iloc[0]:.3f} after the first epoch to {losses.iloc[-1]:.3f}: "
             "lower learning_rate, or set patience"
         )
-    for layer in model._flatten_layers():
+    for layer in trained.model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization) and layer.momentum**steps > REMEMBERED:
             found.append(
                 f"after the {steps} steps of this training, the batch normalization {layer.name} (momentum "

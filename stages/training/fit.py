@@ -41,6 +41,7 @@ class Trained:
         seconds: One row per epoch: epoch, seconds including validation. Epoch 0, if there are teachers, is all of theirs.
         training_seconds: The seconds of each epoch without validation.
         ends: When each epoch ended, seconds since 1970.
+        steps: Updates of the weights.
     """
 
     model: keras.Model
@@ -48,6 +49,7 @@ class Trained:
     seconds: pd.DataFrame
     training_seconds: list[float]
     ends: list[float]
+    steps: int
 
 
 def train(
@@ -135,7 +137,7 @@ def train(
     seconds = pd.DataFrame({"epoch": history.table()["epoch"], "seconds": clock.seconds})
     if parameters.teachers:
         seconds = pd.concat([pd.DataFrame({"epoch": [0], "seconds": [round(teaching, 3)]}), seconds], ignore_index=True)
-    return Trained(model, history.table(), seconds, clock.training_seconds, clock.ends)
+    return Trained(model, history.table(), seconds, clock.training_seconds, clock.ends, len(clock.ends) * len(data))
 
 
 def fit(

@@ -1,10 +1,9 @@
-"""A torn `dvc.lock` is mended: DVC does not write it atomically, so a killed DVC may leave a part of it.
+"""Repair an incomplete `dvc.lock`: DVC does not write it atomically, so a DVC that is killed may leave only a part of it.
 
 DVC compares each entry of `dvc.lock` with what lies in the workspace. So an older entry can never make a result look newer
 than it is, and missing entries may be taken from git's last commit or from a copy, which each stage makes at its start.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -13,12 +12,11 @@ import pygit2
 from ruamel.yaml import YAML, YAMLError
 
 from stages.common.errors import InputError
-from stages.common.files import write_text
-from stages.common.stage import entry
-from stages.common.workspace import repository
+from stages.common.files import read_text, write_text
+from stages.common.stage import read_stage
+from stages.common.workspace import lock_holders, repository
 
 LOCK, COPY = Path("dvc.lock"), Path(".dvc/tmp/lock.copy.yaml")
-RWLOCK = Path(".dvc/tmp/rwlock")
 HEAD = "schema: '2.0'\nstages:\n"
 NAME = re.compile(r"^  (\S.*):\n")
 HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -31,17 +29,20 @@ def blocks_of(text: str) -> dict[str, str]:
 
 
 def is_whole(block: str) -> bool:
-    """Whether a stage's entry ends where DVC ends one: it is YAML, and each file has its path and a whole hash."""
+    """Whether a stage's entry is YAML, and each file in it has a whole hash."""
     try:
         (content,) = YAML(typ="safe").load(block).values()
         files = [file for kind in ("deps", "outs") for file in content.get(kind, [])]
-        return (
-            block.endswith("\n")
-            and isinstance(content["cmd"], str)
-            and all(file["path"] and HASH.fullmatch(str(file["md5"])) and file["size"] >= 0 for file in files)
-        )
+        return block.endswith("\n") and bool(content["cmd"]) and all(map(is_whole_file, files))
     except (YAMLError, ValueError, AttributeError, KeyError, TypeError):
         return False
+
+
+def is_whole_file(file: dict) -> bool:
+    """Whether the entry of a file is whole. A file of this project has an MD5 and a size; others may have another hash."""
+    if file.get("hash", "md5") == "md5" and not {"etag", "checksum"} & set(file):
+        return bool(HASH.fullmatch(str(file["md5"]))) and file["size"] >= 0
+    return len(file) > 1
 
 
 def whole_blocks(text: str) -> dict[str, str]:
@@ -61,32 +62,27 @@ def committed() -> str:
     return git[git.head.peel(pygit2.Commit).tree[name].id].data.decode("utf-8", "replace")
 
 
-def read(path: Path) -> str:
-    """The content of a text file; empty if there is none."""
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
-
 def known_blocks() -> dict[str, str]:
     """The entries of git's last commit and of the copy."""
-    return whole_blocks(committed()) | blocks_of(read(COPY))
+    return whole_blocks(committed()) | blocks_of(read_text(COPY))
 
 
 def keep_copy() -> None:
     """Copy `dvc.lock`, together with entries that only the last copy has. A stage calls it, while DVC does not write."""
-    copied, now = blocks_of(read(COPY)), blocks_of(read(LOCK))
+    copied, now = blocks_of(read_text(COPY)), blocks_of(read_text(LOCK))
     changed = {name: block for name, block in now.items() if block != copied.get(name) and is_whole(block)}
     if changed:
         write_text(COPY, HEAD + "".join((copied | changed).values()))
 
 
-def is_torn(text: str) -> bool:
+def is_incomplete(text: str) -> bool:
     """Whether a lock file is only a part of what DVC wrote: it breaks off within an entry, or lacks the last ones."""
     blocks = blocks_of(text)
     if not blocks or text != HEAD + "".join(blocks.values()) or not all(map(is_whole, blocks.values())):
         return True
     if is_cut(blocks):
         return True
-    names, copied = list(blocks), list(blocks_of(read(COPY)))
+    names, copied = list(blocks), list(blocks_of(read_text(COPY)))
     return text != committed() and len(names) < len(copied) and names == copied[: len(names)]
 
 
@@ -100,7 +96,7 @@ def is_cut(blocks: dict[str, str]) -> bool:
 def is_defined(name: str) -> bool:
     """Whether `dvc.yaml` and `params.yaml` define a stage of this name."""
     try:
-        entry(name)
+        read_stage(name)
     except InputError:
         return False
     return True
@@ -108,15 +104,11 @@ def is_defined(name: str) -> bool:
 
 def in_use() -> bool:
     """Whether a running DVC has locks on files of this workspace, and so may be writing `dvc.lock`."""
-    try:
-        numbers = re.findall(r'"pid": (\d+)', json.dumps(json.loads(read(RWLOCK) or "{}")))
-    except ValueError:
-        return False
-    return any(psutil.pid_exists(int(number)) for number in numbers)
+    return any(map(psutil.pid_exists, lock_holders(Path.cwd())))
 
 
-def mend() -> str:
-    """Mend `dvc.lock` if it is torn.
+def repair() -> str:
+    """Repair `dvc.lock` if it is incomplete.
 
     Returns:
         A sentence that says what was done; empty if nothing had to be.
@@ -124,13 +116,13 @@ def mend() -> str:
     Raises:
         InputError: It holds the marks of a merge conflict.
     """
-    text = read(LOCK)
+    text = read_text(LOCK)
     if re.search(r"(?m)^<{7} ", text):
         raise InputError(
             f"{LOCK} holds both sides of a merge. Type `git checkout --ours {LOCK}` (or `--theirs`), then `dvc repro`, "
             "which runs what neither side has."
         )
-    if not LOCK.exists() or in_use() or not is_torn(text):
+    if not LOCK.exists() or in_use() or not is_incomplete(text):
         return ""
     found, known = whole_blocks(text), known_blocks()
     if found and is_cut(found):
@@ -140,6 +132,6 @@ def mend() -> str:
     whole = {name: found.get(name, missing.get(name, "")) for name in [*order, *found]}
     write_text(LOCK, HEAD + "".join(whole.values()))
     return (
-        f"{LOCK} was torn, as it is when DVC is killed while it writes it. It was mended: {len(found)} entries were whole, "
-        f"{len(missing)} were taken from git or from the copy that stages make. `dvc status` shows what has to run."
+        f"{LOCK} was incomplete, as when DVC is killed while it writes the file. It was repaired: {len(found)} entries "
+        f"were whole, {len(missing)} were taken from git or from a copy. `dvc status` shows what has to run."
     )
