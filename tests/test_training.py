@@ -244,6 +244,8 @@ def test_the_history_is_told_after_each_epoch(drawn_images):
     told = []
     parameters = block(small, epochs=4, teachers=[1], distillation_weight=0.5)
     trained = train(small, parameters, 0, *split(drawn_images), on_epoch=told.append)
+    shown = int(len(split(drawn_images)[0]) * parameters.epoch_fraction)
+    assert trained.steps == len(trained.history) * (shown // parameters.batch_size)
     assert [len(history) for history in told] == [1, 2, 3, 4]  # those of a teacher are not told
     for history in told:
         pd.testing.assert_frame_equal(history, trained.history[: len(history)])
