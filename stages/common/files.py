@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stages.common.cache import remedy
 from stages.common.errors import InputError
 
 
@@ -48,9 +49,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(
-            f"{path} is not valid JSON ({error}). Type `git checkout {path}` or delete it, then `dvc repro`."
-        ) from None
+        raise InputError(f"{path} is not valid JSON ({error}). {remedy(path)}") from None
 
 
 def write_csv(path: Path, table: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.common.cache import remedy
 from stages.common.environment import versions
 from stages.common.errors import InputError
 from stages.common.files import atomic_write, read_json
@@ -68,7 +69,7 @@ def read_origin(path: Path) -> dict:
             return json.loads(archive.read("origin.json"))
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path} has no origin ({error}): it was not saved by this project. Delete it and type `dvc repro`."
+            f"{path} has no origin ({error}): it is damaged, or was not saved by this project. {remedy(path)}"
         ) from None
 
 
@@ -93,9 +94,8 @@ def refuse_another_run(path: Path, run: str, parameters: dict | None = None, spl
     for key, value in found.items():
         if value != expected.get(key):
             raise InputError(
-                f"{path} is not the model that is asked for: its {key} is {value}, but should be {expected.get(key)}. Type "
-                f"`dvc checkout --force {path}` if another file was put there, or `dvc repro --force train@{run}` to train "
-                "it anew."
+                f"{path} is not the model that is asked for: its {key} is {value}, but should be {expected.get(key)}. "
+                f"{remedy(path)} If it is the same again, type `dvc repro --force train@{run}`."
             )
 
 
@@ -124,7 +124,7 @@ def load_folds() -> dict[str, np.ndarray]:
         with np.load(FOLDS) as arrays:
             return {name: arrays[name] for name in ("probabilities", "labels", "fold")}
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{FOLDS} is damaged ({error}). Delete it and type `dvc repro folds`.") from None
+        raise InputError(f"{FOLDS} is damaged ({error}). {remedy(FOLDS)}") from None
 
 
 def arguments(description: str) -> tuple[str, int]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.common.cache import remedy
 from stages.common.errors import InputError
 from stages.common.files import read_json
 
@@ -27,7 +28,7 @@ def load_split(name: str) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path) as arrays:
             return arrays["images"][..., None], arrays["labels"]
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged ({error}). Delete it and type `dvc repro prepare`.") from None
+        raise InputError(f"{path} is damaged ({error}). {remedy(path)}") from None
 
 
 def load_summary() -> dict:

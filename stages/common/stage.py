@@ -6,7 +6,6 @@ recorded for results that it had no part in. So a stage compares what it reads a
 
 import errno
 import glob
-import hashlib
 import itertools
 import json
 import os
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.common.cache import digest, recorded, remedy
 from stages.common.errors import InputError
 from stages.common.parameters import load_yaml
 
@@ -91,7 +91,7 @@ def value_of(content: Any, key: str) -> Any:
 
 
 def fingerprint(stage: Stage) -> dict[str, str]:
-    """What a stage reads: each value of its parameters as JSON, each file of its dependencies as a SHA-256."""
+    """What a stage reads: each value of its parameters as JSON, each file of its dependencies as an MD5."""
     content = load_yaml(Path("params.yaml"))
     found = {}
     for key in stage.parameters:
@@ -121,25 +121,18 @@ def files_of(path: Path) -> list[Path]:
     )
 
 
-def digest(file: Path) -> str:
-    """The SHA-256 of a file; empty if there is none."""
-    try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except (FileNotFoundError, IsADirectoryError):
-        return ""
-
-
 @contextmanager
 def checked(stage: Stage) -> Iterator[None]:
-    """A context in which a stage runs: it can write its results, and what it reads stays as it was.
+    """A context in which a stage runs: it can write its results, and what it reads is as recorded and stays as it was.
 
     Raises:
-        InputError: What it reads changed while it ran. Then its results are removed, so that DVC cannot record them.
+        InputError: It reads a damaged file, or what it reads changed while it ran. Then its results are removed, so that
+            DVC cannot record them.
         OSError: It cannot write: see `prepare_to_write`.
     """
     prepare_to_write(stage)
     before = fingerprint(stage)
+    refuse_damaged(before)
     yield
     after = fingerprint(stage)
     changed = [name for name in before | after if before.get(name) != after.get(name)]
@@ -147,6 +140,19 @@ def checked(stage: Stage) -> Iterator[None]:
         for path in stage.results:
             path.unlink(missing_ok=True)
         raise InputError(what_changed(stage, changed, before, after))
+
+
+def refuse_damaged(found: dict[str, str]) -> None:
+    """Raise `InputError` if a file that a stage reads is not the result that `dvc.lock` records.
+
+    DVC notices edits by a file's time and size, and has run the stage that made the file again; it does not notice damage.
+    """
+    for path, known in recorded().items():
+        if found.get(path, "") not in {"", known.md5}:
+            raise InputError(
+                f"{path} is damaged, or was edited: its MD5 is {found[path]}, but dvc.lock records {known.md5}. "
+                f"{remedy(Path(path))} To keep an edit, type `dvc commit`."
+            )
 
 
 def what_changed(stage: Stage, changed: list[str], before: dict[str, str], after: dict[str, str]) -> str:

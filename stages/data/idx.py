@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.common.cache import remedy
 from stages.common.errors import InputError
-
-FIX = "Delete the file and type `dvc repro fetch`."
 
 
 def read_images(path: Path) -> np.ndarray:
@@ -21,7 +20,7 @@ def read_images(path: Path) -> np.ndarray:
     images = read_idx(path, dimensions=3)
     if images.shape[1:] != (28, 28):
         raise InputError(
-            f"{path} holds images of {images.shape[1]}x{images.shape[2]} pixels, but 28x28 are expected. {FIX}"
+            f"{path} holds images of {images.shape[1]}x{images.shape[2]} pixels, but 28x28 are expected. {remedy(path)}"
         )
     return images
 
@@ -31,7 +30,9 @@ def read_labels(path: Path) -> np.ndarray:
     labels = read_idx(path, dimensions=1)
     wrong = np.flatnonzero(labels > 9)
     if len(wrong):
-        raise InputError(f"{path} holds the label {labels[wrong[0]]} (item {wrong[0]}), but labels are 0 to 9. {FIX}")
+        raise InputError(
+            f"{path} holds the label {labels[wrong[0]]} (item {wrong[0]}), but labels are 0 to 9. {remedy(path)}"
+        )
     return labels
 
 
@@ -42,20 +43,22 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{path} is missing. Type `dvc repro fetch`.") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path} is not a whole gzip file ({error}). {FIX}") from None
+        raise InputError(f"{path} is not a whole gzip file ({error}). {remedy(path)}") from None
     header = 4 + 4 * dimensions
     if len(content) < header:
-        raise InputError(f"{path} ends after {len(content)} bytes, within its header of {header}. {FIX}")
+        raise InputError(f"{path} ends after {len(content)} bytes, within its header of {header}. {remedy(path)}")
     magic, *shape = struct.unpack(f">{1 + dimensions}I", content[:header])
     expected = 0x0800 + dimensions
     if magic != expected:
         other = {0x0801: " (that of a labels file)", 0x0803: " (that of an images file)"}.get(magic, "")
-        raise InputError(f"{path} begins with the magic number {magic}{other}, but {expected} is expected. {FIX}")
+        raise InputError(
+            f"{path} begins with the magic number {magic}{other}, but {expected} is expected. {remedy(path)}"
+        )
     size = int(np.prod(shape, dtype=np.int64))
     if len(content) - header != size:
         raise InputError(
             f"{path} holds {len(content) - header} bytes of data, but its header promises {size} "
-            f"({' x '.join(map(str, shape))}). {FIX}"
+            f"({' x '.join(map(str, shape))}). {remedy(path)}"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from stages.common.cache import remedy
 from stages.common.errors import InputError
 
 EXPORTED = Path("data/exported")  # model.onnx and others: see `stages.export`
@@ -68,10 +69,8 @@ class Classifier:
             self.false_alarm_rate = float(self.metadata["out_of_distribution"]["false_alarm_rate"])
         except Exception as error:  # of a file that is no model, ONNX Runtime raises classes of its own
             reason = " ".join(str(error).split())
-            raise InputError(
-                f"{path} is not an ONNX file that stage export wrote ({reason}). Name model-tta.onnx or model.onnx; if "
-                f"that is damaged, type `dvc checkout --force {EXPORTED}`."
-            ) from None
+            fix = remedy(path) if path.parent == EXPORTED else "Name model-tta.onnx or model.onnx."
+            raise InputError(f"{path} is not an ONNX file that stage export wrote ({reason}). {fix}") from None
 
     def answer(self, pixels: np.ndarray) -> dict:
         """What is said of one converted photo, (28, 28, 1): see `answer`."""
