@@ -106,11 +106,13 @@ def test_a_damaged_file_whose_copy_is_right_is_restored(alone, monkeypatch):
 def test_a_damaged_cache_of_runs_or_folders_costs_a_run(alone):
     for entry in [*alone.glob(".dvc/cache/runs/*/*/*"), *alone.glob(".dvc/cache/files/md5/*/*.dir")]:
         damage(entry, "truncated")
-    model = alone / "data/exported/saved_model/fingerprint.pb"
-    right = model.read_bytes()
-    shutil.rmtree(model.parent)
-    run(alone, "dvc", "repro", "export")
-    assert model.read_bytes() == right
+    model, text = alone / "data/exported/saved_model", alone / "data/models/plain-0.txt"
+    right = sorted(model.rglob("*")), text.read_bytes()
+    shutil.rmtree(model)
+    text.unlink()
+    run(alone, "dvc", "repro")
+    assert (sorted(model.rglob("*")), text.read_bytes()) == right
+    assert "up to date" in run(alone, "dvc", "status")
 
 
 @pytest.mark.parametrize(
@@ -126,11 +128,8 @@ def test_the_cache_is_found_and_the_lock_is_read(tmp_path, monkeypatch, configur
     assert set(cache.recorded()) == {"data/a", "data/b: c"}
     folder = cache.cache_folder(tmp_path)
     assert folder == (tmp_path.parent / "shared" if "dir" in configured else tmp_path / ".dvc/cache")
-    damaged, right = (
-        folder / "files/md5/92/eb5ffee6ae2fec3ad71c777531578f",
-        folder / "files/md5/0c/c175b9c0f1b6a831c399e269772661",
-    )
-    for copy in (damaged, right):
+    names = "92/eb5ffee6ae2fec3ad71c777531578f", "0c/c175b9c0f1b6a831c399e269772661"  # of "b", damaged here, and of "a"
+    for copy in (folder / "files/md5" / name for name in names):
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text("a")
     assert cache.remedy(Path("data/a")) == "Type `rm -f data/a`, then `dvc repro`."

@@ -1,6 +1,9 @@
 """Errors that the user can fix, as sentences."""
 
 import errno
+import os
+import shlex
+from pathlib import Path
 
 TRACEBACK = "TRACEBACK"  # if this environment variable is set, errors show their traceback; also with --traceback
 
@@ -25,9 +28,15 @@ def cause(error: OSError) -> str:
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return f"may not read or write {message} `ls -ld` shows the owner and the permissions."
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return f"the disk is full: cannot write {message} `df -h .` and `df -i .` show the free space."
+        folder = shlex.quote(str(folder_of(where)))
+        return f"the disk is full: cannot write {message} `df -h {folder}` and `df -i {folder}` show the free space."
     if error.errno in {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}:
         return f"cannot read or write {message} Move what lies there, or in the place of a folder above it, away."
     if error.filename is None and error.errno is None:
         return f"{type(error).__name__}: {message.removeprefix('a file: ')}"
     return f"cannot read or write {message}"
+
+
+def folder_of(where: str) -> Path:
+    """The nearest folder that exists, of a file or folder."""
+    return next(place for place in (Path(where), *Path(os.path.abspath(where)).parents) if place.is_dir())

@@ -1,5 +1,6 @@
 """Atomic writes: a file is written under a temporary name, then renamed, so that readers never see a partial file."""
 
+import errno
 import json
 import os
 import uuid
@@ -11,6 +12,8 @@ from typing import Any
 from stages.common.cache import remedy
 from stages.common.errors import InputError
 
+PROBE = 2**18  # bytes that are written, and removed, to see that a folder can be written
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -18,14 +21,47 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Yields a temporary path in the same folder. At the end, this path is renamed to `path`; after an error, it is removed.
     The temporary name is unique. If two processes write the same file, the one that finishes last replaces the other's.
+    An error of the system, such as that of a full disk, names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno and error.filename in {None, str(temporary)}:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def try_to_write(folder: Path) -> None:
+    """Write a file of `PROBE` bytes into a folder, which is made if it is missing, and remove the file.
+
+    Raises:
+        OSError: That is not possible; the error names the folder.
+    """
+    probe = folder / f".probe.part{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(bytes(PROBE))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+
+
+def refuse_a_full_disk(folder: Path, size: int, number: int) -> None:
+    """Raise `OSError` if a folder's disk has no space for `number` files of `size` bytes in all."""
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    lacks = f"{size / 1e6:.1f} MB were written the last time, {free / 1e6:.1f} MB are free" if free < size else ""
+    if disk.f_files > 0 and disk.f_favail < number:  # some file systems have no fixed number of files
+        lacks = f"{number} files have to be written, {disk.f_favail} more are possible"
+    if lacks:
+        raise OSError(errno.ENOSPC, lacks, str(folder))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,20 +11,20 @@ import json
 import os
 import re
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.common.cache import digest, recorded, remedy
+from stages.common.cache import cache_folder, digest, recorded, remedy
 from stages.common.errors import InputError
+from stages.common.files import refuse_a_full_disk, try_to_write
 from stages.common.parameters import load_yaml
+from stages.common.workspace import prepare_to_record
 
 NAMED = 5  # changes that an error names
 OF_PARAMETERS = " of params.yaml"
-PROBE = 2**18  # bytes that are written, and removed, to see that a folder can be written
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,11 @@ def what_changed(stage: Stage, changed: list[str], before: dict[str, str], after
 
 
 def prepare_to_write(stage: Stage) -> None:
-    """Remove partly written results that a killed process left, and try to write a file beside each result.
+    """Remove partly written results that a killed process left; try to write wherever the stage, DVC and git will write.
 
     Raises:
-        OSError: A folder cannot be made or written, the disk is full, or a folder lies where a result belongs.
+        OSError: A folder cannot be made or written, a disk has no space for as much as the stage wrote the last time, or a
+            folder lies where a result belongs.
     """
     for path in stage.results:
         for left in path.parent.glob(f".{glob.escape(path.stem)}.part*{glob.escape(path.suffix)}"):
@@ -178,9 +179,12 @@ def prepare_to_write(stage: Stage) -> None:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     for folder in dict.fromkeys([*(path.parent for path in stage.results), Path(tempfile.gettempdir())]):
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.part{uuid.uuid4().hex}"
-        try:
-            probe.write_bytes(bytes(PROBE))
-        finally:
-            probe.unlink(missing_ok=True)
+        try_to_write(folder)
+    prepare_to_record(Path.cwd())
+    known = recorded()
+    sizes = {path: known[path.as_posix()].size if path.as_posix() in known else 0 for path in stage.results}
+    disks = {path: path.parent.stat().st_dev for path in sizes}
+    for disk in set(disks.values()):
+        written = [path for path in sizes if disks[path] == disk]
+        refuse_a_full_disk(written[0].parent, sum(sizes[path] for path in written), len(written))
+    refuse_a_full_disk(cache_folder(Path.cwd()), sum(sizes.values()), len(sizes))

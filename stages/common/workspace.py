@@ -1,5 +1,6 @@
 """Checks of the workspace: conditions that would make DVC or git fail after a training are found before it."""
 
+import errno
 import json
 import os
 import re
@@ -9,8 +10,9 @@ from pathlib import Path
 import psutil
 import pygit2
 
+from stages.common.cache import cache_folder, setting
 from stages.common.errors import InputError
-from stages.common.files import read_text
+from stages.common.files import read_text, try_to_write
 
 RWLOCK = Path(".dvc/tmp/rwlock")  # of DVC
 GIT_WAIT = 3  # seconds to wait for the lock of another git command; an editor's git commands take less than one
@@ -23,6 +25,35 @@ def refuse_before_training(folder: Path) -> None:
     refuse_a_lost_experiment(folder)
     refuse_a_locked_repository(folder)
     refuse_a_foreign_repository(folder)
+    prepare_to_record(folder)
+
+
+def prepare_to_record(folder: Path) -> None:
+    """Try to write wherever DVC and git write when a stage has ended: the cache, `dvc.lock` and git's folder.
+
+    Raises:
+        OSError: One of these places cannot be written.
+    """
+    if not (folder / ".dvc").is_dir():
+        return
+    cache, place = cache_folder(folder), repository(folder)
+    places, inside = [folder / ".dvc/tmp", cache], ["files", "files/md5", "files/md5/*", "runs", "runs/*"]
+    below = [path for pattern in inside for path in cache.glob(pattern)]
+    if place and setting(folder, "core", "no_scm") != "true":
+        git = git_folder(place)
+        shared = git / (read_text(git / "commondir").strip() or ".")  # by the worktrees of a repository
+        places += [git, shared / "objects"]
+        below += (shared / "objects").glob("??")
+    for path in places:
+        try_to_write(path)
+    below += [
+        path for path in (folder / ".dvc/tmp/lock", folder / ".dvc/tmp/rwlock", folder / "dvc.lock") if path.exists()
+    ]
+    for path in below:
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    if not (folder / "dvc.lock").exists():
+        try_to_write(folder)
 
 
 def repository(folder: Path) -> Path | None:
