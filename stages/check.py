@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from stages import models
-from stages.common import lock_file
+from stages.common import cache, lock_file
 from stages.common.entry import entry_point
 from stages.common.environment import versions
 from stages.common.progress import stage_name
@@ -30,8 +30,8 @@ def other_versions(pins: str) -> list[str]:
 def main() -> None:
     _, blocks = models.read_all()
     refuse_before_training(Path.cwd())
-    repaired = "" if stage_name() else lock_file.repair()  # not while DVC runs this
-    if repaired:
+    repairs = () if stage_name() else (lock_file.repair, cache.remove_damaged_runs)  # not while DVC runs this
+    for repaired in filter(None, (repair() for repair in repairs)):
         print(f"note: {repaired}", file=sys.stderr)
     others = other_versions(REQUIREMENTS.read_text(encoding="utf-8")) if REQUIREMENTS.exists() else []
     if others:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pygit2
 import pytest
+from dvc.fs import LocalFileSystem
+from dvc.rwlock import rwlock as rwlock_of_dvc
 
 from stages.common import workspace
 from stages.common.errors import InputError
@@ -86,7 +88,7 @@ def test_a_repository_of_another_user_is_told_with_what_to_type(folder, monkeypa
 
 def rwlock(folder: Path, number: int, age: float) -> None:
     path = folder / ".dvc" / "tmp" / "rwlock"
-    path.write_text(json.dumps({"/x/params.yaml": {"read": [], "write": {"pid": number, "cmd": "dvc repro"}}}))
+    path.write_text(json.dumps({"write": {"/x/a": {"pid": number, "cmd": "dvc repro"}}, "read": {}}))
     os.utime(path, (time.time() - age,) * 2)
 
 
@@ -111,12 +113,20 @@ def test_a_lock_of_a_process_that_holds_it_or_is_gone_is_left_to_dvc(folder):
     refuse_before_training(folder)
 
 
+def test_the_holders_of_a_lock_are_read_as_dvc_writes_them(folder):
+    path, lock = str(folder / ".dvc/tmp"), folder / ".dvc/tmp/rwlock"
+    with rwlock_of_dvc(path, LocalFileSystem(), "dvc repro", ["/x/a"], ["/x/b"], hardlink=False):
+        assert json.loads(lock.read_text())
+        assert workspace.lock_holders(folder) == {os.getpid(): "dvc repro"}
+    assert workspace.lock_holders(folder) == {}
+
+
 @pytest.mark.fault(
     "A damaged `rwlock`.",
     "Told, with what to type.",
 )
 def test_a_damaged_list_of_locks_is_told(folder):
-    for content in ("garbage", "[1]", '{"x": 1}'):
+    for content in ("", "garbage", "[1]", '{"x": 1}', '{"write": {"/x": {}}}', '{"read": {"/x": [1]}}'):
         (folder / ".dvc" / "tmp" / "rwlock").write_text(content)
         with pytest.raises(InputError, match=r"rwlock is damaged: type `rm \.dvc/tmp/rwlock`"):
             refuse_before_training(folder)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import platformdirs
 
+WHOLE_RUN = re.compile(r"^cmd: .*\n(?:.*\n)*outs:\n(?:- path: .*\n(?:  \w+: .+\n)*  md5: .+\n(?:  \w+: .+\n)*)+\Z")
+
 
 class Recorded(NamedTuple):
     """What `dvc.lock` records of a result: its MD5, which ends with `.dir` for a folder, and its size in bytes."""
@@ -61,6 +63,19 @@ def recorded() -> dict[str, Recorded]:
             if {"path", "md5", "size"} <= set(values) and values["size"].isdecimal():
                 found[values["path"].strip("'\"")] = Recorded(values["md5"].strip("'\""), int(values["size"]))
     return found
+
+
+def remove_damaged_runs() -> str:
+    """Remove damaged entries of DVC's cache of runs, at which `dvc repro` fails; DVC runs their stages again.
+
+    Returns:
+        A sentence that says what was done; empty if nothing had to be.
+    """
+    entries = cache_folder(Path.cwd()).glob(f"runs/*/*/{'[0-9a-f]' * 64}")
+    damaged = [entry for entry in entries if not WHOLE_RUN.search(entry.read_text("utf-8", "replace"))]
+    for entry in damaged:
+        entry.unlink()
+    return f"{len(damaged)} damaged entries of DVC's cache of runs were removed." if damaged else ""
 
 
 def remedy(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Checks of the workspace: conditions that would make DVC or git fail after a training are found before it."""
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -93,10 +94,13 @@ def lock_holders(folder: Path) -> dict[int, str]:
     Raises:
         InputError: The file is damaged.
     """
+    path = folder / RWLOCK
     try:
-        held = json.loads(read_text(folder / RWLOCK) or "{}").values()
-        holders = [holder for lock in held for holder in [*lock.get("read", []), lock.get("write") or None] if holder]
-        return {holder["pid"]: holder["cmd"] for holder in holders}
+        held = {"read": {}, "write": {}} | (json.loads(read_text(path)) if path.exists() else {})
+        readers, writers = held.pop("read").values(), held.pop("write").values()
+        if held:
+            raise ValueError
+        return {holder["pid"]: holder["cmd"] for holder in itertools.chain(writers, *readers)}
     except (ValueError, AttributeError, KeyError, TypeError):
         raise InputError(f"{RWLOCK} is damaged: type `rm {RWLOCK}`.") from None
 
