@@ -14,21 +14,28 @@ PUBLISHED = {
     "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
     "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
 }
+LARGEST = 26_421_880  # bytes, of the largest of them
 
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_unless_published(path: Path, name: str, source: str | None = None) -> None:
-    """Raise `InputError` if the SHA-256 of a file is not that of the publisher's file.
+    """Raise `InputError` if a file is larger than the publisher's, or its SHA-256 is not that of the publisher's file.
 
     Args:
         path: The file.
         name: The publisher's name of the file, a key of `PUBLISHED`.
         source: Where the file comes from, for the message; `path` if None.
     """
+    if (size := path.stat().st_size) > LARGEST:
+        raise InputError(
+            f"{source or path} is not the publisher's {name}: it has {size:,} bytes, but the largest of the publisher's "
+            f"files has {LARGEST:,}."
+        )
     found, expected = sha256(path), PUBLISHED[name]
     if found == expected:
         return
