@@ -1,6 +1,7 @@
 """The strict schema: every fault in `params.yaml` is refused with the key, the value, what is allowed, a near name."""
 
 import copy
+import itertools
 import json
 import re
 import shutil
@@ -242,3 +243,84 @@ def test_circles_and_floods_in_the_file_are_told_in_few_lines(tmp_path):
         read_parameters(path=path)
     assert len(str(error.value).splitlines()) == 32
     assert re.search(r"and [\d,]+ more\.$", str(error.value))
+
+
+def aliases(pattern: str) -> str:
+    """YAML of nine lines, each of which repeats the line before nine times."""
+    names = "abcdefghi"
+    lines = ["a: &a {x: 1}"]
+    for before, name in itertools.pairwise(names):
+        lines.append(f"{name}: &{name} {pattern.format(*[f'*{before}'] * 9)}")
+    return "\n".join(lines)
+
+
+@pytest.mark.fault(
+    "A few lines of `params.yaml` stand for a billion values, or are nested so deeply that the parser's C code crashes.",
+    "A sentence, before a value is built.",
+)
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (aliases("[" + "{}, " * 9 + "]"), "more than 20,000 values"),
+        (aliases("{{" + ", ".join(f"k{place}: {{}}" for place in range(9)) + "}}"), "more than 20,000 values"),
+        (aliases("{{<<: [" + "{}, " * 9 + "]}}"), "more than 20,000 values"),
+        ("a: " + "[" * 100_000 + "]" * 100_000, "more than 50 levels"),
+        ("{a: " * 100_000, "more than 50 levels"),
+        ("- " * 100_000 + "x", "more than 50 levels"),
+        ("\n".join(f"unknown_{number}: 1" for number in range(200_000)), "more than 1,000,000 bytes"),
+        ("\n".join(f"{number:x}k: 1" for number in range(30_000)), "more than 20,000 values"),
+        ("seeds: [0x" + "f" * 6000 + "]", "more than 1,000 characters in one value"),
+        ("? " + "x" * 6000 + "\n: 1", "more than 1,000 characters in one value"),
+    ],
+    ids=[
+        "lists",
+        "mappings",
+        "merge keys",
+        "lists deep",
+        "mappings deep",
+        "blocks deep",
+        "bytes",
+        "keys",
+        "digits",
+        "key",
+    ],
+)
+def test_oversized_files_are_refused_before_a_value_is_built(path, content, sentence):
+    path.write_text(content)
+    for read in (load_yaml, read_parameters, models.read_all):
+        with pytest.raises(InputError, match=sentence):
+            read(path=path)
+
+
+@pytest.mark.fault(
+    "A tag, bytes that are no text, or control characters in `params.yaml` end in a traceback or move the cursor.",
+    "A sentence.",
+)
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b'seeds: !!int ""', "a tag, such as !!int, has a value of another type"),
+        (b"seeds: !!bool x", "a tag, such as !!int, has a value of another type"),
+        (b'seeds: !!float ""', "a tag, such as !!int, has a value of another type"),
+        (b"seeds: !!python/object/apply:os.system [ls]", "could not determine a constructor for the tag"),
+        (b"\x00\x01\xff", "is not text in UTF-8: invalid start byte at byte 2"),
+        ("seeds: 1".encode("utf-16"), "is not text in UTF-8"),
+        (b"seeds: 1\n---\nseeds: 2", "expected a single document"),
+        (b"[1]: 2", r"the key \(1,\) is not text"),
+        (b"? 1\n: 2", "the key 1 is not text"),
+        (b"null: 2", "the key None is not text"),
+        (b"dataset: .inf", "dataset is inf, but must be"),
+        (b"dataset: [" + b"x, " * 2000 + b"]", r"dataset is \['x', .{180,210}\.\.\., but must be"),
+        (b'"\\e[31m\\n": 1', r"'\\x1b\[31m\\n' is unknown"),
+    ],
+)
+def test_what_parses_badly_is_a_sentence(path, content, sentence):
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=sentence) as error:
+        models.read_all(path)
+    assert len(str(error.value)) < 4000
+
+
+def test_a_byte_order_mark_is_accepted(path):
+    path.write_text(text(), encoding="utf-8-sig")
+    assert models.read_all(path)

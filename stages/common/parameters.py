@@ -11,10 +11,14 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, NodeEvent, ScalarEvent
 
 from stages.common.errors import InputError
 
 MOST_FAULTS = 30  # that an error lists
+MOST_SHOWN = 200  # characters of a value in an error
+# The largest YAML that is read: bytes, values (those of an alias count wherever it stands), levels, characters of a value.
+MOST_BYTES, MOST_VALUES, MOST_LEVELS, MOST_CHARACTERS = 1_000_000, 20_000, 50, 1000
 
 
 def number(kind: type, expected: str, **bounds: float) -> Any:
@@ -137,24 +141,64 @@ def read_parameters(*keys: str, path: Path = Path("params.yaml")) -> Any:
 
 
 def load_yaml(path: Path) -> Any:
-    """The content of a YAML file, read with DVC's parser. Raises `InputError` if it is missing or is not YAML."""
+    """The content of a YAML file, read with DVC's parser.
+
+    Raises:
+        InputError: The file is missing, is not YAML in UTF-8, or is larger than the limits above.
+    """
     try:
-        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-        refuse_circles(content)
-        return content
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        refuse_oversized(content, path)
+        return YAML(typ="safe").load(content.decode("utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing. Type `git checkout {path}` to restore it.") from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except (InputError, OSError):
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not text in UTF-8: {error.reason} at byte {error.start}. Save it as UTF-8."
+        ) from None
+    except (YAMLError, ValueError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}. Fix that line.") from None
+    except Exception as error:  # of the parser's functions for tags
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{path} is not valid YAML: a tag, such as !!int, has a value of another type ({reason}). Remove the tag."
+        ) from None
 
 
-def refuse_circles(content: Any, around: tuple[int, ...] = ()) -> None:
-    """Raise `ValueError` if a mapping or list of YAML contains itself, by an alias."""
-    if isinstance(content, (dict, list)):
-        if id(content) in around:
-            raise ValueError("an alias (*NAME) stands inside the value that it names")
-        for inner in content.values() if isinstance(content, dict) else content:
-            refuse_circles(inner, (*around, id(content)))
+def refuse_oversized(content: bytes, path: Path) -> None:
+    """Raise `InputError` if YAML is larger than the limits above; `ValueError` if a value contains itself, by an alias.
+
+    The parser's events tell, before a value is built: aliases of aliases turn a few lines into a billion values, and values
+    that are nested 100,000 levels deep crash the parser's C code.
+    """
+    values, levels, longest = 0, 0, 0
+    begun, sizes = [], {}  # the anchor of each value around, and the values before it; an anchor's values
+    for event in YAML(typ="safe").parse(content.decode("utf-8")) if len(content) <= MOST_BYTES else ():
+        if isinstance(event, AliasEvent):
+            if event.anchor in (anchor for anchor, _ in begun):
+                raise ValueError("an alias (*NAME) stands inside the value that it names")
+            values += sizes.get(event.anchor, 1)
+        elif isinstance(event, ScalarEvent):
+            values, longest, sizes[event.anchor] = values + 1, max(longest, len(event.value)), 1
+        elif isinstance(event, NodeEvent):
+            begun.append((event.anchor, values))
+            values, levels = values + 1, max(levels, len(begun))
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = begun.pop()
+            sizes[anchor] = values - before
+        if values > MOST_VALUES or levels > MOST_LEVELS or longest > MOST_CHARACTERS:
+            break
+    for found, most, what in (
+        (len(content), MOST_BYTES, "bytes"),
+        (values, MOST_VALUES, "values, those of an alias (*NAME) counted each time"),
+        (levels, MOST_LEVELS, "levels of values inside values"),
+        (longest, MOST_CHARACTERS, "characters in one value"),
+    ):
+        if found > most:
+            raise InputError(f"{path} has more than {most:,} {what}. `git diff {path}` shows what changed.")
 
 
 def check(content: Any) -> tuple[Parameters | None, list[str]]:
@@ -164,7 +208,7 @@ def check(content: Any) -> tuple[Parameters | None, list[str]]:
         The parameters, or None if they are invalid; and one sentence per error.
     """
     if not isinstance(content, dict):
-        return None, [f"it holds {content!r}, but must hold the keys {', '.join(Parameters.model_fields)}."]
+        return None, [f"it holds {shown(content)}, but must hold the keys {', '.join(Parameters.model_fields)}."]
     faults = names_that_are_no_text(content)
     if faults:
         return None, faults
@@ -189,7 +233,7 @@ def names_that_are_no_text(content: Any, path: str = "") -> list[str]:
     if not isinstance(content, dict):
         return []
     faults = [
-        f"the key {path}{key!r} is not text: put it in quotes, or fix it."
+        f"the key {path}{shown(key)} is not text: put it in quotes, or fix it."
         for key in content
         if not isinstance(key, str)
     ]
@@ -230,11 +274,19 @@ def explain(section: type[Section], fault: Any, path: tuple) -> str:
             kind = field.annotation
             expected = field.description or a_mapping(kind)
     key = ".".join(map(str, [*path, *names])) or "the file"
+    if not key.isprintable():
+        key = repr(key)
     if fault["type"] == "extra_forbidden":
         return f"{key} is unknown; {unknown(str(names[-1]), list(kind.model_fields), 'keys')}"
     if fault["type"] == "missing":
         return f"{key} is missing; it must be {expected}."
-    return f"{key} is {fault['input']!r}, but must be {expected}."
+    return f"{key} is {shown(fault['input'])}, but must be {expected}."
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, without the end of a long one."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def a_mapping(kind: Any) -> str:
