@@ -5,9 +5,13 @@ in the environment variable FASHION_MNIST_DIR, the mirrors in `params.yaml`. A f
 used, whatever its source. With `dataset: drawn` (see `make demo`) the project draws the images instead.
 """
 
+import io
 import os
 import shutil
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
@@ -15,13 +19,14 @@ import urllib3
 from tqdm import tqdm
 
 from stages.common.entry import entry_point
-from stages.common.errors import InputError
+from stages.common.errors import InputError, printable
 from stages.common.files import atomic_write, read_json
 from stages.common.parameters import Fetch, read_parameters
 from stages.data import drawn
-from stages.data.publisher import PUBLISHED, RAW, refuse_unless_published
+from stages.data.publisher import LARGEST, PUBLISHED, RAW, refuse_unless_published
 
 REPORTS = Path("reports")
+SLOWEST = 5_000  # bytes a second, a modem's speed, at which the largest file takes an hour and a half
 
 
 def fetch(parameters: Fetch, raw: Path, environment_folder: str | None) -> None:
@@ -94,7 +99,7 @@ def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> s
     """Download the file from the first mirror that has a correct copy. Returns its address, or None.
 
     Between two attempts at a mirror it waits 0.5 s, then 1 s, 2 s ..., at most 30 s. It does not try again after an answer
-    that will not change: 404, a bad certificate, or a complete file with a wrong digest.
+    that will not change: 404, a bad certificate, too many bytes, or a complete file with a wrong digest.
     """
     for mirror in parameters.mirrors:
         address = mirror.rstrip("/") + "/" + name
@@ -102,7 +107,7 @@ def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> s
         for attempt in range(parameters.attempts):
             if attempt:
                 time.sleep(min(0.5 * 2 ** (attempt - 1), 30))
-                print(f"{address}: {reason}; attempt {attempt + 1} of {parameters.attempts}")
+                print(printable(f"{address}: {reason}; attempt {attempt + 1} of {parameters.attempts}"))
             try:
                 with atomic_write(to) as beside:
                     download(address, beside, parameters.timeout_seconds)
@@ -119,8 +124,8 @@ def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> s
             except (requests.TooManyRedirects, ValueError) as error:  # also bad addresses
                 reason = f"no connection is possible ({error}){proxy_of(address)}"
                 break
-            except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
-                reason = f"the server was silent for {parameters.timeout_seconds:g} seconds{proxy_of(address)}"
+            except TooSlow as error:
+                reason = f"{error}{proxy_of(address)}"
             except requests.ConnectionError:
                 reason = f"no connection{proxy_of(address)}"
             except (requests.RequestException, urllib3.exceptions.HTTPError):
@@ -135,7 +140,7 @@ def downloaded(name: str, parameters: Fetch, to: Path, refusals: list[str]) -> s
                     f"no connection is possible ({error}){hint_for_variables('REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')}"
                 )
                 break
-        refusal = reason if reason.startswith(address) else f"{address}: {reason}"
+        refusal = printable(reason if reason.startswith(address) else f"{address}: {reason}")
         refusals.append(refusal)
         print(f"refused: {refusal}")
     return None
@@ -160,19 +165,65 @@ def download(address: str, to: Path, timeout: float) -> None:
     Raises:
         requests.RequestException: No connection, or an HTTP status of 400 or above.
         urllib3.exceptions.HTTPError: The connection fails during the download.
+        TooSlow: Fewer than `SLOWEST` bytes a second arrived in `timeout` seconds.
+        InputError: More bytes arrive than the largest of the publisher's files has.
     """
-    with requests.get(address, stream=True, timeout=timeout) as response:
-        response.raise_for_status()
-        size = response.headers.get("Content-Length", "")
-        with (
-            to.open("wb") as file,
-            tqdm(
-                total=int(size) if size.isdigit() else None, unit="B", unit_scale=True, desc=Path(address).name
-            ) as bar,
-        ):
-            for block in response.raw.stream(1 << 16, decode_content=False):  # otherwise `requests` unpacks gzip
+    with (
+        to.open("wb") as file,
+        tqdm(unit="B", unit_scale=True, desc=Path(address).name) as bar,
+        refuse_slow(bar, timeout),
+        requests.Session() as session,
+    ):
+        session.hooks["response"] = without_content
+        with session.get(address, stream=True, timeout=2 * timeout) as response:  # `refuse_slow` is first
+            response.raise_for_status()
+            bar.total = response.raw.length_remaining
+            while block := response.raw.read1(1 << 16, decode_content=False):  # otherwise `requests` unpacks gzip
+                if bar.n + len(block) > LARGEST:
+                    raise InputError(
+                        f"the server sent more than {LARGEST:,} bytes, as many as the largest of the publisher's files has"
+                    )
                 file.write(block)
                 bar.update(len(block))
+
+
+def without_content(response: requests.Response, **_: object) -> None:
+    """Drop the content of a redirect, which `requests` would read into memory, however long it is."""
+    if response.is_redirect:
+        response.raw.close()
+        response.raw = io.BytesIO()
+
+
+class TooSlow(Exception):
+    """A server sends too few bytes a second. It is no `OSError`, which `requests` would take for one of its own."""
+
+
+@contextmanager
+def refuse_slow(bar: tqdm, timeout: float) -> Iterator[None]:
+    """Raise `TooSlow` if fewer than `SLOWEST` bytes a second arrive in any `timeout` seconds.
+
+    A timeout of the connection would not do: it begins again with each byte, of headers and redirects, too. The signal of
+    a timer interrupts whatever the connection waits for.
+    """
+    before = 0
+
+    def check(*_: object) -> None:
+        nonlocal before
+        arrived, before = bar.n - before, bar.n
+        if not arrived:
+            raise TooSlow(f"the server was silent for {timeout:g} seconds")
+        if arrived < SLOWEST * timeout:
+            raise TooSlow(
+                f"the server sent {arrived:,} bytes in {timeout:g} seconds, but must send {SLOWEST:,} a second"
+            )
+
+    handler = signal.signal(signal.SIGALRM, check)
+    signal.setitimer(signal.ITIMER_REAL, timeout, timeout)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def refuse_to_mix(dataset: str) -> None:

@@ -1,9 +1,18 @@
 """Finding, verifying and downloading the four files, against a local server with every fault that servers have."""
 
+import contextlib
 import errno
+import gzip
 import hashlib
 import http.server
+import itertools
+import re
 import threading
+import time
+import tracemalloc
+import types
+import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +31,48 @@ def small_files(monkeypatch):
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
     for module in (publisher, fetch):
         monkeypatch.setattr(module, "PUBLISHED", digests)
-    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(fetch, "time", types.SimpleNamespace(sleep=lambda seconds: None))
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+BLOCK = bytes(2**16)
+BOMB = gzip.compress(bytes(2**24))
+PAUSE = 0.02  # seconds
+
+
+def forever(*parts: bytes | float) -> Iterator[bytes | float]:
+    """Bytes to send and seconds to wait, without end: 20 seconds, so that a test that fails ends."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        yield from parts
+
+
+def redirect(to: str) -> bytes:
+    return b"HTTP/1.1 302 Found\r\nLocation: " + to.encode() + b"\r\n"
+
+
+# What servers answer that mean harm, by folder.
+HOSTILE = {
+    "floods": lambda _: itertools.chain([OK + b"\r\n"], forever(BLOCK)),
+    "floods in chunks": lambda _: itertools.chain(
+        [OK + b"Transfer-Encoding: chunked\r\n\r\n"], forever(b"10000\r\n" + BLOCK + b"\r\n")
+    ),
+    "promises less": lambda name: [OK + b"Content-Length: 5\r\n\r\n" + CONTENTS[name]],
+    "promises two sizes": lambda name: [OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n"],
+    "promises no number": lambda name: [OK + b"Content-Length: -\xb2\r\n\r\nx"],
+    "bomb": lambda name: [OK + b"Content-Encoding: gzip\r\n\r\n" + BOMB],
+    "drips": lambda _: itertools.chain([OK + b"\r\n"], forever(b"x", PAUSE)),
+    "drips headers": lambda _: itertools.chain([OK + b"Name: "], forever(b"x", PAUSE)),
+    "drips chunks": lambda _: itertools.chain([OK + b"Transfer-Encoding: chunked\r\n\r\n1;"], forever(b"x", PAUSE)),
+    "has endless headers": lambda _: itertools.chain([OK], forever(b"Name: value\r\n")),
+    "has an endless header": lambda _: itertools.chain([OK + b"Name: "], forever(BLOCK)),
+    "says continue": lambda _: forever(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, PAUSE),
+    "redirects in circles": lambda name: [redirect(f"/redirects%20in%20circles/{name}") + b"\r\n"],
+    "redirects to a file": lambda _: [redirect("file:///etc/passwd") + b"\r\n"],
+    "redirects to nothing": lambda _: [redirect("http://[") + b"\r\n"],
+    "floods and redirects": lambda name: itertools.chain([redirect(f"/missing/{name}") + b"\r\n"], forever(BLOCK)),
+    "moves the cursor": lambda _: [b"HTTP/1.1 404 \x1b[2J\r\n\r\n"],
+}
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -33,7 +83,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: dict[str, int] = {}
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def address(self, folder: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{folder}"
@@ -42,7 +92,7 @@ class Server(http.server.ThreadingHTTPServer):
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.requests[self.path] = count = self.server.requests.get(self.path, 0) + 1
-        _, folder, name = self.path.split("/")
+        _, folder, name = urllib.parse.unquote(self.path).split("/")
         content = CONTENTS[name]
         if folder == "redirect":
             self.send_response(302)
@@ -60,6 +110,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(content[:1000], len(content))
             self.wfile.flush()
             threading.Event().wait(3)
+        elif folder in HOSTILE:
+            with contextlib.suppress(OSError):  # when the client has gone
+                for part in HOSTILE[folder](name):
+                    if isinstance(part, bytes):
+                        self.wfile.write(part)
+                    else:
+                        time.sleep(part)
         else:
             self.reply(content, len(content))
 
@@ -81,8 +138,8 @@ def server():
     server.server_close()
 
 
-def parameters(*mirrors: str, folders: tuple[str, ...] = ()) -> Fetch:
-    return Fetch(folders=list(folders), mirrors=list(mirrors), timeout_seconds=0.3, attempts=3)
+def parameters(*mirrors: str, folders: tuple[str, ...] = (), attempts: int = 3) -> Fetch:
+    return Fetch(folders=list(folders), mirrors=list(mirrors), timeout_seconds=0.3, attempts=attempts)
 
 
 def assert_complete(raw: Path) -> None:
@@ -109,7 +166,7 @@ def test_a_download_that_works_in_the_end(server, tmp_path, fault):
         ("down", "the server answered 500", 3),
         ("wrong", "its SHA-256 is [0-9a-f]{64}, but must be [0-9a-f]{64}", 1),
         ("truncated", "the connection broke before the file was complete", 3),
-        ("stalls", "the server was silent for 0.3 seconds", 3),
+        ("stalls", "the server sent 1,000 bytes in 0.3 seconds, but must send 5,000 a second", 3),
     ],
 )
 def test_a_download_that_fails_leaves_nothing_and_says_why(server, tmp_path, fault, sentence, attempts):
@@ -119,6 +176,61 @@ def test_a_download_that_fails_leaves_nothing_and_says_why(server, tmp_path, fau
     assert list(server.requests.values()) == [attempts]
     for hint in (server.address(fault), "FASHION_MNIST_DIR=", "make demo"):
         assert hint in str(error.value)
+
+
+@pytest.mark.fault(
+    "A mirror sends gigabytes, or a byte now and then, or redirects and headers without end.",
+    "The bytes, and the seconds without enough of them, are limited; then the next mirror is asked.",
+)
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("floods", "sent more than 26,421,880 bytes"),
+        ("floods in chunks", "sent more than 26,421,880 bytes"),
+        ("promises less", "its SHA-256 is"),
+        ("promises two sizes", "no connection is possible"),
+        ("promises no number", "its SHA-256 is"),
+        ("bomb", "its SHA-256 is"),
+        ("drips", "sent [0-9]+ bytes in 0.3 seconds, but must send 5,000 a second"),
+        ("drips headers", "was silent for 0.3 seconds"),
+        ("drips chunks", "was silent for 0.3 seconds"),
+        ("has endless headers", "no connection"),
+        ("has an endless header", "no connection"),
+        ("says continue", "was silent for 0.3 seconds"),
+        ("redirects in circles", "Exceeded 30 redirects|was silent"),
+        ("redirects to a file", "no connection is possible .*file:///etc/passwd"),
+        ("redirects to nothing", "no connection is possible"),
+        ("floods and redirects", "answered 404"),
+        ("moves the cursor", r"answered 404 \\x1b\[2J"),
+    ],
+)
+def test_a_hostile_mirror_takes_little_time_and_memory(server, tmp_path, capsys, fault, sentence):
+    mirrors = [server.address(urllib.parse.quote(fault)), server.address("good")]
+    started = time.monotonic()
+    tracemalloc.start()
+    try:
+        fetch.fetch(parameters(*mirrors, attempts=2), tmp_path / "raw", None)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+    assert time.monotonic() - started < 15
+    assert_complete(tmp_path / "raw")
+    refused = [line for line in capsys.readouterr().out.splitlines() if line.startswith("refused: ")]
+    assert len(refused) == 4
+    assert all(re.search(sentence, line) for line in refused), refused
+
+
+def test_a_slow_connection_is_waited_for(server, tmp_path, monkeypatch):
+    """It may take many times the timeout, as long as enough bytes arrive in each."""
+
+    def slow(name: str) -> Iterator[bytes | float]:
+        yield OK + b"\r\n"
+        for start in range(0, len(CONTENTS[name]), 25_000):
+            yield from (CONTENTS[name][start : start + 25_000], 0.1)
+
+    monkeypatch.setitem(HOSTILE, "is slow", slow)
+    fetch.fetch(parameters(server.address("is%20slow")), tmp_path / "raw", None)
+    assert_complete(tmp_path / "raw")
 
 
 def test_the_next_mirror_is_asked_when_one_fails(server, tmp_path):

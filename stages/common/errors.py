@@ -12,13 +12,21 @@ class InputError(Exception):
     """An input is wrong. The message says what and where, the value found, the value expected, and what to do."""
 
 
+def printable(text: str) -> str:
+    """A text with its control characters escaped: a file's name or a server's answer could move the cursor with them."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def sentence(error: InputError | OSError) -> str:
     """The sentence that is printed for an error: what is wrong and what to do."""
     if isinstance(error, InputError):
-        return str(error)
+        return printable(str(error))
     if isinstance(error, FileNotFoundError) and error.filename:
-        return f"{error.filename} is missing. Type `dvc repro`, which creates missing files."
-    return f"{cause(error)} To see the traceback, type the command again with {TRACEBACK}=1 before it."
+        return printable(f"{error.filename} is missing. Type `dvc repro`, which creates missing files.")
+    return printable(f"{cause(error)} To see the traceback, type the command again with {TRACEBACK}=1 before it.")
 
 
 def cause(error: OSError) -> str:
