@@ -6,6 +6,7 @@ import random
 import re
 import struct
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -299,6 +300,36 @@ REFUSED = {
 def test_what_is_no_photo_is_refused(content, sentence):
     with pytest.raises(InputError, match=sentence):
         pixels(content)
+
+
+@pytest.mark.fault(
+    "A BMP or PPM of a kind that Pillow decodes in Python takes minutes.", "It is refused where it would take long."
+)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P6 2000 2000 100\n" + bytes(12_000_000),
+        b"P3 2000 2000 255\n" + b"12 " * 12_000_000,
+        b"P3 200 200 255\n" + b"#\n" * 3_000_000,
+        b"BM"
+        + struct.pack("<IHHIIiiHHIIiiII", 10**6, 0, 0, 1078, 40, 7000, 7000, 1, 8, 1, 10**6, 0, 0, 256, 0)
+        + bytes(10**6),
+        (ROOT / "tests/photos/damaged.bmp").read_bytes(),
+    ],
+    ids=["PPM of 100 levels", "PPM of text", "PPM of comments", "BMP", "BMP, found by tests/fuzz.py"],
+)
+def test_what_is_decoded_slowly_may_not_be_large(content):
+    started = time.monotonic()
+    with pytest.raises(
+        InputError, match=r"pixels in [0-9,]+ bytes, but a BMP .* may have 1 million in .*: export it as PNG"
+    ):
+        read_photo(content)
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("content", [b"P2 2 1 9 # text\n0 9", b"P5 2 1 9\n\0\x09"])
+def test_what_is_decoded_slowly_may_be_small(content):
+    assert read_photo(content)[0, :, 0].tolist() == [0, 255]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

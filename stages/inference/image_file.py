@@ -15,6 +15,9 @@ WORKING_SIZE = 280  # pixels: larger photos are reduced to an edge of less than 
 MOST_PIXELS = 51_000_000  # of a file, as phones take them (50 megapixels are 8160 x 6144); a test measures the memory
 MOST_PIXELS_OF_WEBP = 20_000_000  # which takes more memory per pixel
 MOST_BYTES = 200_000_000
+# Pillow decodes these in Python, not in C: a million pixels take seconds, as do so many bytes of comments or line ends.
+MOST_PIXELS_IN_PYTHON = 1_000_000
+MOST_BYTES_IN_PYTHON = {"bmp_rle": 10_000_000, "ppm": 10_000_000, "ppm_plain": 500_000}
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF")  # the most common ones are tried first
 ONE_AT_A_TIME = threading.Lock()
 HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
@@ -55,6 +58,7 @@ def read_photo(source: Path | str | bytes) -> np.ndarray:
                     raise InputError(
                         f"it has {width:,} x {height:,} pixels, but may have {most // 10**6} million: scale it down."
                     )
+                refuse_slow(image, len(content))
                 orientation = orientation_of(image)
                 image.draft(None, (2 * WORKING_SIZE, 2 * WORKING_SIZE))  # JPEG: decode only as many pixels as needed
                 pixels = flatten(decode(image))
@@ -83,6 +87,16 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"it cannot be read: {error.strerror or error}.") from None
+
+
+def refuse_slow(image: Image.Image, size: int) -> None:
+    """Raise `InputError` if Pillow decodes an image in Python, and it has many pixels or, in its file, bytes."""
+    most = MOST_BYTES_IN_PYTHON.get(image.tile[0][0]) if image.tile else None
+    if most and (size > most or image.width * image.height > MOST_PIXELS_IN_PYTHON):
+        raise InputError(
+            f"it has {image.width:,} x {image.height:,} pixels in {size:,} bytes, but a BMP with run-length encoding, or a "
+            f"PPM of text or of other than 256 levels, may have 1 million in {most:,}: export it as PNG."
+        )
 
 
 def what_it_is(content: bytes) -> str:
