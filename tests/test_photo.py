@@ -314,7 +314,9 @@ def test_what_is_no_photo_is_refused(content, sentence):
         b"BM"
         + struct.pack("<IHHIIiiHHIIiiII", 10**6, 0, 0, 1078, 40, 7000, 7000, 1, 8, 1, 10**6, 0, 0, 256, 0)
         + bytes(10**6),
-        (ROOT / "tests/photos/damaged.bmp").read_bytes(),
+        bytes.fromhex(
+            "424d361900000000000036000000280000000c0c0c003200000001001800010000000000000000000000190000c40e0000c40e000000"
+        ),
     ],
     ids=["PPM of 100 levels", "PPM of text", "PPM of comments", "BMP", "BMP, found by tests/fuzz.py"],
 )

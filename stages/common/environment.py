@@ -93,7 +93,7 @@ def processor() -> str:
             name += f", family {known['cpu family']}, model {known.get('model', '?')}"
     elif sys.platform == "darwin":
         name = subprocess.run(
-            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, encoding="utf-8", check=False
         ).stdout.strip()
     else:
         name = " ".join(known[key] for key in ("CPU implementer", "CPU part") if key in known)
