@@ -81,6 +81,31 @@ def test_no_variable_and_no_file_of_the_user_changes_a_byte(workspace, home):
 
 
 @pytest.mark.fault(
+    "A locale without UTF-8 (`LC_ALL=C`) or a narrow terminal changes what a stage writes.", "The same bytes."
+)
+def test_no_locale_and_no_width_of_the_terminal_changes_a_byte(workspace):
+    """Without `-E`, so that Python heeds the variables that keep it from taking UTF-8 in place of ASCII."""
+
+    def written() -> dict[Path, bytes]:
+        folders = ("data/models", "reports/eda", "reports/metrics", "reports/history")
+        return {path: path.read_bytes() for folder in folders for path in (workspace / folder).rglob("*.*")}
+
+    def stage(*arguments: str, locale: str) -> None:
+        variables = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": "40"}
+        run(workspace, "python", "-m", *arguments, **variables)
+
+    before, pages = written(), []
+    stage("stages.eda", locale="C")
+    stage("stages.train", "small", locale="C")
+    assert written() == before
+    assert not (workspace / "data/models/small-0.txt").read_bytes().isascii()
+    for locale in ("POSIX", "C.UTF-8"):
+        stage("stages.report", locale=locale)
+        pages.append((workspace / "reports/report.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.fault(
     "`PYTHONWARNINGS=error` ends a stage.",
     "It does not.",
 )
