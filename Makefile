@@ -60,6 +60,8 @@ lock: ## pin the dependencies of pyproject.toml in requirements*.txt (needs uv)
 clean: ## remove .venv and the files of tools; keeps downloads, models and DVC's cache
 	@rm -rf .venv .pytest_cache .ruff_cache dvc_plots
 	@find stages tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@set -- .dvc/tmp/checkpoints/*.checkpoint; if [ -e "$$1" ]; then \
+	  echo "$$# checkpoint(s) of interrupted trainings are kept: \`rm -r .dvc/tmp/checkpoints\` removes them."; fi
 
 # Makes `.venv` once, and updates it when the pinned packages change. Otherwise returns at once.
 installed:

@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from stages import models
 from stages.common.backend import start_keras
+from stages.common.checkpoint import Checkpoint
 from stages.common.entry import entry_point
 from stages.common.errors import InputError
 from stages.common.files import atomic_write
@@ -22,7 +23,7 @@ from stages.common.runs import FOLD_MODEL, FOLDS
 from stages.common.splits import load_split, load_summary, notice
 from stages.models.block import Block
 from stages.trained import prediction, saving
-from stages.training import fit
+from stages.training import fit, resume
 
 if TYPE_CHECKING:
     import keras
@@ -47,7 +48,13 @@ def fold_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def out_of_fold(
-    images: np.ndarray, labels: np.ndarray, fold: np.ndarray, architecture: ModuleType, block: Block, seed: int
+    images: np.ndarray,
+    labels: np.ndarray,
+    fold: np.ndarray,
+    architecture: ModuleType,
+    block: Block,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[np.ndarray, "keras.Model"]:
     """Class probabilities of each image from a model trained on the other folds, from a single view.
 
@@ -58,6 +65,7 @@ def out_of_fold(
         architecture: A module of `stages.models`.
         block: Its parameters. `patience` must be None: the held-out fold must not select the epoch.
         seed: The seed of the training.
+        checkpoint: See `stages.training.fit.train`.
 
     Returns:
         Probabilities, float32 (N, classes), rows sum to 1; and the model trained without the first fold.
@@ -65,9 +73,11 @@ def out_of_fold(
     probabilities, first = None, None
     for number in range(fold.max() + 1):
         held_out = fold == number
-        print(f"fold {number + 1} of {fold.max() + 1}: training on {(~held_out).sum():,} images", flush=True)
+        name = f"fold {number + 1} of {fold.max() + 1}"
+        print(f"{name}: training on {(~held_out).sum():,} images", flush=True)
         watched = images[held_out][:WATCHED], labels[held_out][:WATCHED]
-        model = fit.train(architecture, block, seed, images[~held_out], labels[~held_out], *watched).model
+        split = images[~held_out], labels[~held_out], *watched
+        model = fit.train(architecture, block, seed, *split, checkpoint=checkpoint, name=name).model
         found = prediction.classify(model, images[held_out])
         if probabilities is None:
             probabilities, first = np.empty((len(images), found.shape[1]), np.float32), model
@@ -85,12 +95,15 @@ def main() -> None:
     images, labels = (np.concatenate(arrays) for arrays in zip(*splits, strict=True))
     fold = fold_of(labels, folds, seed)
     start_keras()
-    probabilities, first = out_of_fold(images, labels, fold, models.load(audit_model), block, seed)
+    checkpoint = resume.checkpoint_of("folds")
+    probabilities, first = out_of_fold(images, labels, fold, models.load(audit_model), block, seed, checkpoint)
     with atomic_write(FOLDS) as temporary:
         np.savez(temporary, probabilities=probabilities, labels=labels, fold=fold)
     origin = {name: summary[name] for name in ("dataset", "split_sha256")}
     origin |= {"model": audit_model, "seed": seed, "without_fold": 0, "folds": folds, "parameters": block.model_dump()}
     saving.save_model(first, FOLD_MODEL, origin)
+    if checkpoint:
+        checkpoint.keep_for(FOLD_MODEL)
     accuracy = (probabilities.argmax(axis=1) == labels).mean()
     print(f"{audit_model}: out-of-fold accuracy {accuracy:.4f} on {len(labels):,} images. {notice(summary['dataset'])}")
 

@@ -20,6 +20,7 @@ import pandas as pd
 import pygit2
 
 import stages
+from stages.common.checkpoint import remove_recorded
 from stages.common.entry import entry_point
 from stages.common.files import read_text, write_csv
 from stages.common.lock_file import is_defined
@@ -149,6 +150,7 @@ def main() -> None:
     if took:
         known = {name: taken for name, taken in (seconds | took).items() if is_defined(name)}
         write_csv(SECONDS, pd.DataFrame(known.items(), columns=["stage", "seconds"]))
+    remove_recorded()
     if status:
         sys.exit(status)
     stage("table")

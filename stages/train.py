@@ -19,7 +19,7 @@ from stages.common.splits import load_split, load_summary, notice
 from stages.common.workspace import refuse_before_training
 from stages.evaluation.scores import scores
 from stages.trained import cost, prediction, saving
-from stages.training import doubts, fit
+from stages.training import doubts, fit, resume
 
 
 @entry_point
@@ -39,7 +39,18 @@ def main() -> None:
     def show(rows: pd.DataFrame) -> None:  # after each epoch, so that an editor can show the running training
         write_csv(history, rows)
 
-    trained = fit.train(models.load(model_name), block, seed, *train_split, *val_split, devices=devices, on_epoch=show)
+    checkpoint = resume.checkpoint_of(f"train@{run}")
+    trained = fit.train(
+        models.load(model_name),
+        block,
+        seed,
+        *train_split,
+        *val_split,
+        devices=devices,
+        on_epoch=show,
+        checkpoint=checkpoint,
+        name=run,
+    )
     predicted = prediction.predict(trained.model, val_split[0], block.test_time_augmentation)
     for doubt in doubts.doubts(trained, predicted.probabilities, val_split[1]):
         print(f"warning: {run}: {doubt}.", file=sys.stderr, flush=True)
@@ -69,6 +80,8 @@ def main() -> None:
     write_csv(history, trained.history)
     write_csv(TIMING / "train" / f"{run}.csv", trained.seconds)
     write_json(METRICS / "val" / f"{run}.json", metrics)
+    if checkpoint:
+        checkpoint.keep_for(MODELS / f"{run}.keras")
     print(
         f"{run}: validation accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f}, {len(trained.history)} epochs, "
         f"{trained.seconds['seconds'].sum():.0f} s. {notice(summary['dataset'])}"

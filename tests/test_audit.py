@@ -266,7 +266,7 @@ def test_no_image_is_predicted_by_a_model_that_was_trained_on_it(monkeypatch):
     fold = folds.fold_of(labels, 3, seed=0)
     seen: list[set[bytes]] = []
 
-    def train(architecture, block, seed, train_images, train_labels, val_images, val_labels):
+    def train(architecture, block, seed, train_images, train_labels, val_images, val_labels, **_):
         seen.append({image.tobytes() for image in train_images})
         assert len(train_images) == len(train_labels)
         assert block.patience is None
@@ -310,9 +310,9 @@ def test_folds_trains_and_never_asks_for_the_test_set(monkeypatch, tmp_path, cap
     values = {"audit.model": "plain", "audit.epochs": 2, "audit.folds": 2, "audit.seed": 0}
     train = fit.train
 
-    def spied(architecture, block, *arguments):
+    def spied(architecture, block, *arguments, **others):
         trained_with.append((architecture, block.epochs, block.patience, block.teachers))
-        return train(architecture, block, *arguments)
+        return train(architecture, block, *arguments, **others)
 
     trained_with: list[tuple] = []
     loaders = SimpleNamespace(read_block={"plain": block}.get, load={"plain": plain}.get)

@@ -36,10 +36,11 @@ def test_two_devices_train_the_same_model_as_one(backend, epoch_fraction):
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_model_with_every_feature_trains_on_two_devices(backend):
-    """Batch normalization, low-resolution epochs, hard examples, dropout: none of them stands in the way."""
-    result = one_and_two_devices(backend, "small", epochs=5)
+    """Batch normalization, low-resolution epochs, hard examples, dropout: none stands in the way, nor do interruptions."""
+    result = one_and_two_devices(backend, "small", "interrupted", epochs=5, teachers=[1], distillation_weight=0.5)
     assert result["finite"]
     assert min(result["accuracy"]) > 0.5
+    assert result["interrupted"] == 1 + 4 + 2 + 1 - 1  # after each epoch, and as a teacher
 
 
 def test_images_are_selected_by_their_losses_under_jax_too():

@@ -1,9 +1,13 @@
 """Run by test_devices.py in a process of its own, since devices are set before a backend starts: trains a model on one and
-on two virtual devices, and prints what came of it as JSON. The variable BACKEND_OF_TESTS names the backend."""
+on two virtual devices, on these also with interruptions, and prints what came of it as JSON. The variable BACKEND_OF_TESTS
+names the backend."""
 
+import itertools
 import json
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
@@ -16,18 +20,42 @@ if os.environ["BACKEND_OF_TESTS"] == "tensorflow":
     halves = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
 
+from tests.conftest import block_of  # starts Keras: the devices are set  # isort: skip
+
+import keras
+
+from stages.common.checkpoint import Checkpoint
 from stages.data import drawn
+from stages.trained import saving
 from stages.training import fit
-from tests.conftest import block_of  # starts Keras: the devices are set
+from tests.interrupted import Interrupted, Killed
 from tests.models import plain, small
 
 images, labels = drawn.draw(600, seed=3)
 split = images[100:, ..., None], labels[100:], images[:100, ..., None], labels[:100]
 
 
-def trained(name: str, devices: int, **changes: object):
+def trained(name: str, devices: int, kept: Checkpoint | None = None, **changes: object):
+    keras.utils.clear_session()  # as in a process of its own
     block = block_of(name, **{"epochs": 1, "batch_size": 50} | changes)
-    return fit.train({"plain": plain, "small": small}[name], block, 0, *split, devices=devices)
+    return fit.train({"plain": plain, "small": small}[name], block, 0, *split, devices=devices, checkpoint=kept)
+
+
+def file_of(run: fit.Trained) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        saving.save_model(run.model, Path(folder) / "model.keras", {})
+        return (Path(folder) / "model.keras").read_bytes()
+
+
+def interruptions_that_change_nothing(expected: bytes) -> int:
+    """How often a training on two devices was interrupted; 0 if its file became another one."""
+    with tempfile.TemporaryDirectory() as folder:
+        for count in itertools.count():
+            try:
+                kept = Interrupted(Path(folder) / "one.checkpoint", 1)
+                return count if file_of(trained(model, 2, kept, **changes)) == expected else 0
+            except Killed:
+                pass
 
 
 model, changes = sys.argv[1], json.loads(sys.argv[2])
@@ -39,4 +67,9 @@ if sys.argv[3:] == ["moved"]:  # how far training took the weights from the firs
     moved = [float(np.abs(a - b).max()) for a, b in zip(one.model.get_weights(), fresh, strict=True)]
 finite = all(np.isfinite(weight).all() for weight in two.model.get_weights())
 accuracy = [run.history["val_accuracy"].iloc[-1] for run in (one, two)]
-print(json.dumps({"apart": max(apart), "moved": max(moved), "finite": finite, "accuracy": accuracy}))
+interrupted = interruptions_that_change_nothing(file_of(two)) if sys.argv[3:] == ["interrupted"] else 0
+print(
+    json.dumps(
+        {"interrupted": interrupted, "apart": max(apart), "moved": max(moved), "finite": finite, "accuracy": accuracy}
+    )
+)

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.common import lock_file, orphans, progress, stage
+from stages.common import checkpoint, lock_file, orphans, progress, stage
 from stages.common.errors import TRACEBACK, InputError, sentence
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +36,7 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
                 if progress.stage_name():
                     orphans.end_with_dvc()
                     lock_file.keep_copy()
+                    checkpoint.remove_recorded()
                     with stage.checked(stage.read_stage(progress.stage_name())):
                         main()
                 else:

@@ -1,6 +1,7 @@
 """A stage ends when DVC does: without DVC, nobody records its results, and it would write over those of a later run."""
 
 import os
+import re
 import sys
 import threading
 import time
@@ -22,6 +23,15 @@ def ancestors() -> list[psutil.Process]:
     if os.environ.get(RUN, "").isdecimal() and psutil.pid_exists(int(os.environ[RUN])):
         found.append(psutil.Process(int(os.environ[RUN])))
     return [process for process in found if process]
+
+
+def is_forced() -> bool:
+    """Whether DVC was told to run stages that did not change: `dvc repro --force`."""
+    try:
+        arguments = [argument for process in ancestors() for argument in process.cmdline()]
+    except psutil.Error:
+        return False
+    return any(argument == "--force" or re.fullmatch("-[fipsPRk]*f[fipsPRk]*", argument) for argument in arguments)
 
 
 def lives(process: psutil.Process) -> bool:

@@ -128,12 +128,18 @@ def refuse_a_busy_workspace(folder: Path) -> None:
             )
 
 
+def main_folder(folder: Path) -> Path:
+    """The project's folder; for the temporary folder of an experiment, the one from which it was started."""
+    inside = re.match(r"(.*)/\.dvc/tmp/exps/", f"{folder}/")
+    return Path(inside[1]) if inside else folder
+
+
 def refuse_a_lost_experiment(folder: Path) -> None:
     """Refuse experiments in a temporary folder of a shallow clone: DVC loses their results without a message."""
-    inside = re.match(r"(.*)/\.dvc/tmp/exps/", f"{folder}/")
-    if inside and (Path(inside[1]) / ".git").exists() and is_shallow(Path(inside[1])):
+    place = main_folder(folder)
+    if place != folder and (place / ".git").exists() and is_shallow(place):
         raise InputError(
-            f"{inside[1]} is a shallow clone, of which DVC loses the results of experiments in the queue: type `git fetch "
+            f"{place} is a shallow clone, of which DVC loses the results of experiments in the queue: type `git fetch "
             "--unshallow` there, then queue this one again, or run it without --queue and --temp."
         )
 

@@ -66,9 +66,10 @@ class EpochClock(keras.callbacks.Callback):
         self.seconds: list[float] = []
         self.training_seconds: list[float] = []
         self.ends: list[float] = []
+        self.started: float | None = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        if not self.ends:
+        if self.started is None:
             self.started = time.perf_counter()
 
     def on_test_begin(self, logs=None):

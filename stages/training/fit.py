@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from stages.common.checkpoint import Checkpoint
 from stages.common.errors import InputError
 from stages.common.splits import CLASS_NAMES
 from stages.data.transforms import downscale
@@ -23,6 +24,7 @@ from stages.training.callbacks import EpochClock, KeepHistory, SeedDropout, Stop
 from stages.training.devices import several_devices
 from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, low_resolution_epochs
 from stages.training.optimizers import optimizer
+from stages.training.resume import Resume
 
 STEPS_PER_EXECUTION = 16  # steps before the backend returns to Python; returns are slow for small models
 
@@ -62,8 +64,12 @@ def train(
     val_labels: np.ndarray,
     devices: int = 1,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+    name: str = "training",
 ) -> Trained:
     """Build and fit one model. The same arguments on the same machine give byte-identical weights.
+
+    So does a training that was interrupted and goes on from a checkpoint.
 
     Args:
         architecture: A module of `stages.models`.
@@ -75,6 +81,8 @@ def train(
         val_labels: uint8 (M,), 0-9.
         devices: The number of GPUs that share each batch.
         on_epoch: Called after each epoch with the history so far: see `Trained`.
+        checkpoint: If given, it keeps what the training has reached, and the training goes on from there.
+        name: Of this training in the checkpoint.
 
     Raises:
         InputError: A batch is larger than an epoch, the machine has fewer devices, the devices cannot share a batch evenly,
@@ -82,14 +90,14 @@ def train(
             or the loss is not finite.
     """
     selects = parameters.epoch_fraction < 1 and parameters.hard_example_fraction > 0
-    for name, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
+    for what, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
         if count % devices:
-            raise InputError(f"{name} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
+            raise InputError(f"{what} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
     started = time.perf_counter()
     targets, smoothing = np.eye(len(CLASS_NAMES), dtype=np.float32)[train_labels], parameters.label_smoothing
     if parameters.teachers:
         parts = train_images, train_labels, val_images, val_labels
-        soft = soft_targets(architecture, parameters, seed, *parts, devices=devices)
+        soft = soft_targets(architecture, parameters, seed, *parts, devices=devices, checkpoint=checkpoint)
         targets, smoothing = mixed_targets(targets, soft, parameters.distillation_weight, smoothing)
     teaching = time.perf_counter() - started
     make_deterministic(seed)
@@ -105,20 +113,21 @@ def train(
         update = optimizer(parameters, len(data) * parameters.epochs)
         # Create the optimizer's variables now: if the first step creates them, TensorFlow traces it a second time.
         update.build(model.trainable_variables)
+        stopping = keras.callbacks.EarlyStopping(
+            "val_cross_entropy", mode="min", patience=parameters.patience or 0, restore_best_weights=True
+        )
+        resume = Resume(checkpoint, name, model, update, data, clock, history, stopping)
         small = low_resolution_epochs(parameters)
         for first, last, size in ((0, small, parameters.low_resolution_size), (small, parameters.epochs, 28)):
-            if first == last:
+            first = max(first, resume.epoch)
+            if first >= last:
                 continue
             network, validation = model, (val_images, np.eye(len(CLASS_NAMES), dtype=np.float32)[val_labels])
             if size < 28:
                 print(f"epochs {first + 1} to {last} show images of {size}x{size} pixels", flush=True)
                 network, validation = at_size(model, size), (downscale(val_images, size), validation[1])
             elif parameters.patience is not None:
-                callbacks.append(
-                    keras.callbacks.EarlyStopping(
-                        "val_cross_entropy", mode="min", patience=parameters.patience, restore_best_weights=True
-                    )
-                )
+                callbacks.append(stopping)
             trainer = RemembersLosses(network, data, devices) if selects else network
             trainer.compile(
                 optimizer=update,
@@ -129,11 +138,10 @@ def train(
                 ],
                 steps_per_execution=STEPS_PER_EXECUTION if devices == 1 else 1,  # TensorFlow fails on several
             )
-            fit(trainer, data, validation, range(first, last), callbacks, devices)
-    if devices > 1:  # the same model on one device
-        weights = model.get_weights()
-        model = build(architecture, parameters, train_images)
-        model.set_weights(weights)
+            fit(trainer, data, validation, range(first, last), [*callbacks, resume], devices)
+    if devices > 1:
+        model = copied(model)  # on one device
+    resume.finish(model)
     seconds = pd.DataFrame({"epoch": history.table()["epoch"], "seconds": clock.seconds})
     if parameters.teachers:
         seconds = pd.concat([pd.DataFrame({"epoch": [0], "seconds": [round(teaching, 3)]}), seconds], ignore_index=True)
@@ -174,6 +182,7 @@ def soft_targets(
     seed: int,
     *data: np.ndarray,
     devices: int,
+    checkpoint: Checkpoint | None = None,
 ) -> np.ndarray:
     """Soft targets for knowledge distillation: the mean probabilities of teachers for the training images.
 
@@ -187,6 +196,7 @@ def soft_targets(
         seed: As for `train`; each teacher gets its own seed, derived from it.
         data: The four arrays of `train`.
         devices: As for `train`.
+        checkpoint: As for `train`; it keeps the probabilities of each teacher that is trained.
 
     Returns:
         float32 (N, classes), rows sum to 1.
@@ -195,9 +205,17 @@ def soft_targets(
     for number, epochs in enumerate(parameters.teachers):
         own_seed = int(np.random.SeedSequence(seed, spawn_key=(2, number)).generate_state(1)[0])
         block = parameters.model_copy(update={"teachers": [], "epochs": epochs, "patience": None})
-        print(f"teacher {number + 1} of {len(parameters.teachers)}", flush=True)
-        teacher = train(architecture, block, own_seed, *data, devices=devices).model
+        name = f"teacher {number + 1} of {len(parameters.teachers)}"
+        known = checkpoint.get(name) if checkpoint else None
+        if known and "probabilities" in known:
+            print(f"{name} is in the checkpoint {checkpoint.path}", flush=True)
+            found.append(known["probabilities"])
+            continue
+        print(name, flush=True)
+        teacher = train(architecture, block, own_seed, *data, devices=devices, checkpoint=checkpoint, name=name).model
         found.append(predict(teacher, data[0], parameters.test_time_augmentation).probabilities)
+        if checkpoint:
+            checkpoint.put(name, {"probabilities": found[-1]})
         keras.utils.clear_session()  # restart the numbers in the names of layers
     return np.mean(found, axis=0, dtype=np.float32)
 

@@ -1,0 +1,163 @@
+"""Checkpoints: a file with what the trainings of a stage have reached, from which they go on after an interruption.
+
+A checkpoint belongs to one stage with the values, code, data, packages and machine that it has now, and is used for no
+other. It lies outside of every output of DVC, in the main repository also for an experiment whose folder DVC removes. It is
+kept until DVC has recorded the stage's results.
+"""
+
+import glob
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from stages.common import orphans, stage
+from stages.common.errors import InputError, sentence
+from stages.common.files import atomic_write, read_text
+from stages.common.workspace import main_folder
+
+FOLDER = Path(".dvc/tmp/checkpoints")  # STAGE.KEY.checkpoint or, when the stage has ended, STAGE.KEY.MD5.checkpoint
+EVERY = "FASHION_MNIST_CHECKPOINT_SECONDS"  # the environment variable for `Checkpoint.every`; without it, `MINUTE`
+MINUTE = 60.0
+SHARE = 0.02  # of the time, at most, that saving may take
+DIGEST = hashlib.sha256().digest_size
+
+Arrays = dict[str, np.ndarray]
+
+
+class Checkpoint:
+    """What the trainings of a stage have reached, by their names, and the file in which it is kept.
+
+    Args:
+        path: The file; it may be missing.
+        made_with: What the results depend on: text by name. See `difference`.
+        every: The least number of seconds between two saves; 0: `put` always saves. Otherwise, saving takes at most a
+            share `SHARE` of the time.
+    """
+
+    def __init__(self, path: Path, made_with: dict[str, str], every: float):
+        self.path, self.made_with, self.every = path, made_with, every
+        self.parts: dict[str, Arrays] = {}
+        self.due = time.monotonic() + every
+
+    def get(self, name: str) -> Arrays | None:
+        """What the training `name` has reached; None if it has not begun."""
+        return self.parts.get(name)
+
+    def is_due(self) -> bool:
+        """Whether it is time to save."""
+        return time.monotonic() >= self.due
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        """Keep what the training `name` has reached, and save it if it is time. A disk that is full stops no training."""
+        self.parts[name] = arrays
+        if not self.is_due():
+            return
+        started = time.monotonic()
+        try:
+            write(self.path, self.made_with, self.parts)
+        except OSError as error:
+            print(f"warning: the checkpoint cannot be saved: {sentence(error)}", file=sys.stderr, flush=True)
+        now = time.monotonic()
+        self.due = now + (max(self.every, (now - started) / SHARE) if self.every else 0)
+
+    def keep_for(self, result: Path) -> None:
+        """Call it when the stage has ended: the checkpoint is kept until `dvc.lock` has the MD5 of the file `result`."""
+        if self.path.exists():
+            md5 = hashlib.md5(result.read_bytes(), usedforsecurity=False).hexdigest()
+            os.replace(self.path, self.path.with_suffix(f".{md5}.checkpoint"))
+
+
+def open_checkpoint(name: str, conditions: dict[str, str]) -> Checkpoint | None:
+    """The checkpoint of a stage, with what an interrupted run of it has reached; None if `dvc.yaml` defines no such stage.
+
+    Checkpoints of the same stage that are damaged, or were made with other values, code, data, packages or another machine
+    are named on stderr, and not used. `dvc repro --force` starts anew.
+
+    Args:
+        name: The stage's name, such as `train@cnn-0`.
+        conditions: What the results depend on besides that which the stage reads: text by name.
+    """
+    try:
+        entry = stage.read_stage(name)
+    except InputError:
+        return None
+    made_with = stage.fingerprint(entry) | conditions
+    key = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:16]
+    folder = main_folder(Path.cwd()) / FOLDER
+    for left in folder.glob(f".{glob.escape(name)}.*.part*"):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    opened = Checkpoint(folder / f"{name}.{key}.checkpoint", made_with, seconds_between())
+    for path in sorted(folder.glob(f"{glob.escape(name)}.*.checkpoint")):
+        own = path.name.startswith(f"{name}.{key}.")
+        if own and orphans.is_forced():
+            path.unlink(missing_ok=True)
+            continue
+        try:
+            found, parts = read(path)
+            if found != made_with:
+                raise InputError(f"it was made with {difference(found, made_with)}")
+            opened.parts = parts
+        except (InputError, OSError) as error:
+            print(f"note: the checkpoint {path} is not used: {sentence(error)}.", file=sys.stderr, flush=True)
+    return opened
+
+
+def seconds_between() -> float:
+    """The value of the environment variable `EVERY`. Raises `InputError` if it is no number of seconds."""
+    text = os.environ.get(EVERY) or str(MINUTE)
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise InputError(f"the environment variable {EVERY} is {text!r}, but must be a number of seconds, 0 or above.")
+    return float(text)
+
+
+def difference(found: dict[str, str], expected: dict[str, str]) -> str:
+    """The first difference between what a checkpoint was made with and what its stage has now, in words."""
+    key = next(key for key in found | expected if found.get(key) != expected.get(key))
+    if re.search("^stages/|^data/", key):
+        return f"another {key}"
+    return f"{key}: {found.get(key)}, and it is {expected.get(key)} now"
+
+
+def write(path: Path, made_with: dict[str, str], parts: dict[str, Arrays]) -> None:
+    """Write a checkpoint atomically: the SHA-256 of what follows, then arrays in NumPy's format `.npz`."""
+    content = io.BytesIO()
+    arrays = {f"{name}/{key}": array for name, part in parts.items() for key, array in part.items()}
+    np.savez(content, allow_pickle=False, made_with=np.array(json.dumps(made_with)), **arrays)
+    with atomic_write(path) as beside, beside.open("wb") as file:
+        file.write(hashlib.sha256(content.getbuffer()).digest())
+        file.write(content.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())  # a rename may reach the disk before the content
+
+
+def read(path: Path) -> tuple[dict[str, str], dict[str, Arrays]]:
+    """The two arguments with which a checkpoint was written. Raises `InputError` if the file is damaged."""
+    content = path.read_bytes()
+    if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
+        raise InputError("it is damaged, its content does not match its checksum")
+    try:
+        with np.load(io.BytesIO(content[DIGEST:])) as arrays:
+            parts: dict[str, Arrays] = {}
+            for full in set(arrays.files) - {"made_with"}:
+                name, _, key = full.partition("/")
+                parts.setdefault(name, {})[key] = arrays[full]
+            return json.loads(str(arrays["made_with"])), parts
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"it is no checkpoint of this project ({error})") from None
+
+
+def remove_recorded() -> None:
+    """Remove the checkpoints of stages whose results are in `dvc.lock`."""
+    lock = read_text(Path("dvc.lock"))
+    for path in (main_folder(Path.cwd()) / FOLDER).glob("*.*.*.checkpoint"):
+        md5 = path.name.split(".")[-2]
+        if re.fullmatch("[0-9a-f]{32}", md5) and md5 in lock:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,289 @@
+"""An interrupted training goes on from its checkpoint, and ends with the same bytes as one that was not interrupted."""
+
+import errno
+import hashlib
+import itertools
+import os
+import pickle
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from stages.common import checkpoint
+from stages.common.checkpoint import Checkpoint
+from stages.common.errors import InputError
+from stages.trained.saving import save_model
+from stages.training import fit, resume
+from tests.conftest import ENVIRONMENT, ROOT, block_of, edit, run
+from tests.interrupted import Interrupted, Killed
+from tests.models import plain, small
+from tests.test_record import start, wait_for
+
+VARIANTS = {
+    "early stopping": (plain, {"patience": 1, "learning_rate": 0.02}),
+    "averaged weights, early stopping": (plain, {"patience": 2, "ema_momentum": 0.9, "learning_rate": 0.01}),
+    "hard examples, low resolution, dropout": (small, {}),
+    "teachers": (small, {"teachers": [2, 1], "distillation_weight": 0.5}),
+    "all of it": (
+        small,
+        {"teachers": [2], "distillation_weight": 0.5, "ema_momentum": 0.5, "patience": 1, "cutmix": 0.3},
+    ),
+}
+
+
+def train(architecture, drawn_images, kept=None, **changes):
+    images, labels = drawn_images[0][..., None], drawn_images[1]
+    block = block_of(architecture.__name__.rpartition(".")[2], **{"epochs": 5, "batch_size": 40} | changes)
+    keras.utils.clear_session()  # as in a process of its own
+    parts = images[200:600], labels[200:600], images[:100], labels[:100]
+    return fit.train(architecture, block, 0, *parts, checkpoint=kept)
+
+
+def file_of(trained: fit.Trained, folder: Path) -> tuple[bytes, str]:
+    """What a training leaves, without wall times."""
+    save_model(trained.model, folder / "model.keras", {})
+    return (folder / "model.keras").read_bytes(), trained.history.to_json()
+
+
+@pytest.mark.fault(
+    "A training is killed, and all of its epochs are lost.",
+    "It goes on from a checkpoint, and ends with the same bytes.",
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_training_that_is_interrupted_anywhere_ends_with_the_same_bytes(variant, drawn_images, tmp_path):
+    architecture, changes = VARIANTS[variant]
+    expected = file_of(train(architecture, drawn_images, **changes), tmp_path)
+    path = tmp_path / "one.checkpoint"
+    for count in itertools.count(1):  # each time in the first place where it is possible, and once more
+        try:
+            trained = train(architecture, drawn_images, Interrupted(path, 1), **changes)
+            break
+        except Killed:
+            assert count < 20
+    assert file_of(trained, tmp_path) == expected
+    assert len(trained.history) == len(trained.seconds[trained.seconds["epoch"] > 0]) == len(trained.ends)
+    assert count > len(trained.history)
+
+
+# --- The file ---
+
+
+@pytest.fixture
+def place(dry_workspace, monkeypatch):
+    """A workspace in which this process stands, without checkpoints."""
+    monkeypatch.chdir(dry_workspace)
+    yield dry_workspace / checkpoint.FOLDER
+    shutil.rmtree(dry_workspace / checkpoint.FOLDER, ignore_errors=True)
+
+
+PART = {"epoch": np.array(3), "weights": np.arange(5, dtype=np.float32)}
+
+
+def test_seconds_that_are_none_are_refused(place, monkeypatch):
+    monkeypatch.setenv(checkpoint.EVERY, "often")
+    with pytest.raises(
+        InputError, match="FASHION_MNIST_CHECKPOINT_SECONDS is 'often', but must be a number of seconds"
+    ):
+        opened()
+
+
+def opened(conditions: str = "one") -> Checkpoint:
+    found = checkpoint.open_checkpoint("train@plain-0", {"processor": conditions})
+    found.every = found.due = 0
+    return found
+
+
+def test_a_checkpoint_comes_back(place):
+    first = opened()
+    assert first.get("a training") is None
+    first.put("a training", PART)
+    again = opened().get("a training")
+    assert {name: array.tolist() for name, array in again.items()} == {"epoch": 3, "weights": [0, 1, 2, 3, 4]}
+
+
+def test_types_that_numpy_cannot_save_keep_their_values():
+    numbers = keras.ops.convert_to_numpy(keras.ops.cast([1.5, -3e38, 1 / 3], "bfloat16"))
+    (kept,) = resume.numbered("one", [numbers]).values()
+    assert kept.dtype == np.float32
+    assert kept.astype(numbers.dtype).tobytes() == numbers.tobytes()
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "a byte of the checksum": lambda path: flip(path, 3),
+    "a byte of the content": lambda path: flip(path, 500),
+    "the last byte": lambda path: flip(path, -1),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:400]),
+    "empty": lambda path: path.write_bytes(b""),
+    "something else": lambda path: path.write_bytes(hashlib.sha256(b"hello").digest() + b"hello"),
+    "a pickle": lambda path: path.write_bytes(hashlib.sha256(pickled).digest() + pickled),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+pickled = pickle.dumps({"epoch": 3})
+
+
+@pytest.mark.fault(
+    "A checkpoint is damaged, or of other values, code, data, packages or another machine.",
+    "It is named with the reason, and not used.",
+)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_named_and_not_used(damage, place, capfd):
+    opened().put("a training", PART)
+    (path,) = place.iterdir()
+    DAMAGE[damage](path)
+    again = opened()
+    assert again.get("a training") is None
+    assert f"the checkpoint {path} is not used" in capfd.readouterr().err
+    if damage != "a folder":
+        again.put("a training", PART)
+        assert opened().get("a training") is not None
+
+
+@pytest.mark.parametrize("what", ["parameter", "code", "data", "machine", "renamed"])
+def test_a_checkpoint_of_something_else_is_named_and_not_used(what, place, capfd):
+    opened().put("a training", PART)
+    (path,) = place.iterdir()
+    changed = {"code": "stages/training/fit.py", "data": "data/prepared/train.npz"}.get(what)
+    if what == "parameter":
+        edit(Path.cwd(), lambda content: content["models"]["plain"].update(learning_rate=0.5))
+    elif changed:
+        before = Path(changed).read_bytes()
+        Path(changed).write_bytes(before + b"\n")
+    try:
+        machine = "another" if what in ("machine", "renamed") else "one"
+        if what == "renamed":
+            name = opened(machine).path
+            path = path.rename(name)
+        capfd.readouterr()
+        assert opened(machine).get("a training") is None
+        told = capfd.readouterr().err
+    finally:
+        run(Path.cwd(), "git", "restore", ".")
+        if changed:
+            Path(changed).write_bytes(before)
+    reasons = {
+        "parameter": "models.plain.learning_rate of params.yaml: 0.001, and it is 0.5 now",
+        "code": "another stages/training/fit.py",
+        "data": "another data/prepared/train.npz",
+        "machine": "processor: one, and it is another now",
+        "renamed": "processor: one, and it is another now",
+    }
+    assert f"the checkpoint {path} is not used: it was made with {reasons[what]}" in told
+    if what in ("parameter", "code", "data"):
+        assert opened().get("a training") is not None  # where everything is as it was
+
+
+def test_an_experiment_in_a_folder_of_its_own_finds_it_too(place, monkeypatch, tmp_path):
+    opened().put("a training", PART)
+    inside = Path.cwd() / ".dvc/tmp/exps/standalone/tmp1"
+    shutil.copytree(
+        Path.cwd(), inside, ignore=lambda folder, _: [".dvc", ".git", "cache"] if Path(folder) == Path.cwd() else []
+    )
+    monkeypatch.chdir(inside)
+    assert opened().get("a training") is not None
+    shutil.rmtree(inside)
+
+
+def test_a_full_disk_ends_no_training(place, monkeypatch, capfd):
+    found = opened()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    found.put("a training", PART)
+    assert "warning: the checkpoint cannot be saved" in capfd.readouterr().err
+
+
+def test_saves_are_rare_and_take_a_small_share_of_the_time(tmp_path, monkeypatch):
+    now, saved = [0.0], []
+
+    def slow(*_):
+        saved.append(now[0])
+        now[0] += 3
+
+    monkeypatch.setattr(checkpoint, "write", slow)
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    found = Checkpoint(tmp_path / "one.checkpoint", {}, 60)
+    while now[0] < 2000:
+        found.put("a training", PART)
+        now[0] += 7  # seconds that an epoch takes
+    assert saved[0] >= 60
+    assert 3 * len(saved) < checkpoint.SHARE * 2000 + 3
+    assert min(np.diff(saved)) >= 60
+
+
+# --- The stage ---
+
+RUN, STAGE = "plain-0", "train@plain-0"
+MODEL = Path(f"data/models/{RUN}.keras")
+
+
+def long_training(folder: Path, rate: float) -> None:
+    """Let the model train for longer, with a learning rate of its own: DVC's run cache is shared by all tests."""
+    changes = {"epochs": 30, "learning_rate": rate}
+    edit(folder, lambda content: content["models"]["plain"].update(changes))
+
+
+def kill_after(folder: Path, epochs: int, *command: str) -> None:
+    """Start a command of DVC, and kill it with all that it started when a checkpoint is there after some epochs."""
+    process = start(folder, *command)
+    wait_for(lambda: f"Epoch {epochs + 1}/30" in (folder / "log").read_text())
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_stage_goes_on_after_a_kill_whenever_it_comes(workspace, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, checkpoint.EVERY, "0")
+    long_training(workspace, 0.0011)
+    repro = ("repro", "--single-item", STAGE)
+    kill_after(workspace, 4, *repro)
+    kill_after(workspace, 9, *repro)
+    assert "plain-0 goes on after epoch " in (workspace / "log").read_text()
+    output = run(workspace, "dvc", *repro)
+    assert int(re.search(r"plain-0 goes on after epoch (\d+) of 30", output)[1]) >= 9
+    model, lock = (workspace / MODEL).read_bytes(), (workspace / "dvc.lock").read_text()
+    history = (workspace / f"reports/history/{RUN}.csv").read_bytes()
+    # Now as if DVC had been killed before it recorded the results.
+    run(workspace, "git", "checkout", "HEAD", "--", "dvc.lock")
+    output = run(workspace, "dvc", "repro", "--no-run-cache", "--single-item", STAGE)
+    assert "plain-0 has ended already" in output
+    assert (workspace / MODEL).read_bytes() == model
+    # A stage that starts later removes the checkpoint, and --force pays no heed to one.
+    assert list((workspace / checkpoint.FOLDER).iterdir())
+    run(workspace, "dvc", "repro", "--single-item", "--force", "select")
+    assert not list((workspace / checkpoint.FOLDER).iterdir())
+    kill_after(workspace, 4, "repro", "--force", "--single-item", STAGE)
+    output = run(workspace, "dvc", "repro", "-fs", STAGE)
+    assert "goes on" not in output
+    assert "Epoch 1/30" in output
+    assert (workspace / MODEL).read_bytes() == model
+    assert (workspace / f"reports/history/{RUN}.csv").read_bytes() == history
+    hashes = re.compile(rf"{RUN}\.(?:keras|npz|txt|json)\n +hash: md5\n +md5: \w+")
+    assert hashes.findall((workspace / "dvc.lock").read_text()) == hashes.findall(lock)
+    assert not list(workspace.rglob("*.part*"))
+
+
+def test_an_experiment_in_a_temporary_folder_goes_on_too(workspace, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, checkpoint.EVERY, "0")
+    long_training(workspace, 0.0012)
+    command = ("exp", "run", "--temp", STAGE)
+    kill_after(workspace, 4, *command)
+    output = run(workspace, "dvc", *command)
+    assert "plain-0 goes on after epoch " in output
+
+
+def test_make_clean_counts_what_is_left(place):
+    opened().put("a training", PART)
+    Path("tests").mkdir(exist_ok=True)
+    assert "1 checkpoint" in run(Path.cwd(), "make", "--file", str(ROOT / "Makefile"), "clean")
