@@ -31,6 +31,7 @@ from stages.common.backend import start_keras
 from stages.common.entry import entry_point
 from stages.common.errors import InputError
 from stages.common.files import read_json
+from stages.common.parameters import read_parameters
 from stages.common.runs import MODELS, SELECTION, TEMPERATURES, load_predictions, read_origin
 from stages.common.splits import CLASS_NAMES, load_split, notice
 from stages.evaluation.calibration import with_temperature
@@ -315,7 +316,7 @@ def main() -> None:
     except ImportError:
         raise InputError("Gradio is not installed. Type `make app`, which installs it.") from None
     selection = read_json(SELECTION)
-    start_keras()
+    start_keras(read_parameters("threads"))
     runs = [run for of_model in selection["runs"].values() for run in of_model]
     load(selection["run"])
     blocks = page(runs, selection)

@@ -130,14 +130,14 @@ def shown_pairs(table: pd.DataFrame) -> pd.DataFrame:
 
 @entry_point
 def main() -> None:
-    near, confidence = read_parameters("audit.near_duplicate_distance", "statistics.confidence")
+    near, confidence, threads = read_parameters("audit.near_duplicate_distance", "statistics.confidence", "threads")
     parts = {"train": load_split("train"), "val": load_split("val"), "test": load_split("test")}
     folds, origin, fold_origin = load_folds(), read_origin(SELECTED), read_origin(FOLD_MODEL)
     dataset = origin["dataset"]
     fitted = np.concatenate([parts[split][1] for split in ("train", "val")])
     if not np.array_equal(folds["labels"], fitted):
         raise InputError(f"{FOLDS} was made from other images than data/prepared holds. Type `dvc repro audit`.")
-    start_keras()
+    start_keras(threads)
     images = np.concatenate([split_images for split_images, _ in parts.values()])
     test_images, test_labels = parts["test"]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.common.entry import entry_point
-from stages.common.environment import processor, threads, versions
+from stages.common.environment import cores, processor, versions
 from stages.common.errors import InputError
 from stages.common.files import write_csv, write_json
 from stages.common.parameters import read_parameters
@@ -102,7 +102,8 @@ def train_contender(name: str, keras_home: Path, seed: int) -> dict:
         command = ["-m", "stages.benchmark.notebook", str(time.time()), str(NOTEBOOK_EPOCHS), str(keras_home)]
     else:
         model, changes = CONTENDERS[name]
-        command = ["-m", "stages.benchmark.ours", model, str(time.time()), str(seed), json.dumps(changes)]
+        threads = str(read_parameters("threads"))
+        command = ["-m", "stages.benchmark.ours", model, str(time.time()), str(seed), json.dumps(changes), threads]
     printed, memory = run(command)
     *curve, last = printed
     epochs = [after["seconds"] - before["seconds"] for before, after in itertools.pairwise(curve)]
@@ -200,7 +201,7 @@ def main() -> None:
     peak = {dtype: statistics.median(rates) for dtype, rates in products.items()}
     summary = {
         "dataset": dataset,
-        "machine": {"processor": processor(), "cores": threads(), **versions()},
+        "machine": {"processor": processor(), "cores": cores(), **versions()},
         "repetitions": repetitions,
         "matrix_product_gflops": {dtype: round(rate / 1e9, 1) for dtype, rate in peak.items()},
         "contenders": summarise(measured, peak),

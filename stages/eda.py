@@ -13,6 +13,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
+from stages.common.backend import use_threads
 from stages.common.entry import entry_point
 from stages.common.files import write_csv
 from stages.common.parameters import read_parameters
@@ -68,7 +69,8 @@ def overlap(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.n
 
 @entry_point
 def main() -> None:
-    parameters = read_parameters("eda")
+    parameters, threads = read_parameters("eda", "threads")
+    use_threads(threads)
     images, labels = load_split("train")
     dataset = load_summary()["dataset"]
     members = [np.flatnonzero(labels == label) for label in range(10)]

@@ -39,14 +39,14 @@ from stages.trained import prediction, saving
 def main() -> None:
     model_name, seed = arguments("Evaluate one trained model on the test images.")
     run = run_name(model_name, seed)
-    parameters, confidence = read_parameters("robustness", "statistics.confidence")
+    parameters, confidence, threads = read_parameters("robustness", "statistics.confidence", "threads")
     images, labels = load_split("test")
     path = MODELS / f"{run}.keras"
     refuse_another_run(path, run, models.read_block(model_name).model_dump(), load_summary()["split_sha256"])
     origin = read_origin(path)
     dataset = origin["dataset"]
 
-    start_keras()
+    start_keras(threads)
     model = saving.load_model(path, models.custom_objects(model_name))
     predicted = prediction.predict(model, images, origin["parameters"]["test_time_augmentation"])
     metrics = {"dataset": dataset, **scores(predicted.probabilities, predicted.single_view, labels)}

@@ -128,11 +128,11 @@ def embedding_table(images: np.ndarray, points: np.ndarray, labels: np.ndarray, 
 
 @entry_point
 def main() -> None:
-    parameters = read_parameters("report")
+    parameters, threads = read_parameters("report", "threads")
     origin = read_origin(SELECTED)
     dataset = origin["dataset"]
     images, labels = load_split("test")
-    start_keras()
+    start_keras(threads)
     model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
 
     found, probabilities = features.features_and_probabilities(model, images)

@@ -89,7 +89,7 @@ def detected(path: Path, threshold: float, robustness: Robustness) -> dict[str, 
 
 @entry_point
 def main() -> None:
-    robustness = read_parameters("robustness")
+    robustness, threads = read_parameters("robustness", "threads")
     origin, selection = read_origin(SELECTED), read_json(SELECTION)
     refuse_another_run(SELECTED, selection["run"])
     run, name, dataset = selection["run"], selection["selected"], origin["dataset"]
@@ -98,7 +98,7 @@ def main() -> None:
     images, labels = load_split("val")
     augmentation = origin["parameters"]["test_time_augmentation"]
 
-    start_keras()
+    start_keras(threads)
     model = saving.copied(saving.load_model(SELECTED, models.custom_objects(name)), saving.TO_KERAS, float32=True)
     predicted = prediction.predict(model, images, augmentation)
     averaged, single = (

@@ -87,14 +87,16 @@ def out_of_fold(
 
 @entry_point
 def main() -> None:
-    audit_model, epochs, folds, seed = read_parameters("audit.model", "audit.epochs", "audit.folds", "audit.seed")
+    audit_model, epochs, folds, seed, threads = read_parameters(
+        "audit.model", "audit.epochs", "audit.folds", "audit.seed", "threads"
+    )
     alone = {"epochs": epochs, "patience": None, "teachers": []}
     block = models.read_block(audit_model).model_copy(update=alone)
     summary = load_summary()
     splits = [load_split("train"), load_split("val")]
     images, labels = (np.concatenate(arrays) for arrays in zip(*splits, strict=True))
     fold = fold_of(labels, folds, seed)
-    start_keras()
+    start_keras(threads)
     checkpoint = resume.checkpoint_of("folds")
     probabilities, first = out_of_fold(images, labels, fold, models.load(audit_model), block, seed, checkpoint)
     with atomic_write(FOLDS) as temporary:

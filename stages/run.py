@@ -22,9 +22,11 @@ import pygit2
 import stages
 from stages.common.checkpoint import remove_recorded
 from stages.common.entry import entry_point
+from stages.common.environment import cores
 from stages.common.files import read_text, write_csv
 from stages.common.lock_file import is_defined
 from stages.common.orphans import RUN
+from stages.common.parameters import read_parameters
 from stages.common.progress import PLAN
 from stages.common.workspace import is_shallow, repository
 
@@ -107,6 +109,12 @@ def notes(folder: Path) -> list[str]:
     if place and is_shallow(place):
         found.append(
             "this clone is shallow, and `dvc exp run --queue` would lose its results: type `git fetch --unshallow` first."
+        )
+    threads = read_parameters("threads")
+    if threads < cores():
+        found.append(
+            f"each library computes on {threads} threads, and this machine has {cores()} cores: a higher `threads` in "
+            "params.yaml is faster, and changes the last digits of results."
         )
     if stages.IGNORED:
         names = ", ".join(stages.IGNORED)

@@ -26,12 +26,12 @@ from stages.training import doubts, fit, resume
 def main() -> None:
     model_name, seed = arguments("Train one model with one seed.")
     refuse_before_training(Path.cwd())
-    devices, backend = read_parameters("devices", "backend")
+    devices, backend, threads = read_parameters("devices", "backend", "threads")
     block = models.read_block(model_name)
     summary = load_summary()
     train_split, val_split = load_split("train"), load_split("val")
 
-    start_keras(backend)
+    start_keras(threads, backend)
     run = run_name(model_name, seed)
     print(f"training {run} on {len(train_split[0]):,} images. {notice(summary['dataset'])}", flush=True)
     history = HISTORY / f"{run}.csv"

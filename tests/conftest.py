@@ -25,7 +25,7 @@ from stages.models.block import Block
 
 if shutil.which("git") is None:
     pytest.exit("the tests need the program git: install it, for example with `sudo apt install git`.", returncode=1)
-start_keras(os.environ.get("BACKEND_OF_TESTS", "tensorflow"))
+start_keras(2, os.environ.get("BACKEND_OF_TESTS", "tensorflow"))
 ROOT = Path(__file__).resolve().parents[1]
 
 # Nothing of the user's configuration of git and DVC (signed commits, hooks, another cache) has a say in the tests.

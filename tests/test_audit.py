@@ -307,7 +307,7 @@ def folder_with_folds(monkeypatch, tmp_path) -> dict[str, list]:
 def test_folds_trains_and_never_asks_for_the_test_set(monkeypatch, tmp_path, capsys):
     asked = folder_with_folds(monkeypatch, tmp_path)
     block = block_of("plain", batch_size=16, epochs=9, patience=1, teachers=[2], distillation_weight=0.5)
-    values = {"audit.model": "plain", "audit.epochs": 2, "audit.folds": 2, "audit.seed": 0}
+    values = {"audit.model": "plain", "audit.epochs": 2, "audit.folds": 2, "audit.seed": 0, "threads": 2}
     train = fit.train
 
     def spied(architecture, block, *arguments, **others):

@@ -134,7 +134,7 @@ def test_accuracies_and_rates_are_those_of_full_size_images_alone(monkeypatch, c
     monkeypatch.setattr(models, "read_block", block_of)
     monkeypatch.setattr(models, "load", {"plain": plain}.get)
     monkeypatch.setattr(fit, "train", lambda *_: trained)
-    monkeypatch.setattr(sys, "argv", ["ours", "plain", "0", "0", json.dumps(changes)])
+    monkeypatch.setattr(sys, "argv", ["ours", "plain", "0", "0", json.dumps(changes), "2"])
     ours.main()
     *curve, last = map(json.loads, capsys.readouterr().out.splitlines())
     assert curve == [

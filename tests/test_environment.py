@@ -10,7 +10,7 @@ import pytest
 
 from stages.check import other_versions
 from stages.common import environment
-from stages.common.environment import KEPT, SET, ignore_user_settings, machine, processor, versions
+from stages.common.environment import KEPT, SET, cores, ignore_user_settings, machine, processor, versions
 from tests.conftest import ROOT, run
 
 HOSTILE = {
@@ -24,9 +24,9 @@ HOSTILE = {
     "KERAS_NNX_ENABLED": "1",
     "LC_ALL": "POSIX",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "OMP_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "3",
     "ONEDNN_DEFAULT_FPMATH_MODE": "ANY",
-    "OPENBLAS_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "3",
     "PYTHONHASHSEED": "1",
     "PYTHONIOENCODING": "ascii",
     "SKLEARN_WORKING_MEMORY": "1",
@@ -103,6 +103,25 @@ def test_no_locale_and_no_width_of_the_terminal_changes_a_byte(workspace):
         stage("stages.report", locale=locale)
         pages.append((workspace / "reports/report.html").read_bytes())
     assert pages[0] == pages[1]
+
+
+@pytest.mark.fault(
+    "The number of cores changes results.",
+    "The parameter `threads` says on how many threads libraries compute: the same bytes with one core and with two.",
+)
+@pytest.mark.skipif(cores() < 2 or not hasattr(os, "sched_setaffinity"), reason="needs two cores, and Linux")
+def test_the_number_of_cores_changes_no_byte(workspace):
+    before, all_cores = (workspace / "data/models/small-0.keras").read_bytes(), os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(all_cores)})
+        run(
+            workspace, "dvc", "repro", "--force", "--single-item", "eda", "train@small-0", "evaluate@small-0", "explain"
+        )
+    finally:
+        os.sched_setaffinity(0, all_cores)
+    assert (workspace / "data/models/small-0.keras").read_bytes() == before
+    changed = {line[3:] for line in run(workspace, "git", "status", "--porcelain").splitlines()}
+    assert all(path == "dvc.lock" or path.startswith("reports/timing/") for path in changed), changed
 
 
 @pytest.mark.fault(

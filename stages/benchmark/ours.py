@@ -1,7 +1,7 @@
 """One of this project's models, trained with its block of `params.yaml`, in which CHANGES (JSON) replace some values.
 
-`python -m stages.benchmark.ours MODEL STARTED SEED CHANGES` prints the same lines of JSON as `notebook.py`, but none for
-low-resolution epochs.
+`python -m stages.benchmark.ours MODEL STARTED SEED CHANGES THREADS` prints the same lines of JSON as `notebook.py`, without
+those of low-resolution epochs.
 """
 
 import json
@@ -18,9 +18,10 @@ from stages.training import epochs, fit
 
 def main() -> None:
     name, started, seed, changes = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
+    threads = int(sys.argv[5])
     block = models.read_block(name).model_copy(update=changes)
     train_split, val_split = load_split("train"), load_split("val")
-    start_keras()
+    start_keras(threads)
     trained = fit.train(models.load(name), block, seed, *train_split, *val_split)
     low = epochs.low_resolution_epochs(block)  # their time counts, but their accuracy is that of smaller images
     for ended, accuracy in list(zip(trained.ends, trained.history["val_accuracy"], strict=True))[low:]:

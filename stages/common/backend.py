@@ -1,4 +1,4 @@
-"""Start Keras with one of its backends."""
+"""The number of threads on which libraries compute, and the start of Keras with one of its backends."""
 
 import gc
 import logging
@@ -9,10 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
+from threadpoolctl import threadpool_limits
+
 from stages.common.errors import InputError
 
 
-def start_keras(backend: str = "tensorflow") -> None:
+def use_threads(count: int) -> None:
+    """Let each library compute on `count` threads, whatever the number of cores: it changes the last digits of results.
+
+    It has to be called before TensorFlow or JAX computes anything. Without it, libraries use one thread.
+    """
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    os.environ.update(dict.fromkeys((*names, "NPROC"), str(count)))  # NPROC: JAX's
+    threadpool_limits(count)  # of libraries that are loaded already; only so does OpenBLAS use more threads than cores
+
+
+def start_keras(threads: int, backend: str = "tensorflow") -> None:
     """Load Keras and its backend, without the messages that TensorFlow prints at its start.
 
     TensorFlow prints messages on processor instructions and missing GPU drivers at any log level. They are discarded unless
@@ -20,6 +32,7 @@ def start_keras(backend: str = "tensorflow") -> None:
     most of all its exit. A second call does nothing.
 
     Args:
+        threads: On which each library computes: see `use_threads`.
         backend: `"tensorflow"` or `"jax"`.
 
     Raises:
@@ -36,6 +49,7 @@ def start_keras(backend: str = "tensorflow") -> None:
             "`backend: tensorflow` in params.yaml."
         )
     os.environ["KERAS_BACKEND"] = backend
+    use_threads(threads)
     # TensorFlow and Keras import these packages if they are installed, for features that this project does not use.
     unused = {"jax", "matplotlib", "sklearn"} - {backend, *sys.modules}
     sys.modules.update(dict.fromkeys(unused))  # None: importing them fails, and TensorFlow and Keras continue

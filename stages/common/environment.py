@@ -41,6 +41,8 @@ SET = {
     "KERAS_HOME": os.devnull,
     "MATPLOTLIBRC": os.devnull,
     "MPLBACKEND": "agg",
+    "OMP_NUM_THREADS": "1",  # until `stages.common.backend.use_threads`
+    "OPENBLAS_NUM_THREADS": "1",
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime would tell Microsoft of its use, and write a device ID into ~/.cache
     "TF_CPP_MIN_LOG_LEVEL": "3",  # failures are still raised as exceptions
 }
@@ -76,7 +78,12 @@ def refuse_another_python() -> None:
 
 
 def threads() -> int:
-    """The number of processors that this process may use, which is TensorFlow's number of threads per operation."""
+    """The number of threads on which each library computes: see `stages.common.backend.use_threads`."""
+    return int(os.environ["OMP_NUM_THREADS"])
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

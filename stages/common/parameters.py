@@ -101,6 +101,7 @@ class Parameters(Section):
         Field(min_length=1, description="a list of one or more whole numbers, none twice"),
         AfterValidator(refuse_duplicates),
     ]
+    threads: number(int, "a whole number from 1 to 256", ge=1, le=256)
     devices: number(int, "a whole number from 1 to 64", ge=1, le=64)
     backend: Annotated[Literal["tensorflow", "jax"], Field(description="tensorflow or jax")]
     defaults: Annotated[dict[str, Any], Field(description="a mapping with keys that blocks of models share")] = {}

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import tensorflow as tf
 
-from stages.common.environment import threads
+from stages.common.environment import cores
 from stages.inference.formats import INPUT, OUTPUT
 
 BATCH_SIZE = 50
@@ -57,7 +57,7 @@ def classify_all(path: Path, images: np.ndarray) -> tuple[np.ndarray, float]:
         Probabilities, (N, classes), and images per second.
     """
     batches = np.array_split(images.astype(np.float32), -(-len(images) // BATCH_SIZE))
-    workers = 1 if path.is_dir() else threads()
+    workers = 1 if path.is_dir() else cores()
     copies = [load(path) for _ in range(workers)]
     shares = [batches[worker::workers] for worker in range(workers)]
     for classify in copies:
