@@ -289,6 +289,43 @@ def test_a_last_step_that_ruins_the_model_ends_the_run_too_and_leaves_no_row(dra
     assert told == []
 
 
+class HidesItsWeight(keras.layers.Layer):
+    """Its weight, 0, gets the gradient NaN (of a square root at 0), and never shows in the outputs."""
+
+    def build(self, shape):
+        self.hidden = self.add_weight(shape=(), initializer="zeros", name="hidden")
+
+    def call(self, inputs):
+        return inputs + keras.ops.nan_to_num(keras.ops.sqrt(self.hidden))
+
+
+@pytest.mark.fault(
+    "A gradient or a weight is not a number, and the loss does not show it.",
+    "The training stops, and names the weight, the epoch and the step.",
+)
+def test_a_weight_that_is_not_finite_ends_the_run(drawn_images):
+    def build():
+        inputs = keras.Input((28, 28, 1))
+        x = HidesItsWeight(name="mine")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)))
+        return keras.Model(inputs, keras.layers.Dense(10, dtype="float32")(x))
+
+    with pytest.raises(
+        InputError, match=r"the variable mine/hidden became nan in epoch 1, by step 16; no model was kept"
+    ):
+        train(architecture(build), block(plain, epochs=3, batch_size=20), 0, *split(drawn_images))
+
+
+@pytest.mark.fault(
+    "All images are the same: division by zero in one model, chance in another.",
+    "A sentence says it before the training.",
+)
+@pytest.mark.parametrize("level", [0, 7])
+def test_images_that_are_all_the_same_are_refused(level, drawn_images):
+    images, *others = split(drawn_images)
+    with pytest.raises(InputError, match="all 800 training images are the same"):
+        train(plain, block(plain), 0, np.full_like(images, level), *others)
+
+
 def test_a_batch_larger_than_the_training_set_is_refused(drawn_images):
     with pytest.raises(InputError, match="batch_size is 5000, but an epoch shows only 800 training images"):
         fit(plain, drawn_images, batch_size=5000)

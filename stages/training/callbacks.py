@@ -83,19 +83,40 @@ class EpochClock(keras.callbacks.Callback):
 
 
 class StopIfNotFinite(keras.callbacks.Callback):
-    """Stops the training with an `InputError` if the loss is NaN or infinite."""
+    """Stops the training with an `InputError` if the loss, a weight, or an average of gradients is NaN or infinite.
+
+    A gradient that is not finite makes its weight so in the same step.
+
+    Args:
+        optimizer: Its variables are averages of gradients.
+        often: Whether to look at the weights whenever the backend returns to Python, and not only after each epoch.
+    """
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer, often: bool):
+        super().__init__()
+        self.optimizer, self.often = optimizer, often
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        self.refuse("training", logs["loss"], f"in epoch {self.epoch + 1}, by step {batch + 1}")
+        when = f"in epoch {self.epoch + 1}, by step {batch + 1}"
+        self.refuse("training loss", logs["loss"], when)
+        if self.often:
+            self.refuse_variables(self.model.trainable_weights, when)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.refuse("validation", logs["val_cross_entropy"], f"after epoch {epoch + 1}")
+        self.refuse("validation loss", logs["val_cross_entropy"], f"after epoch {epoch + 1}")
+        self.refuse_variables([*self.model.weights, *self.optimizer.variables], f"by the end of epoch {epoch + 1}")
 
-    def refuse(self, kind: str, loss: float, when: str) -> None:
-        if not np.isfinite(loss):
+    def refuse_variables(self, variables: list, when: str) -> None:
+        for variable in variables:
+            values = keras.ops.convert_to_numpy(variable)
+            if values.dtype.kind not in "biu" and not np.isfinite(values).all():
+                self.refuse(f"variable {variable.path}", values[~np.isfinite(values)][0], when)
+
+    def refuse(self, what: str, value: float, when: str) -> None:
+        if not np.isfinite(value):
             raise InputError(
-                f"the {kind} loss became {loss} {when}; no model was kept. Lower this model's learning_rate in params.yaml."
+                f"the {what} became {value} {when}; no model was kept. Lower this model's learning_rate in params.yaml."
             )

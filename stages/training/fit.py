@@ -85,14 +85,16 @@ def train(
         name: Of this training in the checkpoint.
 
     Raises:
-        InputError: A batch is larger than an epoch, the machine has fewer devices, the devices cannot share a batch evenly,
-            the network has other inputs or outputs, or a layer that cannot be saved, it cannot take low-resolution images,
-            or the loss is not finite.
+        InputError: All images are the same, a batch is larger than an epoch, the machine has fewer devices, the devices
+            cannot share a batch evenly, the network has other inputs or outputs, or a layer that cannot be saved, it cannot
+            take low-resolution images, or the loss or a weight is not finite.
     """
     selects = parameters.epoch_fraction < 1 and parameters.hard_example_fraction > 0
     for what, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
         if count % devices:
             raise InputError(f"{what} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
+    if (train_images == train_images[0]).all():
+        raise InputError(f"all {len(train_images)} training images are the same, so that there is nothing to learn.")
     started = time.perf_counter()
     targets, smoothing = np.eye(len(CLASS_NAMES), dtype=np.float32)[train_labels], parameters.label_smoothing
     if parameters.teachers:
@@ -104,7 +106,7 @@ def train(
     set_precision("bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, targets, parameters, seed)
     clock, history = EpochClock(), KeepHistory(on_epoch)
-    callbacks = [clock, StopIfNotFinite(), history, NextEpoch(data), SeedDropout(len(data))]
+    callbacks = [clock, history, NextEpoch(data), SeedDropout(len(data))]
     if parameters.ema_momentum:
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     with several_devices(devices):
@@ -116,6 +118,8 @@ def train(
         stopping = keras.callbacks.EarlyStopping(
             "val_cross_entropy", mode="min", patience=parameters.patience or 0, restore_best_weights=True
         )
+        often = devices == 1 and keras.backend.backend() == "tensorflow"
+        callbacks.insert(1, StopIfNotFinite(update, often))
         resume = Resume(checkpoint, name, model, update, data, clock, history, stopping)
         small = low_resolution_epochs(parameters)
         for first, last, size in ((0, small, parameters.low_resolution_size), (small, parameters.epochs, 28)):
