@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.common import orphans, stage
+from stages.common.cache import digest
 from stages.common.errors import InputError, sentence
 from stages.common.files import atomic_write, read_text
 from stages.common.workspace import main_folder
@@ -71,8 +72,7 @@ class Checkpoint:
     def keep_for(self, result: Path) -> None:
         """Call it when the stage has ended: the checkpoint is kept until `dvc.lock` has the MD5 of the file `result`."""
         if self.path.exists():
-            md5 = hashlib.md5(result.read_bytes(), usedforsecurity=False).hexdigest()
-            os.replace(self.path, self.path.with_suffix(f".{md5}.checkpoint"))
+            os.replace(self.path, self.path.with_suffix(f".{digest(result)}.checkpoint"))
 
 
 def open_checkpoint(name: str, conditions: dict[str, str]) -> Checkpoint | None:
