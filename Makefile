@@ -13,7 +13,7 @@ unexport BASH_ENV ENV
 INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python was found. Install one, for example with \
   \`sudo apt install python3 python3-venv\` or from https://www.python.org, and type the command again."; false)
 
-.PHONY: help run app demo test lint verify bench readme lock clean installed installed-dev installed-app
+.PHONY: help run app demo test soak lint verify bench readme lock results advisories clean installed installed-dev installed-app
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -36,6 +36,10 @@ lint: installed-dev ## check style and formatting
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
+soak: installed-dev ## an hour of random kills of `make run`, on drawn images; writes tests/soak.csv and tests/README.md
+	@$(PYTHON) -m tests.soak
+	@$(PYTHON) -m tests.faults
+
 verify: installed-dev ## check that dvc.lock, reports/ and README.md match this code; run the slow tests
 	@planned=$$($(PYTHON) -m dvc repro --dry --allow-missing 2>&1) || { echo "$$planned"; exit 1; }; \
 	if echo "$$planned" | grep "Running stage"; then \
@@ -51,11 +55,23 @@ readme: installed-dev ## write the tables of README.md, reports/*.md and tests/R
 	@$(PYTHON) -m stages.table --readme
 	@$(PYTHON) -m tests.faults
 
-lock: ## pin the dependencies of pyproject.toml in requirements*.txt (needs uv)
-	@pins=$$(mktemp) && lock="uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
+lock: installed-dev ## pin the newest packages that pyproject.toml allows, run the checks, show what changed in the results
+	@pins=$$(mktemp) && lock="$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
 	  --no-annotate --quiet" && $$lock --extra dev --extra app --output-file $$pins >/dev/null && \
 	for kind in "" dev app; do $$lock --custom-compile-command "make lock" -c $$pins $${kind:+--extra $$kind} \
 	  --output-file requirements$${kind:+-$$kind}.txt >/dev/null || exit 1; done; rm -f $$pins
+	@if git diff --quiet -- 'requirements*.txt'; then echo "no package changed"; else \
+	  git --no-pager diff --unified=0 -- 'requirements*.txt' | grep '^[-+][a-z]'; $(MAKE) results; fi
+
+results: lint test ## run the checks, then all stages anew; show what changed in the metrics since the last commit
+	@$(PYTHON) -m dvc repro --force $$($(PYTHON) -m dvc stage list --name-only | grep -vx bench)
+	@$(PYTHON) -m dvc metrics diff
+
+advisories: installed-dev ## known vulnerabilities of the pinned packages, if the network knows them
+	@if $(PYTHON) -c "import requests; requests.get('https://pypi.org/pypi/pip/json', timeout=10).json()" 2>/dev/null; then \
+	  for file in requirements.txt requirements-dev.txt requirements-app.txt; do $(BIN)/uv tool run pip-audit==2.10.1 \
+	  --requirement $$file --no-deps --disable-pip --progress-spinner off || exit 1; done; \
+	else echo "note: not audited, because https://pypi.org cannot be reached."; fi
 
 clean: ## remove .venv and the files of tools; keeps downloads, models and DVC's cache
 	@rm -rf .venv .pytest_cache .ruff_cache dvc_plots

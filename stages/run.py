@@ -124,7 +124,9 @@ def notes(folder: Path) -> list[str]:
 
 def planned() -> list[str]:
     """DVC's names of the stages that `dvc repro` would run if every result changed, in order."""
-    done = dvc("repro", "--dry", "--force-downstream", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
+    done = dvc(
+        "repro", "--dry", "--force-downstream", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
+    )
     return re.findall(r"^Running stage '(.*)':$", done.stdout, re.MULTILINE)
 
 

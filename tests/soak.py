@@ -1,0 +1,235 @@
+"""A soak test: SIGKILL at random moments of `make run`, again and again, until the graph is complete.
+
+`make soak` runs it for an hour or more on drawn images and writes `tests/soak.csv`; `make test` runs a short form. A kill
+hits everything, DVC alone, or the stage alone. At the end, all hashes in `dvc.lock` must be those of an undisturbed run.
+"""
+
+import argparse
+import csv
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import yaml
+
+from stages.common import checkpoint
+from tests.conftest import ENVIRONMENT, ROOT, build, commit, edit, run
+
+RESULTS = ROOT / "tests" / "soak.csv"
+COLUMNS = ("stage", "victim", "seconds", "epochs_repeated", "orphans", "by_hand")
+VICTIMS = ("everything", "DVC", "stage")
+PATIENCE = 900  # seconds in which a stage that is waited for begins
+NEVER_THE_SAME = ("reports/timing/", "reports/report.html")  # wall times
+
+
+def start(folder: Path) -> subprocess.Popen:
+    """`make run` without its installation, in a process group of its own, with a checkpoint after each epoch."""
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "stages.run"],
+            cwd=folder,
+            env=ENVIRONMENT | {checkpoint.EVERY: "0"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The MD5 of each result in `dvc.lock` that does not hold wall times."""
+    entries = yaml.safe_load((folder / "dvc.lock").read_text())["stages"].values()
+    return {
+        result["path"]: result["md5"]
+        for entry in entries
+        for result in entry.get("outs", [])
+        if not result["path"].startswith(NEVER_THE_SAME)
+    }
+
+
+def sections(log: str) -> Iterator[tuple[str, str]]:
+    """The stages that a run began, each with what was printed from then on."""
+    _, *parts = re.split(r"^Running stage '(.*)':\n", log, flags=re.MULTILINE)
+    yield from zip(parts[::2], parts[1::2], strict=True)
+
+
+def epochs_of(text: str) -> list[str]:
+    """The epochs that a stage began, as Keras prints them: `3/20`."""
+    return re.findall(r"^Epoch (\d+/\d+)$", text, re.MULTILINE)
+
+
+def place_of(epoch: str, expected: list[str], begun: int) -> int:
+    """The place, among the epochs of an undisturbed training, of the first one that begins after a kill.
+
+    Args:
+        epoch: As Keras prints it; teachers and folds have epochs of the same names.
+        expected: All epochs, in order.
+        begun: How many of them had begun before.
+    """
+    return max(place for place in range(min(begun + 1, len(expected))) if expected[place] == epoch)
+
+
+def running(folder: Path) -> list[psutil.Process]:
+    """The processes that work in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if (
+                process.pid != os.getpid()
+                and process.status() != psutil.STATUS_ZOMBIE
+                and Path(process.cwd()) == folder
+            ):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def kill(process: subprocess.Popen, folder: Path, victim: str) -> int:
+    """Kill a part of a run or all of it, wait for the rest, and return how many processes are still there 5 s later."""
+    words = {"DVC": ["dvc", "repro"], "stage": ["-E", "-m"]}
+    if victim == "everything":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        for one in running(folder):
+            try:
+                if set(words[victim]) <= set(one.cmdline()) and one.name() not in {"sh", "dash"}:
+                    one.kill()
+            except psutil.Error:
+                continue
+    process.wait()
+    until = time.monotonic() + 5
+    while running(folder) and time.monotonic() < until:
+        time.sleep(0.1)
+    left = running(folder)
+    for one in left:
+        one.kill()
+    return len(left)
+
+
+def help_by_hand(folder: Path) -> int:
+    """Type what the last run said about a lock of git that a killed process left; returns how many commands it were."""
+    commands = re.findall(r"If none is running, type `rm '(.*)'`", (folder / "log").read_text())
+    for path in commands:
+        Path(path).unlink(missing_ok=True)
+    return len(commands)
+
+
+def disturb(folder: Path, kills: int, took: dict[str, float], epochs: dict[str, list[str]], seed: int) -> list[dict]:
+    """Run the graph to its end, with at most so many kills. Returns one row per kill, with the keys `COLUMNS`.
+
+    Args:
+        folder: A copy of the project in which nothing has run.
+        kills: Their number, at most: the graph may be complete before.
+        took: The seconds of each stage in an undisturbed run.
+        epochs: The epochs of each stage in an undisturbed run.
+        seed: Of the moments and the victims.
+    """
+    chance, rows = random.Random(seed), []
+    done: set[str] = set()
+    begun: dict[str, int] = {}
+    while True:
+        left = [name for name in took if name not in done]
+        target = chance.choice(left[:3]) if left and len(rows) < kills else ""
+        process = start(folder)
+        until = time.monotonic() + PATIENCE
+        while process.poll() is None and not (target and f"Running stage '{target}'" in (folder / "log").read_text()):
+            assert time.monotonic() < until, f"{target or 'the end'} did not come"
+            time.sleep(0.02)
+        row = dict.fromkeys(COLUMNS, 0) | {"stage": "", "victim": chance.choice(VICTIMS)}
+        row["seconds"] = round(chance.uniform(0, 1.2 * took.get(target, 0) + 1), 1)
+        killed = False
+        try:
+            process.wait(row["seconds"])
+        except subprocess.TimeoutExpired:
+            killed = True
+            row["orphans"] = kill(process, folder, row["victim"])
+        parts = list(sections((folder / "log").read_text()))
+        for name, text in parts:
+            if again := epochs_of(text):
+                first = place_of(again[0], epochs[name], begun.get(name, 0))
+                if name in begun:
+                    last = [one for one in rows if one["stage"] == name][-1]
+                    last["epochs_repeated"] = begun[name] - first
+                begun[name] = first + len(again)
+        if process.returncode == 0:
+            return rows
+        if killed:
+            rows.append(row | {"stage": parts[-1][0] if parts else "check"})
+            done |= {name for name, _ in parts[:-1]}
+        else:
+            helped = help_by_hand(folder)
+            assert helped, f"a run failed:\n{(folder / 'log').read_text()}"
+            rows[-1]["by_hand"] += helped
+
+
+def clean_copy(finished: Path, folder: Path) -> Path:
+    """A clone of a project in which the graph has run, without results and with a cache of its own."""
+    run(folder.parent, "git", "clone", "--quiet", str(finished), str(folder))
+    (folder / "dvc.lock").unlink()
+    shutil.rmtree(folder / "reports")
+    commit(folder, "No results")
+    return folder
+
+
+def check(folder: Path, expected: dict[str, str]) -> None:
+    """Fail if a graph that was disturbed has other results than one that was not, or if something is left."""
+    assert hashes(folder) == expected
+    assert not running(folder)
+    left = [*folder.rglob("*.part*"), *folder.rglob("*.checkpoint"), *folder.rglob("index.lock")]
+    assert not left, left
+    assert "up to date" in run(folder, "dvc", "status")
+
+
+def undisturbed(folder: Path) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """The seconds of each stage that an undisturbed run took, in order, and its epochs."""
+    process = start(folder)
+    assert process.wait() == 0, (folder / "log").read_text()
+    seconds = dict(pd.read_csv(folder / "reports/timing/stages.csv").itertuples(index=False))
+    epochs = {name: epochs_of(text) for name, text in sections((folder / "log").read_text())}
+    return {name: seconds[name] for name in epochs}, epochs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=1500, help="of one model, so that its training takes minutes")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    rows: list[dict] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        base = Path(temporary) / "base"
+        base.mkdir()
+        build(base)
+        edit(base, lambda content: content["models"]["plain"].update(epochs=given.epochs))
+        teachers = {"teachers": [2, 3], "distillation_weight": 0.5, "patience": 2}
+        edit(base, lambda content: content["models"]["small"].update(teachers))
+        commit(base, "Longer trainings")
+        first = clean_copy(base, Path(temporary) / "first")
+        took, epochs = undisturbed(first)
+        expected = hashes(first)
+        print(f"undisturbed: {sum(took.values()):.0f} s, train@plain-0 {took['train@plain-0']:.0f} s", flush=True)
+        while len(rows) < given.kills:
+            folder = clean_copy(base, Path(temporary) / f"run-{len(rows)}")
+            found = disturb(folder, given.kills - len(rows), took, epochs, given.seed + len(rows))
+            check(folder, expected)
+            rows += found
+            print(f"{len(found)} kills, {len(expected)} equal results; {found}", flush=True)
+            shutil.rmtree(folder)
+    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
