@@ -13,7 +13,7 @@ from stages.common import cache, lock_file
 from stages.common.entry import entry_point
 from stages.common.environment import versions
 from stages.common.progress import stage_name
-from stages.common.workspace import refuse_before_training
+from stages.common.workspace import refuse_before_training, remove_stale_locks
 
 REQUIREMENTS = Path("requirements.txt")
 
@@ -29,10 +29,11 @@ def other_versions(pins: str) -> list[str]:
 @entry_point
 def main() -> None:
     _, blocks = models.read_all()
+    if not stage_name():  # not while DVC runs this
+        for repaired in (remove_stale_locks(Path.cwd()), lock_file.repair(), cache.remove_damaged_runs()):
+            if repaired:
+                print(f"note: {repaired}", file=sys.stderr)
     refuse_before_training(Path.cwd())
-    repairs = () if stage_name() else (lock_file.repair, cache.remove_damaged_runs)  # not while DVC runs this
-    for repaired in filter(None, (repair() for repair in repairs)):
-        print(f"note: {repaired}", file=sys.stderr)
     others = other_versions(REQUIREMENTS.read_text(encoding="utf-8")) if REQUIREMENTS.exists() else []
     if others:
         print(f"note: results may differ in their last digits from those of the pinned versions: {', '.join(others)}.")

@@ -25,7 +25,6 @@ from stages.models.block import Block
 
 if shutil.which("git") is None:
     pytest.exit("the tests need the program git: install it, for example with `sudo apt install git`.", returncode=1)
-start_keras(2, os.environ.get("BACKEND_OF_TESTS", "tensorflow"))
 ROOT = Path(__file__).resolve().parents[1]
 
 # Nothing of the user's configuration of git and DVC (signed commits, hooks, another cache) has a say in the tests.
@@ -39,7 +38,7 @@ ENVIRONMENT = environment() | {
     "GIT_COMMITTER_NAME": "test",
     "GIT_COMMITTER_EMAIL": "test@example.org",
 }
-
+start_keras(2, os.environ.get("BACKEND_OF_TESTS", "tensorflow"))
 
 # The tests' own models, in `tests/models`, so that a user may remove any of the project's: the quickest one, and one with
 # every feature. Two are enough to compare.

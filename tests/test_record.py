@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from stages.common import lock_file, stage
+from stages.common.errors import InputError
 from tests.conftest import ENVIRONMENT, edit, ran, run
 
 RUN, STAGE = "plain-0", "train@plain-0"
@@ -89,6 +90,24 @@ def test_an_edit_during_a_run_is_not_recorded(workspace, what):
     assert (workspace / "dvc.lock").read_bytes() == lock
     assert not (workspace / MODEL).exists()
     assert not history.exists()
+
+
+def test_results_in_folders_are_removed_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "params.yaml").write_text("rate: 1\n")
+    one = stage.Stage("mine", ("rate",), (), (tmp_path / "folder", tmp_path / "file"))
+
+    def run_it() -> None:
+        with stage.checked(one):
+            (tmp_path / "folder").mkdir()
+            (tmp_path / "folder/part").touch()
+            (tmp_path / "file").touch()
+            (tmp_path / "params.yaml").write_text("rate: 2\n")
+
+    with pytest.raises(InputError, match=r"rate of params\.yaml changed while mine ran"):
+        run_it()
+    assert {path.name for path in tmp_path.iterdir()} == {".dvc", "params.yaml"}
 
 
 def test_an_edit_of_what_a_stage_does_not_read_is_none_of_its_business(workspace):

@@ -106,8 +106,7 @@ def test_a_damaged_file_whose_copy_is_right_is_restored(alone, monkeypatch):
 def test_a_damaged_cache_of_runs_or_folders_costs_a_run(alone):
     for entry in [*alone.glob(".dvc/cache/runs/*/*/*"), *alone.glob(".dvc/cache/files/md5/*/*.dir")]:
         damage(entry, "truncated")
-    runs = len(list(alone.glob(".dvc/cache/runs/*/*/*")))
-    assert f"{runs} damaged entries" in run(alone, "python", "-m", "stages.check")
+    assert "damaged entries of DVC's cache of runs were removed" in run(alone, "python", "-m", "stages.check")
     model, text = alone / "data/exported/saved_model", alone / "data/models/plain-0.txt"
     files, right = {path for path in model.rglob("*") if path.is_file()}, text.read_bytes()
     shutil.rmtree(model)

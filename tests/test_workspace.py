@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pygit2
 import pytest
 from dvc.fs import LocalFileSystem
@@ -14,7 +15,7 @@ from dvc.rwlock import rwlock as rwlock_of_dvc
 
 from stages.common import workspace
 from stages.common.errors import InputError
-from stages.common.workspace import is_shallow, refuse_before_training, repository
+from stages.common.workspace import is_shallow, refuse_before_training, remove_stale_locks, repository
 
 
 @pytest.fixture
@@ -99,9 +100,25 @@ def rwlock(folder: Path, number: int, age: float) -> None:
 def test_a_lock_whose_process_is_another_program_by_now_is_told(folder):
     rwlock(folder, os.getpid(), age=100_000_000)
     with pytest.raises(
-        InputError, match=rf"process {os.getpid()} \(`dvc repro`\) works here, but .*`rm \.dvc/tmp/rwlock"
+        InputError, match=rf"process {os.getpid()} \(`dvc repro`\) works here, but .*`rm \.dvc/tmp/rwlock`"
     ):
         refuse_before_training(folder)
+
+
+@pytest.mark.fault(
+    "DVC is killed in a container that asks for no status of ended processes; later runs say that it is busy.",
+    "`make run` and `python -m stages.check` remove the lock file, and say so.",
+)
+@pytest.mark.parametrize("ended", ["its number is another program's", "nobody asked for its status", "it works"])
+def test_a_stale_lock_is_removed(folder, ended):
+    child = subprocess.Popen(["sleep", "0" if ended == "nobody asked for its status" else "60"])
+    while ended == "nobody asked for its status" and psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    rwlock(folder, child.pid, age=100_000_000 if "another" in ended else 0)
+    told = remove_stale_locks(folder)
+    assert (folder / ".dvc/tmp/rwlock").exists() == (not told) == (ended == "it works")
+    child.kill()
+    child.wait()
 
 
 def test_a_lock_of_a_process_that_holds_it_or_is_gone_is_left_to_dvc(folder):

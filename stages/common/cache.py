@@ -26,8 +26,10 @@ class Recorded(NamedTuple):
 
 def setting(folder: Path, section: str, key: str) -> str:
     """A value in DVC's configuration of a project's folder; empty if there is none."""
-    where = os.environ.get("DVC_GLOBAL_CONFIG_DIR") or platformdirs.user_config_dir("dvc", "iterative")
-    for path in (folder / ".dvc/config.local", folder / ".dvc/config", Path(where) / "config"):
+    where = os.environ.get("DVC_GLOBAL_CONFIG_DIR", "")
+    if not where and os.path.expanduser("~") != "~":  # otherwise the system does not know the user's home
+        where = platformdirs.user_config_dir("dvc", "iterative")
+    for path in (folder / ".dvc/config.local", folder / ".dvc/config", *([Path(where) / "config"] if where else [])):
         parser = configparser.ConfigParser(interpolation=None, strict=False)
         try:
             parser.read(path, encoding="utf-8")

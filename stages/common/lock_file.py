@@ -7,14 +7,13 @@ than it is, and missing entries may be taken from git's last commit or from a co
 import re
 from pathlib import Path
 
-import psutil
 import pygit2
 from ruamel.yaml import YAML, YAMLError
 
 from stages.common.errors import InputError
 from stages.common.files import read_text, write_text
 from stages.common.stage import read_stage
-from stages.common.workspace import lock_holders, repository
+from stages.common.workspace import lock_holders, repository, works
 
 LOCK, COPY = Path("dvc.lock"), Path(".dvc/tmp/lock.copy.yaml")
 HEAD = "schema: '2.0'\nstages:\n"
@@ -104,7 +103,7 @@ def is_defined(name: str) -> bool:
 
 def in_use() -> bool:
     """Whether a running DVC has locks on files of this workspace, and so may be writing `dvc.lock`."""
-    return any(map(psutil.pid_exists, lock_holders(Path.cwd())))
+    return any(works(Path.cwd(), number) for number in lock_holders(Path.cwd()))
 
 
 def repair() -> str:

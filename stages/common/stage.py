@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -138,7 +139,7 @@ def checked(stage: Stage) -> Iterator[None]:
     changed = [name for name in before | after if before.get(name) != after.get(name)]
     if changed:
         for path in stage.results:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         raise InputError(what_changed(stage, changed, before, after))
 
 

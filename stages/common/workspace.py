@@ -108,24 +108,40 @@ def lock_holders(folder: Path) -> dict[int, str]:
 def refuse_a_busy_workspace(folder: Path) -> None:
     """Refuse a stale entry in DVC's lock file, whose process ID now belongs to another program.
 
-    A process that started after the lock file was written cannot have written it. DVC itself removes entries of processes
-    that no longer exist.
+    DVC itself removes entries of processes that no longer exist.
     """
-    path = folder / RWLOCK
-    try:
-        written = path.stat().st_mtime
-    except OSError:
-        return
     for number, command in lock_holders(folder).items():
-        try:
-            later = psutil.Process(number).create_time() > written + 1
-        except (psutil.Error, ValueError):
-            continue  # no such process: DVC removes the entry
-        if later:
+        if psutil.pid_exists(number) and not works(folder, number):
             raise InputError(
-                f"{path.relative_to(folder)} says that process {number} (`{command}`) works here, but this number is now "
-                f"another program's: type `rm {path.relative_to(folder)}`."
+                f"{RWLOCK} says that process {number} (`{command}`) works here, but it has ended, and this number may be "
+                f"another program's: type `rm {RWLOCK}`, or `python -m stages.check`."
             )
+
+
+def works(folder: Path, number: int) -> bool:
+    """Whether a process that DVC's lock file names still runs.
+
+    It does not if it has ended and its parent has not asked for its status, as in a container whose first process asks for
+    none. A process that started after the lock file was written cannot have written it.
+    """
+    try:
+        process, written = psutil.Process(number), (folder / RWLOCK).stat().st_mtime
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written + 1
+    except (psutil.Error, ValueError, OSError):
+        return False
+
+
+def remove_stale_locks(folder: Path) -> str:
+    """Remove DVC's lock file if no process that it names still runs: DVC cannot tell in all cases.
+
+    Returns:
+        A sentence that says what was done; empty if nothing had to be.
+    """
+    holders = lock_holders(folder)
+    if not any(map(psutil.pid_exists, holders)) or any(works(folder, number) for number in holders):
+        return ""
+    (folder / RWLOCK).unlink(missing_ok=True)
+    return f"{RWLOCK} was removed: the processes that it named have ended."
 
 
 def main_folder(folder: Path) -> Path:
