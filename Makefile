@@ -17,7 +17,7 @@ INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python wa
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: installed ## set up the environment, run the stages that changed, print the table of models
 	@$(PYTHON) -m stages.run

@@ -3,10 +3,13 @@
 import ast
 from pathlib import Path
 
+import pandas as pd
 from tabulate import tabulate
 
 TESTS = Path(__file__).parent
 README = TESTS / "README.md"
+
+SOAK = TESTS / "soak.csv"  # one row per kill: see `tests/soak.py`
 
 HEAD = """# Tests
 
@@ -16,6 +19,15 @@ other results. The tests have models of their own, in `tests/models`: each of th
 
 The table says what can go wrong, and what happens instead: one row per fault, with the test that fails without the remedy.
 `make readme` writes it from the tests' marks.
+"""
+
+SOAK_HEAD = """
+## Kills at random moments
+
+`make soak` kills `make run` (SIGKILL) at random moments on drawn images, with a checkpoint after each epoch, and starts it
+again: {kills} kills ({victims}). After each graph, all hashes in `dvc.lock` were those of an undisturbed run, wall times
+aside, and no file was left. Commands that had to be typed by hand, as an error said: {by_hand}. The epoch that was running
+at a kill is repeated.
 """
 
 
@@ -31,10 +43,24 @@ def faults() -> list[tuple[str, str, str]]:
     return rows
 
 
+def soak() -> str:
+    """The section on the soak test, from `tests/soak.csv`; empty if that was not run."""
+    if not SOAK.exists():
+        return ""
+    kills = pd.read_csv(SOAK)
+    by_stage = kills.groupby("stage", sort=False).agg(
+        kills=("victim", "size"), epochs_repeated=("epochs_repeated", "max"), orphans=("orphans", "sum")
+    )
+    names = ("killed in, or after the end of", "kills", "epochs repeated, at most", "processes left")
+    table = tabulate(by_stage.itertuples(), names, tablefmt="pipe")
+    victims = ", ".join(f"{count} hit {victim}" for victim, count in kills["victim"].value_counts().items())
+    return SOAK_HEAD.format(kills=len(kills), victims=victims, by_hand=kills["by_hand"].sum()) + f"\n{table}\n"
+
+
 def readme() -> str:
     """The text of `tests/README.md`."""
     table = tabulate(faults(), ("what goes wrong", "what happens", "test"), tablefmt="pipe", disable_numparse=True)
-    return f"{HEAD}\n{table}\n"
+    return f"{HEAD}\n{table}\n{soak()}"
 
 
 if __name__ == "__main__":
