@@ -28,10 +28,10 @@ VARIANTS = {
     "early stopping": (plain, {"patience": 1, "learning_rate": 0.02}),
     "averaged weights, early stopping": (plain, {"patience": 2, "ema_momentum": 0.9, "learning_rate": 0.01}),
     "hard examples, low resolution, dropout": (small, {}),
-    "teachers": (small, {"teachers": [2, 1], "distillation_weight": 0.5}),
+    "teachers": (small, {"epochs": 3, "teachers": [2, 1], "distillation_weight": 0.5}),
     "all of it": (
         small,
-        {"teachers": [2], "distillation_weight": 0.5, "ema_momentum": 0.5, "patience": 1, "cutmix": 0.3},
+        {"epochs": 4, "teachers": [1], "distillation_weight": 0.5, "ema_momentum": 0.5, "patience": 1, "cutmix": 0.3},
     ),
 }
 
