@@ -56,10 +56,10 @@ readme: installed-dev ## write the tables of README.md, reports/*.md and tests/R
 	@$(PYTHON) -m tests.faults
 
 lock: installed-dev ## pin the newest packages that pyproject.toml allows, run the checks, show what changed in the results
-	@pins=$$(mktemp) && lock="$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
-	  --no-annotate --quiet" && $$lock --extra dev --extra app --output-file $$pins >/dev/null && \
+	@set -e; pins=$$(mktemp); trap 'rm -f $$pins' EXIT; lock="$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
+	  --no-annotate --quiet"; $$lock --extra dev --extra app --output-file $$pins >/dev/null; \
 	for kind in "" dev app; do $$lock --custom-compile-command "make lock" -c $$pins $${kind:+--extra $$kind} \
-	  --output-file requirements$${kind:+-$$kind}.txt >/dev/null || exit 1; done; rm -f $$pins
+	  --output-file requirements$${kind:+-$$kind}.txt >/dev/null; done
 	@if git diff --quiet -- 'requirements*.txt'; then echo "no package changed"; else \
 	  git --no-pager diff --unified=0 -- 'requirements*.txt' | grep '^[-+][a-z]'; $(MAKE) results; fi
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from stages import models
-from stages.common import cache, lock_file
+from stages.common import lock_file
 from stages.common.entry import entry_point
 from stages.common.environment import versions
 from stages.common.progress import stage_name
@@ -30,7 +30,7 @@ def other_versions(pins: str) -> list[str]:
 def main() -> None:
     _, blocks = models.read_all()
     if not stage_name():  # not while DVC runs this
-        for repaired in (remove_stale_locks(Path.cwd()), lock_file.repair(), cache.remove_damaged_runs()):
+        for repaired in (remove_stale_locks(Path.cwd()), lock_file.repair(), lock_file.remove_damaged_runs()):
             if repaired:
                 print(f"note: {repaired}", file=sys.stderr)
     refuse_before_training(Path.cwd())

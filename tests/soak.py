@@ -67,15 +67,18 @@ def epochs_of(text: str) -> list[str]:
     return re.findall(r"^Epoch (\d+/\d+)$", text, re.MULTILINE)
 
 
-def place_of(epoch: str, expected: list[str], begun: int) -> int:
+def place_of(again: list[str], expected: list[str], begun: int, ended: bool) -> int:
     """The place, among the epochs of an undisturbed training, of the first one that begins after a kill.
 
     Args:
-        epoch: As Keras prints it; teachers and folds have epochs of the same names.
+        again: The epochs that begin after the kill, as Keras prints them; teachers and folds have some of the same names.
         expected: All epochs, in order.
         begun: How many of them had begun before.
+        ended: Whether the training came to its end.
     """
-    return max(place for place in range(min(begun + 1, len(expected))) if expected[place] == epoch)
+    if ended:
+        return len(expected) - len(again)
+    return max(place for place in range(begun + 1) if expected[place : place + len(again)] == again)
 
 
 def running(folder: Path) -> list[psutil.Process]:
@@ -156,7 +159,8 @@ def disturb(folder: Path, kills: int, took: dict[str, float], epochs: dict[str, 
         parts = list(sections((folder / "log").read_text()))
         for name, text in parts:
             if again := epochs_of(text):
-                first = place_of(again[0], epochs[name], begun.get(name, 0))
+                ended = name != parts[-1][0] or process.returncode == 0
+                first = place_of(again, epochs[name], begun.get(name, 0), ended)
                 if name in begun:
                     last = [one for one in rows if one["stage"] == name][-1]
                     last["epochs_repeated"] = begun[name] - first
@@ -235,6 +239,8 @@ def main() -> None:
             found = disturb(folder, given.kills - len(rows), took, epochs, given.seed + len(rows))
             check(folder, expected)
             rows += found
+            assert not any(row["orphans"] for row in rows)
+            assert max(row["epochs_repeated"] for row in rows) <= 1
             print(f"{len(rows)} kills; {len(expected)} results as in an undisturbed run", flush=True)
             shutil.rmtree(folder)
             write_csv(RESULTS, pd.DataFrame(rows, columns=COLUMNS))

@@ -149,6 +149,25 @@ def test_a_damaged_checkpoint_is_named_and_not_used(damage, place, capfd):
         assert opened().get("a training") is not None
 
 
+def test_a_checkpoint_of_another_stage_is_not_used_under_its_name(place, capfd):
+    """Of another seed, for example, which reads the same."""
+    found = {"stage": "train@plain-1"} | {key: value for key, value in opened().made_with.items() if key != "stage"}
+    checkpoint.write(opened().path, found, {"a training": PART})
+    assert opened().get("a training") is None
+    assert "it was made with stage: train@plain-1, and it is train@plain-0 now" in capfd.readouterr().err
+
+
+def test_of_experiments_that_have_ended_one_checkpoint_is_left(place, tmp_path, capfd):
+    for number in range(3):
+        kept = opened(str(number))
+        kept.put("a training", PART)
+        (tmp_path / "model").write_text(str(number))
+        kept.keep_for(tmp_path / "model")
+    assert len(list(place.iterdir())) == 1
+    opened("another")
+    assert "is not used" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("what", ["parameter", "code", "data", "machine", "renamed"])
 def test_a_checkpoint_of_something_else_is_named_and_not_used(what, place, capfd):
     opened().put("a training", PART)
@@ -192,6 +211,15 @@ def test_an_experiment_in_a_folder_of_its_own_finds_it_too(place, monkeypatch, t
     monkeypatch.chdir(inside)
     assert opened().get("a training") is not None
     shutil.rmtree(inside)
+
+
+def test_the_seconds_of_teachers_are_those_of_all_runs(drawn_images, tmp_path):
+    path, changes = tmp_path / "one.checkpoint", {"epochs": 1, "teachers": [2], "distillation_weight": 0.5}
+    with pytest.raises(Killed):
+        train(plain, drawn_images, Interrupted(path, 3), **changes)  # when the teacher has ended, and been asked
+    known = checkpoint.read(path)[1]["teacher 1 of 1"]
+    seconds = train(plain, drawn_images, Interrupted(path, 9), **changes).seconds
+    assert seconds["seconds"][0] == pytest.approx(float(known["seconds"]), abs=0.2)
 
 
 def test_a_full_disk_ends_no_training(place, monkeypatch, capfd):

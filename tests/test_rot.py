@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common import cache
+from stages.common import cache, lock_file
 from stages.common.errors import InputError
 from stages.inference.classifier import Classifier
 from tests.conftest import run
@@ -119,6 +119,14 @@ def test_a_damaged_cache_of_runs_or_folders_costs_a_run(alone):
     assert list(alone.glob(".dvc/cache/runs/*/*/*"))
 
 
+def test_entries_of_runs_are_whole_however_dvc_writes_them():
+    for command in ("cmd: a\n", "cmd:\n- a\n- b\n"):
+        outs = "outs:\n- path: x\n  hash: md5\n  md5: 01\n  size: 1\n- path: y\n  files:\n  - relpath: z\n    md5: 02\n"
+        assert lock_file.is_run(f"{command}deps:\n- path: d\n  md5: 03\n{outs}")
+        assert not lock_file.is_run(f"{command}deps:\n- path: d\n")
+        assert not lock_file.is_run(f"{command}{outs[:-4]}")
+
+
 @pytest.mark.parametrize(
     "configured", ["", "[cache]\n    dir = ../../shared\n", "['remote \"x\"']\n    url = /x\nbroken"]
 )
@@ -128,7 +136,7 @@ def test_the_cache_is_found_and_the_lock_is_read(tmp_path, monkeypatch, configur
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n    autostage = true\n")
     (tmp_path / ".dvc/config.local").write_text(configured)
-    assert cache.setting(tmp_path, "core", "autostage") == "true"
+    assert cache.setting(tmp_path, "core", "autostage")[0] == "true"
     assert set(cache.recorded()) == {"data/a", "data/b: c"}
     folder = cache.cache_folder(tmp_path)
     assert folder == (tmp_path.parent / "shared" if "dir" in configured else tmp_path / ".dvc/cache")

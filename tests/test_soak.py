@@ -24,6 +24,7 @@ def test_random_kills_change_no_hash(finished, tmp_path):
 
 def test_the_place_after_a_kill_is_found_among_epochs_of_the_same_name():
     expected = ["1/2", "2/2", "1/2", "2/2", "1/5"]
-    assert soak.place_of("2/2", expected, 2) == 1
-    assert soak.place_of("1/2", expected, 2) == 2
-    assert soak.place_of("1/5", expected, 4) == 4
+    assert soak.place_of(["2/2"], expected, 2, ended=False) == 1
+    assert soak.place_of(["2/2", "1/2"], expected, 4, ended=False) == 1
+    assert soak.place_of(["1/2"], expected, 2, ended=False) == 2
+    assert soak.place_of(expected, expected, 4, ended=True) == 0

@@ -116,9 +116,18 @@ def test_a_stale_lock_is_removed(folder, ended):
         time.sleep(0.01)
     rwlock(folder, child.pid, age=100_000_000 if "another" in ended else 0)
     told = remove_stale_locks(folder)
+    assert not remove_stale_locks(folder)
     assert (folder / ".dvc/tmp/rwlock").exists() == (not told) == (ended == "it works")
     child.kill()
     child.wait()
+
+
+def test_the_lock_of_a_dvc_that_works_is_left_whatever_the_clock_of_the_disk_says(folder):
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc", "repro"]) as child:
+        rwlock(folder, child.pid, age=100)
+        assert not remove_stale_locks(folder)
+        refuse_before_training(folder)
+        child.kill()
 
 
 def test_a_lock_of_a_process_that_holds_it_or_is_gone_is_left_to_dvc(folder):

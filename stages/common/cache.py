@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 import platformdirs
 
-WHOLE_RUN = re.compile(r"^cmd: .*\n(?:.*\n)*outs:\n(?:- path: .*\n(?:  \w+: .+\n)*  md5: .+\n(?:  \w+: .+\n)*)+\Z")
-
 
 class Recorded(NamedTuple):
     """What `dvc.lock` records of a result: its MD5, which ends with `.dir` for a folder, and its size in bytes."""
@@ -24,25 +22,43 @@ class Recorded(NamedTuple):
     size: int
 
 
-def setting(folder: Path, section: str, key: str) -> str:
-    """A value in DVC's configuration of a project's folder; empty if there is none."""
-    where = os.environ.get("DVC_GLOBAL_CONFIG_DIR", "")
-    if not where and os.path.expanduser("~") != "~":  # otherwise the system does not know the user's home
-        where = platformdirs.user_config_dir("dvc", "iterative")
-    for path in (folder / ".dvc/config.local", folder / ".dvc/config", *([Path(where) / "config"] if where else [])):
+def configurations(folder: Path) -> list[Path]:
+    """The files of DVC's configuration for a project's folder, the first of which that has a value counts."""
+    found = [folder / ".dvc/config.local", folder / ".dvc/config"]
+    known = {
+        "DVC_GLOBAL_CONFIG_DIR": platformdirs.user_config_dir,
+        "DVC_SYSTEM_CONFIG_DIR": platformdirs.site_config_dir,
+    }
+    for variable, place_of in known.items():
+        if os.environ.get(variable):
+            found.append(Path(os.environ[variable]) / "config")
+        elif os.path.expanduser("~") != "~":  # otherwise the system does not know the user's home
+            found.append(Path(place_of("dvc", "iterative")) / "config")
+    return found
+
+
+def setting(folder: Path, section: str, key: str) -> tuple[str, Path]:
+    """A value in DVC's configuration, empty if there is none, and the folder to which a relative path in it is relative."""
+    for path in configurations(folder):
         parser = configparser.ConfigParser(interpolation=None, strict=False)
         try:
             parser.read(path, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
             continue  # DVC says what is wrong
         if parser.has_option(section, key):
-            return parser[section][key].strip("'\"")
-    return ""
+            return parser[section][key].strip("'\""), path.parent
+    return "", folder / ".dvc"
+
+
+def works_without_git(folder: Path) -> bool:
+    """Whether DVC is configured to work without git."""
+    return setting(folder, "core", "no_scm")[0].lower() in {"true", "yes", "on", "1"}
 
 
 def cache_folder(folder: Path) -> Path:
-    """The folder of DVC's cache; a relative one in its configuration is relative to `.dvc`."""
-    return Path(os.path.normpath(folder / ".dvc" / (setting(folder, "cache", "dir") or "cache")))
+    """The folder of DVC's cache."""
+    value, relative_to = setting(folder, "cache", "dir")
+    return Path(os.path.normpath(relative_to / os.path.expanduser(value or "cache")))
 
 
 def digest(path: Path) -> str:
@@ -65,19 +81,6 @@ def recorded() -> dict[str, Recorded]:
             if {"path", "md5", "size"} <= set(values) and values["size"].isdecimal():
                 found[values["path"].strip("'\"")] = Recorded(values["md5"].strip("'\""), int(values["size"]))
     return found
-
-
-def remove_damaged_runs() -> str:
-    """Remove damaged entries of DVC's cache of runs, at which `dvc repro` fails; DVC runs their stages again.
-
-    Returns:
-        A sentence that says what was done; empty if nothing had to be.
-    """
-    entries = cache_folder(Path.cwd()).glob(f"runs/*/*/{'[0-9a-f]' * 64}")
-    damaged = [entry for entry in entries if not WHOLE_RUN.search(entry.read_text("utf-8", "replace"))]
-    for entry in damaged:
-        entry.unlink()
-    return f"{len(damaged)} damaged entries of DVC's cache of runs were removed." if damaged else ""
 
 
 def remedy(path: Path) -> str:

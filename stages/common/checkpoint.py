@@ -41,11 +41,15 @@ class Checkpoint:
         made_with: What the results depend on: text by name. See `difference`.
         every: The least number of seconds between two saves; 0: `put` always saves. Otherwise, saving takes at most a
             share `SHARE` of the time.
+
+    Attributes:
+        earlier: The seconds that earlier runs spent on teachers.
     """
 
     def __init__(self, path: Path, made_with: dict[str, str], every: float):
         self.path, self.made_with, self.every = path, made_with, every
         self.parts: dict[str, Arrays] = {}
+        self.earlier = 0.0
         self.due = time.monotonic() + every
 
     def get(self, name: str) -> Arrays | None:
@@ -72,6 +76,8 @@ class Checkpoint:
     def keep_for(self, result: Path) -> None:
         """Call it when the stage has ended: the checkpoint is kept until `dvc.lock` has the MD5 of the file `result`."""
         if self.path.exists():
+            for other in self.path.parent.glob(f"{glob.escape(self.path.name.split('.')[0])}.*.*.checkpoint"):
+                other.unlink(missing_ok=True)  # of an experiment, which DVC recorded elsewhere
             os.replace(self.path, self.path.with_suffix(f".{digest(result)}.checkpoint"))
 
 
@@ -89,16 +95,18 @@ def open_checkpoint(name: str, conditions: dict[str, str]) -> Checkpoint | None:
         entry = stage.read_stage(name)
     except InputError:
         return None
-    made_with = stage.fingerprint(entry) | conditions
+    made_with = {"stage": name, **stage.fingerprint(entry), **conditions}
     key = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:16]
     folder = main_folder(Path.cwd()) / FOLDER
-    for left in folder.glob(f".{glob.escape(name)}.*.part*"):  # by a process that was killed
-        left.unlink(missing_ok=True)
+    for left in folder.glob(f".{glob.escape(name)}.*part*"):  # by a process that was killed; another may be writing
+        if f".{key}." in left.name or left.stat().st_mtime < time.time() - 10 * MINUTE:
+            left.unlink(missing_ok=True)
     opened = Checkpoint(folder / f"{name}.{key}.checkpoint", made_with, seconds_between())
     for path in sorted(folder.glob(f"{glob.escape(name)}.*.checkpoint")):
         own = path.name.startswith(f"{name}.{key}.")
         if own and orphans.is_forced():
             path.unlink(missing_ok=True)
+        if (own and orphans.is_forced()) or (not own and has_ended(path)):
             continue
         try:
             found, parts = read(path)
@@ -158,6 +166,10 @@ def remove_recorded() -> None:
     """Remove the checkpoints of stages whose results are in `dvc.lock`."""
     lock = read_text(Path("dvc.lock"))
     for path in (main_folder(Path.cwd()) / FOLDER).glob("*.*.*.checkpoint"):
-        md5 = path.name.split(".")[-2]
-        if re.fullmatch("[0-9a-f]{32}", md5) and md5 in lock:
+        if has_ended(path) and path.name.split(".")[-2] in lock:
             path.unlink(missing_ok=True)
+
+
+def has_ended(path: Path) -> bool:
+    """Whether a checkpoint is of a stage that has ended: see `Checkpoint.keep_for`."""
+    return bool(re.search(r"\.[0-9a-f]{32}\.checkpoint$", path.name))

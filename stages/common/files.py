@@ -57,8 +57,10 @@ def refuse_a_full_disk(folder: Path, size: int, number: int) -> None:
     """Raise `OSError` if a folder's disk has no space for `number` files of `size` bytes in all."""
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
-    lacks = f"{size / 1e6:.1f} MB were written the last time, {free / 1e6:.1f} MB are free" if free < size else ""
-    if disk.f_files > 0 and disk.f_favail < number:  # some file systems have no fixed number of files
+    lacks = ""
+    if disk.f_blocks > 0 and free < size:  # some file systems do not tell their size,
+        lacks = f"{size / 1e6:.1f} MB were written the last time, {free / 1e6:.1f} MB are free"
+    if disk.f_files > 0 and disk.f_favail < number:  # or have no fixed number of files
         lacks = f"{number} files have to be written, {disk.f_favail} more are possible"
     if lacks:
         raise OSError(errno.ENOSPC, lacks, str(folder))

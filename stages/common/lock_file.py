@@ -5,11 +5,13 @@ than it is, and missing entries may be taken from git's last commit or from a co
 """
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pygit2
 from ruamel.yaml import YAML, YAMLError
 
+from stages.common.cache import cache_folder
 from stages.common.errors import InputError
 from stages.common.files import read_text, write_text
 from stages.common.stage import read_stage
@@ -134,3 +136,27 @@ def repair() -> str:
         f"{LOCK} was incomplete, as when DVC is killed while it writes the file. It was repaired: {len(found)} entries "
         f"were whole, {len(missing)} were taken from git or from a copy. `dvc status` shows what has to run."
     )
+
+
+def remove_damaged_runs() -> str:
+    """Remove damaged entries of DVC's cache of runs, at which `dvc repro` fails; DVC runs their stages again.
+
+    Returns:
+        A sentence that says what was done; empty if nothing had to be.
+    """
+    removed = 0
+    for entry in cache_folder(Path.cwd()).glob(f"runs/*/*/{'[0-9a-f]' * 64}"):
+        if not is_run(entry.read_text(encoding="utf-8", errors="replace")):
+            with suppress(OSError):
+                entry.unlink()
+                removed += 1
+    return f"{removed} damaged entries of DVC's cache of runs were removed." if removed else ""
+
+
+def is_run(text: str) -> bool:
+    """Whether an entry of DVC's cache of runs is whole: it ends with the stage's results."""
+    try:
+        content = YAML(typ="safe").load(text)
+        return text.endswith("\n") and bool(content["cmd"]) and all(result["path"] for result in content["outs"])
+    except (YAMLError, ValueError, KeyError, TypeError):
+        return False

@@ -26,12 +26,12 @@ def ancestors() -> list[psutil.Process]:
 
 
 def is_forced() -> bool:
-    """Whether DVC was told to run stages that did not change: `dvc repro --force`."""
+    """Whether DVC was told to run stages that did not change: `dvc repro --force`. Its queue does not tell."""
     try:
         arguments = [argument for process in ancestors() for argument in process.cmdline()]
     except psutil.Error:
         return False
-    return any(argument == "--force" or re.fullmatch("-[fipsPRk]*f[fipsPRk]*", argument) for argument in arguments)
+    return any(argument == "--force" or re.fullmatch("-[fipsPRkqv]*f[fipsPRkqv]*", argument) for argument in arguments)
 
 
 def lives(process: psutil.Process) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pygit2
 
-from stages.common.cache import cache_folder, setting
+from stages.common.cache import cache_folder, works_without_git
 from stages.common.errors import InputError
 from stages.common.files import read_text, try_to_write
 
@@ -40,7 +40,7 @@ def prepare_to_record(folder: Path) -> None:
     cache, place = cache_folder(folder), repository(folder)
     places, inside = [folder / ".dvc/tmp", cache], ["files", "files/md5", "files/md5/*", "runs", "runs/*"]
     below = [path for pattern in inside for path in cache.glob(pattern)]
-    if place and setting(folder, "core", "no_scm") != "true":
+    if place and not works_without_git(folder):
         git = git_folder(place)
         shared = git / (read_text(git / "commondir").strip() or ".")  # by the worktrees of a repository
         places += [git, shared / "objects"]
@@ -122,11 +122,13 @@ def works(folder: Path, number: int) -> bool:
     """Whether a process that DVC's lock file names still runs.
 
     It does not if it has ended and its parent has not asked for its status, as in a container whose first process asks for
-    none. A process that started after the lock file was written cannot have written it.
+    none. Another program that started after the lock file was written cannot have written it.
     """
     try:
         process, written = psutil.Process(number), (folder / RWLOCK).stat().st_mtime
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written + 1
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return "dvc" in " ".join(process.cmdline()) or process.create_time() <= written + 1
     except (psutil.Error, ValueError, OSError):
         return False
 

@@ -72,7 +72,9 @@ def read_packed(path: Path) -> bytes:
     if not path.exists():
         raise InputError(f"{path} is missing. Type `dvc repro fetch`.")
     if not path.is_file():
-        raise InputError(f"{path} is not a file with content, but a folder, a pipe or a device. {remedy(path)}")
+        raise InputError(
+            f"{path} is not a file with content, but a folder, a pipe or a device. Move it away, then type `dvc repro`."
+        )
     if (size := path.stat().st_size) > MOST_BYTES:
         raise InputError(f"{path} has {size:,} bytes, but may have {MOST_BYTES:,}. {remedy(path)}")
     return path.read_bytes()

@@ -24,7 +24,7 @@ from stages.training.callbacks import EpochClock, KeepHistory, SeedDropout, Stop
 from stages.training.devices import several_devices
 from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, low_resolution_epochs
 from stages.training.optimizers import optimizer
-from stages.training.resume import Resume
+from stages.training.resume import Resume, seconds_of
 
 STEPS_PER_EXECUTION = 16  # steps before the backend returns to Python; returns are slow for small models
 
@@ -101,7 +101,7 @@ def train(
         parts = train_images, train_labels, val_images, val_labels
         soft = soft_targets(architecture, parameters, seed, *parts, devices=devices, checkpoint=checkpoint)
         targets, smoothing = mixed_targets(targets, soft, parameters.distillation_weight, smoothing)
-    teaching = time.perf_counter() - started
+    teaching = time.perf_counter() - started + (checkpoint.earlier if checkpoint else 0)
     make_deterministic(seed)
     set_precision("bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, targets, parameters, seed)
@@ -214,12 +214,16 @@ def soft_targets(
         if known and "probabilities" in known:
             print(f"{name} is in the checkpoint {checkpoint.path}", flush=True)
             found.append(known["probabilities"])
+            checkpoint.earlier += float(known["seconds"])
             continue
         print(name, flush=True)
+        before, started = seconds_of(known), time.perf_counter()
         teacher = train(architecture, block, own_seed, *data, devices=devices, checkpoint=checkpoint, name=name).model
         found.append(predict(teacher, data[0], parameters.test_time_augmentation).probabilities)
         if checkpoint:
-            checkpoint.put(name, {"probabilities": found[-1]})
+            took = before + time.perf_counter() - started
+            checkpoint.put(name, {"probabilities": found[-1], "seconds": np.array(took)})
+            checkpoint.earlier += before
         keras.utils.clear_session()  # restart the numbers in the names of layers
     return np.mean(found, axis=0, dtype=np.float32)
 

@@ -1,6 +1,7 @@
 """The state of a training in a checkpoint: what has to be kept so that it goes on as if it had not been interrupted."""
 
 import json
+from importlib.metadata import version
 
 import keras
 import numpy as np
@@ -95,7 +96,14 @@ def checkpoint_of(name: str) -> Checkpoint | None:
     """The checkpoint of a stage, such as `train@cnn-0`, on this machine with these packages: see `open_checkpoint`."""
     found = {"backend": keras.backend.backend(), "devices": keras.distribution.list_devices(), **machine()}
     found |= {"gpu_capabilities": gpu_capabilities(), **found.pop("versions")}
+    if found["backend"] == "jax":
+        found |= {name: version(name) for name in ("jax", "jaxlib")}
     return open_checkpoint(name, {key: str(value) for key, value in found.items()})
+
+
+def seconds_of(found: Arrays | None) -> float:
+    """The seconds of the epochs that a training in a checkpoint has ended."""
+    return sum(json.loads(str(found["records"]))["clock"][0]) if found else 0.0
 
 
 def variables_of(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list:
