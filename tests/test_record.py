@@ -157,6 +157,27 @@ def test_a_stage_ends_with_dvc(workspace, signal_number):
     assert not (workspace / MODEL).exists()
 
 
+@pytest.mark.fault(
+    "DVC dies while its stage still loads its modules: the stage does not know its parent.",
+    "It ends before it does anything.",
+)
+def test_a_stage_whose_dvc_died_before_it_began_does_nothing(workspace):
+    longer(workspace, 500)
+    process = start(workspace, "repro", "--single-item", STAGE)
+
+    def stages_of_it() -> list[psutil.Process]:
+        children = psutil.Process(process.pid).children(recursive=True)
+        return [child for child in children if "stages.train" in " ".join(child.cmdline())]
+
+    wait_for(stages_of_it)
+    children = stages_of_it()
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    assert "training plain-0" not in (workspace / "log").read_text()
+
+
 def test_what_a_killed_stage_left_is_removed(workspace):
     left = workspace / "reports/history/.plain-0.part0123.csv"
     longer(workspace, 2)

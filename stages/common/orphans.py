@@ -16,11 +16,17 @@ ORPHANED = 1  # exit status
 
 
 def ancestors() -> list[psutil.Process]:
-    """The processes that this stage must not outlive: DVC, the shell between them, and `make run`."""
+    """The processes that this stage must not outlive: DVC, the shell between them, and `make run`.
+
+    Raises:
+        psutil.NoSuchProcess: One of them has ended already. Then this stage is the child of another one, such as `init`.
+    """
     found = [psutil.Process().parent()]
     while found[-1] and found[-1].name() in SHELLS:
         found.append(found[-1].parent())
-    if os.environ.get(RUN, "").isdecimal() and psutil.pid_exists(int(os.environ[RUN])):
+    if not (found[-1] and re.search("dvc|python", " ".join(found[-1].cmdline()), re.IGNORECASE)):
+        raise psutil.NoSuchProcess(os.getppid())
+    if os.environ.get(RUN, "").isdecimal():
         found.append(psutil.Process(int(os.environ[RUN])))
     return [process for process in found if process]
 
