@@ -15,6 +15,30 @@ def test_a_bin_holds_its_upper_end_and_not_its_lower():
     assert calibration.bin_of(np.array([0, 0.1, 0.5, 0.51, 1]), 2).tolist() == [0, 0, 0, 1, 1]
 
 
+def test_scores_of_labels_of_one_class_have_six_decimals():
+    found = calibration.calibration(probabilities_for(np.array([0, 0, 1]), 0.7), np.zeros(3, int), 10)
+    others = 0.3 / 9
+    right, wrong = 0.3**2 + 9 * others**2, (1 - others) ** 2 + 0.7**2 + 8 * others**2
+    assert found["loss"] == round(-(2 * np.log(0.7) + np.log(others)) / 3, 6)
+    assert found["brier"] == round((2 * right + wrong) / 3, 6)
+    assert found["ece"] == round(0.7 - 2 / 3, 6)
+
+
+def test_the_calibration_error_by_chance_is_that_of_the_largest_probabilities():
+    chances = np.array([[0.6, 0.4, *[0] * 8]])  # of one image, which is right or not: the error is 0.4 or 0.6
+    found = calibration.ece_if_calibrated(chances, PARAMETERS.model_copy(update={"resamples": 2000}))
+    assert found["ece_if_calibrated"] == pytest.approx(0.6 * 0.4 + 0.4 * 0.6, abs=0.01)
+    assert found["ece_if_calibrated_high"] == 0.6
+
+
+def test_the_temperature_of_a_model_that_is_always_wrong_or_right_stays_within_bounds():
+    labels = np.zeros(50, int)
+    assert calibration.fit_temperature(probabilities_for(labels + 1, 0.99), labels) == pytest.approx(
+        np.exp(3), rel=1e-3
+    )
+    assert calibration.fit_temperature(probabilities_for(labels, 0.2), labels) == pytest.approx(np.exp(-3), rel=1e-3)
+
+
 def test_a_temperature_above_one_makes_less_sure():
     chances = np.array([[0.8, 0.2, *[0] * 8]])
     np.testing.assert_allclose(calibration.with_temperature(chances, 2)[0, :2], [2 / 3, 1 / 3], atol=1e-5)

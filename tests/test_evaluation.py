@@ -8,10 +8,11 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.common.parameters import Report
-from stages.common.runs import save_predictions
+from stages.common.runs import TIMING, save_predictions
 from stages.common.splits import CLASS_NAMES
-from stages.compare import combine, ensemble
+from stages.compare import combine, ensemble, times
 from stages.evaluation.classes import confusion, per_class
+from stages.evaluation.ensemble import members, runs_to_compare
 from stages.evaluation.scores import scores
 from stages.page.documents import with_table
 from stages.page.payload import galleries
@@ -29,7 +30,8 @@ def test_scores_of_four_images_one_of_them_wrong():
     assert result["accuracy"] == 0.75
     assert result["accuracy_single_view"] == 0.25
     assert result["loss"] == pytest.approx(-(3 * np.log(0.82) + np.log(0.02)) / 4, abs=1e-6)
-    assert result["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 10, abs=1e-6)
+    assert result["macro_f1"] == round((2 / 3 + 2 / 3 + 1) / 10, 6)
+    assert scores(PROBABILITIES, PROBABILITIES, LABELS)["accuracy_single_view"] == 0.75
 
 
 def test_precision_and_recall_of_each_class():
@@ -45,6 +47,8 @@ def test_confusion_counts_actual_against_predicted():
     assert table["images"].sum() == 4
     cell = table[(table["actual"] == CLASS_NAMES[0]) & (table["predicted"] == CLASS_NAMES[1])].iloc[0]
     assert (cell["images"], cell["share"]) == (1, 0.5)
+    shares = table.pivot(index="actual", columns="predicted", values="share").loc[list(CLASS_NAMES), list(CLASS_NAMES)]
+    assert np.diag(shares).tolist() == [0.5, 1, 1, *[0] * 7]  # 0 for a class without images
 
 
 def run(accuracy: float, loss: float = 0.3, epochs: int = 5) -> dict:
@@ -71,6 +75,28 @@ def test_several_seeds_are_compared_by_their_mean():
     ranking = rank({"steady": [run(0.91), run(0.91)], "lucky": [run(0.93), run(0.88)]})
     assert ranking[0]["model"] == "steady"
     assert reason(ranking) == "steady has the highest validation accuracy, 91.00 %; lucky is next with 90.50 %."
+
+
+def test_a_tie_of_several_seeds_goes_to_the_lower_mean_loss_of_six_decimals():
+    ranking = rank({"b": [run(0.9, 0.5), run(0.8, 0.1)], "a": [run(0.85, 0.4)]})
+    assert ranking[0] == {"model": "b", "val_accuracy": 0.85, "val_loss": 0.3}
+    third = [run(0.9, 0.3), run(0.9, 0.3), run(0.8, 0.2)]
+    assert rank({"a": third}) == [{"model": "a", "val_accuracy": 0.866667, "val_loss": 0.266667}]
+    assert rank({"b": [run(0.9, 0.3)], "a": [run(0.9 - 1e-7, 0.3 + 1e-7)]})[0]["model"] == "a"  # equal when rounded
+
+
+def test_one_model_is_selected_without_a_comparison():
+    assert reason(rank({"a": [run(0.9)]})) == "a is the only model; its validation accuracy is 90.00 %."
+
+
+def test_times_are_means_over_runs_of_seconds_and_milliseconds_per_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "evaluate"):
+        (TIMING / name).mkdir(parents=True)
+    for run_name, seconds in (("a-0", [1.0, 2.0]), ("a-1", [3.0, 6.0])):
+        pd.DataFrame({"seconds": seconds}).to_csv(TIMING / "train" / f"{run_name}.csv")
+        pd.DataFrame({"seconds": seconds, "images": [500, 400]}).to_csv(TIMING / "evaluate" / f"{run_name}.csv")
+    assert times("a", ["a-0", "a-1"]) == {"model": "a", "training_seconds": 6, "milliseconds_per_image": 12}
 
 
 def test_seeds_combine_to_mean_and_sample_std():
@@ -102,6 +128,16 @@ def test_the_ensemble_averages_the_probabilities_of_all_runs_of_the_two_best(tmp
     assert row["test_loss"] == pytest.approx(-np.log([0.48, 0.48, 0.28, 0.03]).mean(), abs=1e-6)
     assert (row["multiply_adds"], row["parameters"], row["epochs"], row["runs"]) == (80, 40, 20, 4)
     assert ensemble({"ranking": selection["ranking"][:1], "runs": {"a": ["a-0"]}}, models) is None
+
+
+def test_two_runs_make_an_ensemble_and_one_does_not():
+    selection = {"ranking": [{"model": "b"}, {"model": "a"}], "best_runs": {"a": "a-0", "b": "b-0"}}
+    both = selection | {"runs": {"a": ["a-0"], "b": ["b-0"]}}
+    assert members(both) == ["b-0", "a-0"]
+    assert runs_to_compare(both) == {"a": ["a-0"], "b": ["b-0"], "ensemble": ["b-0", "a-0"]}
+    alone = {"ranking": [{"model": "b"}], "best_runs": {"b": "b-0"}, "runs": {"b": ["b-0"]}}
+    assert members(alone) == []
+    assert runs_to_compare(alone) == {"b": ["b-0"]}
 
 
 def table_of(**models: dict) -> list[list[str]]:

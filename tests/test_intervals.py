@@ -61,6 +61,20 @@ def test_precision_is_of_what_was_predicted_and_recall_of_what_was_there():
     assert (trousers["precision"], trousers["recall"]) == (pytest.approx(4 / 7), 1)
     assert tuple(trousers[["precision_low", "precision_high"]]) == pytest.approx(intervals.wilson(4, 7, 0.95))
     assert tuple(trousers[["recall_low", "recall_high"]]) == pytest.approx(intervals.wilson(4, 4, 0.95))
+    assert (shirts["f1"], trousers["f1"]) == pytest.approx((2 * 3 / (3 + 6), 2 * 4 / (7 + 4)))
+    assert tuple(trousers[["f1_low", "f1_high"]]) == pytest.approx(intervals.wilson_f1(4, 3, 0.95))
+    bags = table.loc["Bag"]  # neither there nor predicted
+    assert (bags["f1"], bags["precision"], bags["recall"]) == (0, 0, 0)
+
+
+def test_a_class_with_one_image_and_one_answer_counts_them_once():
+    table = intervals.class_intervals(probabilities_for(np.array([0, 1]), 0.9), np.array([0, 2]), PARAMETERS)
+    assert table[["f1", "precision", "recall"]].to_numpy()[:3].tolist() == [[1, 1, 1], [0, 0, 0], [0, 0, 0]]
+
+
+def test_the_f1_of_a_share_and_of_its_ends():
+    low, high = intervals.wilson(8, 10, 0.95)
+    assert intervals.wilson_f1(8, 2, 0.95) == pytest.approx((2 * low / (1 + low), 2 * high / (1 + high)))
 
 
 def test_statistics_name_the_errors_that_all_models_share(predicted):
@@ -70,6 +84,13 @@ def test_statistics_name_the_errors_that_all_models_share(predicted):
     tables = statistics(test, {"a": 1.0, "b": 2.0}, np.array([0, 1, 999]), PARAMETERS)
     alone = tables["without_near_duplicates"].set_index("model").loc["a"]
     assert (alone["images"], alone["accuracy"]) == (997, pytest.approx(798 / 997))
+    assert (alone["low"], alone["high"]) == pytest.approx(intervals.wilson(798, 997, 0.95))
+    assert alone["accuracy_of_all"] == 0.8
+    assert tables["intervals"].columns.tolist() == ["model", "metric", "value", "low", "high"]
+    confused = tables["confused"].query("model == 'a'")
+    assert len(confused) == 10
+    assert confused["images"].tolist() == sorted(confused["images"], reverse=True)
+    assert confused["images"].sum() == 200
     shared = tables["shared_errors"]
     assert shared["image"].tolist() == list(range(950, 1000))
     assert set(shared["models_that_agree"]) == {2}

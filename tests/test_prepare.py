@@ -5,6 +5,7 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.common.parameters import Prepare
+from stages.common.splits import CLASS_NAMES
 from stages.prepare import prepare, split
 
 LABELS = np.random.default_rng(0).permutation(np.arange(600) % 10).astype(np.uint8)
@@ -31,12 +32,20 @@ def test_a_validation_set_of_nothing_or_everything_is_refused(size):
         split(LABELS, size, seed=0)
 
 
+@pytest.mark.parametrize("size", [1, 59])
+def test_the_smallest_and_the_largest_validation_set_leave_something_on_both_sides(size):
+    train, val = split(LABELS, size, seed=0)
+    assert np.bincount(LABELS[val]).tolist() == [size] * 10
+    assert np.bincount(LABELS[train]).tolist() == [60 - size] * 10
+
+
 def test_parts_and_summary_agree(drawn_images):
     images, labels = drawn_images
     parts, summary = prepare(images, labels, images[:50], labels[:50], Prepare(val_per_class=5, seed=0))
     assert summary["counts"] == {"train": 950, "val": 50, "test": 50}
-    assert summary["train_pixel_mean"] == pytest.approx(parts["train"][0].mean(), abs=1e-6)
-    assert summary["train_pixel_std"] == pytest.approx(parts["train"][0].std(), abs=1e-6)
+    assert summary["class_names"] == list(CLASS_NAMES)
+    assert summary["train_pixel_mean"] == round(float(parts["train"][0].mean()), 6)
+    assert summary["train_pixel_std"] == round(float(parts["train"][0].std()), 6)
     assert all(part.dtype == np.uint8 for part, _ in parts.values())
     for part, names in parts.values():  # every image kept its label
         for image, label in zip(part[:20], names[:20], strict=True):
@@ -56,3 +65,5 @@ def test_images_without_labels_are_refused(drawn_images):
     images, labels = drawn_images
     with pytest.raises(InputError, match="1000 test images, but 999 test labels"):
         prepare(images, labels, images, labels[:-1], Prepare(val_per_class=5, seed=0))
+    with pytest.raises(InputError, match="999 training images, but 1000 training labels"):
+        prepare(images[:-1], labels, images, labels, Prepare(val_per_class=5, seed=0))
