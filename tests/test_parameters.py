@@ -3,14 +3,18 @@
 import copy
 import itertools
 import json
+import math
 import re
 import shutil
 from pathlib import Path
+from typing import Annotated, get_args
 
 import pytest
 import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from stages import models
+from stages.common import parameters
 from stages.common.errors import InputError
 from stages.common.parameters import load_yaml, read_parameters
 from tests.conftest import BLOCKS, MODELS, ROOT
@@ -132,6 +136,45 @@ def test_a_block_has_the_defaults_and_what_differs_from_them(path):
 )
 def test_a_bad_value_is_named_with_what_is_allowed(path, key, value, sentence):
     assert sentence in refusal(path, changed(key, value))
+
+
+def ranges() -> dict[str, tuple[object, str]]:
+    """The type and the description of all numbers of `params.yaml` whose range an error names."""
+    kinds = {name: getattr(parameters, name) for name in ("Seed", "Fraction", "EpochCount", "Width")}
+    for section in parameters.Section.__subclasses__():  # among them the block of a model
+        for name, field in section.model_fields.items():
+            kinds[f"{section.__name__}.{name}"] = Annotated[field.annotation, field, *field.metadata]
+    found = {}
+    for name, kind in kinds.items():
+        description = next((note.description for note in get_args(kind)[1:] if hasattr(note, "description")), None)
+        if get_args(kind)[0] in (int, float, int | None) and description:
+            found[name] = kind, description
+    return found
+
+
+@pytest.mark.parametrize(("kind", "description"), ranges().values(), ids=ranges())
+def test_the_range_that_an_error_names_is_the_range_that_is_checked(kind, description):
+    whole = get_args(kind)[0] is not float
+    lowest = re.search(r"(from|above|at least) (\d+)", description)
+    highest = re.search(r"(?:from \d+ to|at most|(up to, but not including,|below)) (\d+)", description)
+    adapter = TypeAdapter(Annotated[get_args(kind)[0], *get_args(kind)[1:]], config=ConfigDict(strict=True))
+
+    def is_valid(value: float) -> bool:
+        try:
+            return adapter.validate_python(value) == value
+        except ValidationError:
+            return False
+
+    low = int(lowest[2])
+    assert is_valid(low) == (lowest[1] != "above")
+    assert not is_valid(low - 1 if whole else math.nextafter(low, -math.inf))
+    assert whole or is_valid(math.nextafter(low, math.inf))
+    if highest:
+        high = int(highest[2])
+        assert is_valid(high) == (not highest[1])
+        assert not is_valid(high + 1 if whole else math.nextafter(high, math.inf))
+    else:
+        assert description.endswith("or null to never stop early")
 
 
 @pytest.mark.parametrize(
