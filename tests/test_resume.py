@@ -251,6 +251,70 @@ def test_saves_are_rare_and_take_a_small_share_of_the_time(tmp_path, monkeypatch
     assert min(np.diff(saved)) >= 60
 
 
+def test_without_a_pause_every_state_is_saved(tmp_path):
+    found = Checkpoint(tmp_path / "one.checkpoint", {"rate": "1"}, 0)
+    for epoch in (1, 2):
+        found.put("a training", {"epoch": np.array(epoch)})
+        made_with, parts = checkpoint.read(found.path)
+        assert made_with == {"rate": "1"}
+        assert parts["a training"]["epoch"] == epoch
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch) -> Path:
+    """The folder of the checkpoints of a project with one stage, `mine`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(checkpoint.EVERY, "0")
+    Path("dvc.yaml").write_text("stages:\n  mine:\n    cmd: true\n    params: [rate]\n")
+    Path("params.yaml").write_text("rate: 1\n")
+    Path("dvc.lock").touch()
+    return tmp_path / checkpoint.FOLDER
+
+
+def test_a_stage_that_has_ended_keeps_its_checkpoint_until_its_result_is_recorded(mine):
+    first = checkpoint.open_checkpoint("mine", {})
+    Path("result").write_bytes(b"result")
+    first.keep_for(Path("result"))  # nothing was saved, so nothing is kept
+    first.put("a training", PART)
+    first.keep_for(Path("result"))
+    md5 = hashlib.md5(b"result").hexdigest()
+    (kept,) = mine.iterdir()
+    assert kept.name == first.path.name.replace(".checkpoint", f".{md5}.checkpoint")
+    others = {mine / "mine.0123.checkpoint", mine / "other.0123.result.checkpoint"}
+    for other in others:
+        other.touch()
+    checkpoint.remove_recorded()
+    assert checkpoint.open_checkpoint("mine", {}).get("a training") is not None
+    Path("dvc.lock").write_text(f"md5: {md5}\nmd5: result\n")
+    checkpoint.remove_recorded()
+    assert set(mine.iterdir()) == others
+
+
+def test_a_forced_stage_removes_its_own_checkpoint_and_no_other(mine, monkeypatch, capfd):
+    for conditions in ({}, {"processor": "another"}):
+        checkpoint.open_checkpoint("mine", conditions).put("a training", PART)
+    capfd.readouterr()
+    monkeypatch.setattr(checkpoint.orphans, "is_forced", lambda: True)
+    forced = checkpoint.open_checkpoint("mine", {})
+    assert forced.get("a training") is None
+    assert not forced.path.exists()
+    assert len(list(mine.iterdir())) == 1
+    assert str(forced.path) not in capfd.readouterr().err
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_is_removed(mine):
+    mine.mkdir(parents=True)
+    left, other = mine / ".mine.0123.part7.checkpoint", mine / ".other.0123.part7.checkpoint"
+    for path in (left, other):
+        path.touch()
+    assert checkpoint.open_checkpoint("mine", {}).parts == {}
+    assert list(mine.iterdir()) == [other]
+
+
+def test_a_stage_that_is_not_defined_has_no_checkpoint(mine):
+    assert checkpoint.open_checkpoint("other", {}) is None
+
+
 # --- The stage ---
 
 RUN, STAGE = "plain-0", "train@plain-0"
