@@ -1,5 +1,6 @@
 """`dvc.lock` records what is true: edits during a run, incomplete locks, foreign models, hidden commands, orphans."""
 
+import hashlib
 import json
 import os
 import re
@@ -108,6 +109,69 @@ def test_results_in_folders_are_removed_too(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"rate of params\.yaml changed while mine ran"):
         run_it()
     assert {path.name for path in tmp_path.iterdir()} == {".dvc", "params.yaml"}
+
+
+def test_a_fingerprint_has_every_value_and_every_file_but_bytecode_and_partly_written_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("rate: 1\nmodels: {small: {widths: [1, 2], deep: {name: x}, empty: {}}}\nother: 3\n")
+    Path("code/inner").mkdir(parents=True)
+    for name in (
+        "code/b.py",
+        "code/inner/a.py",
+        "code/.hidden",
+        "code/a.part",
+        "code/a.pyc",
+        "code/.a.part1.py",
+        "data",
+    ):
+        Path(name).write_text(name)
+    one = stage.Stage("mine", ("rate", "models.small", "missing.key"), (Path("code"), Path("data"), Path("gone")), ())
+    values = {"rate": "1", "models.small.widths": "[1, 2]", "models.small.deep.name": '"x"', "models.small.empty": "{}"}
+    expected = {f"{key} of params.yaml": value for key, value in values.items()}
+    expected |= {"missing.key of params.yaml": "null", "gone": ""}
+    kept = ("code/b.py", "code/inner/a.py", "code/.hidden", "code/a.part", "data")
+    expected |= {name: hashlib.md5(name.encode()).hexdigest() for name in kept}
+    assert stage.fingerprint(one) == expected
+    assert stage.files_of(Path("code")) == sorted(map(Path, kept[:-1]))
+
+
+def test_a_stage_is_read_with_the_values_of_its_matrix_and_of_the_parameters(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("seeds: [0, 1]\nbase: {name: plain}\n")
+    Path("dvc.yaml").write_text(
+        "stages:\n  train:\n    matrix: {model: [a, b], seed: '${seeds}'}\n    cmd: x\n"
+        "    params: ['models.${item.model}']\n"
+        "    deps: ['data/${base.name}.npz']\n    outs: ['${item.model}-${item.seed}.keras', {log: {persist: true}}]\n"
+        "    metrics: [{m.json: {cache: false}}]\n    plots: [p.csv]\n  alone: {cmd: x}\n"
+    )
+    results = (Path("b-1.keras"), Path("m.json"), Path("p.csv"))
+    expected = stage.Stage("train@b-1", ("models.b",), (Path("data/plain.npz"),), results)
+    assert stage.read_stage("train@b-1") == expected
+    assert stage.read_stage("alone") == stage.Stage("alone", (), (), ())
+    for name in ("train@b-2", "train@c-1", "train", "other", "alone@b-1"):
+        with pytest.raises(InputError, match=f"define no stage {name}: "):
+            stage.read_stage(name)
+
+
+def test_a_file_that_is_not_as_recorded_is_refused_and_a_missing_one_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").write_text(
+        "stages:\n  mine:\n    cmd: x\n    outs:\n    - path: result\n      md5: 0a\n      size: 1\n"
+    )
+    for found in ({}, {"result": ""}, {"result": "0a"}, {"other": "0b"}):
+        stage.refuse_damaged(found)
+    with pytest.raises(InputError, match=r"result is damaged, or was edited: its MD5 is 0b, but dvc\.lock records 0a"):
+        stage.refuse_damaged({"result": "0b"})
+
+
+def test_the_first_changes_are_named_and_the_others_counted():
+    one, names = stage.Stage("mine", (), (), ()), [f"file{number}" for number in range(7)]
+    assert stage.what_changed(one, names, {}, {}).startswith(
+        f"{', '.join(names[:5])} and 2 more changed while mine ran. "
+    )
+    assert stage.what_changed(one, names[:5], {}, {}).startswith(f"{', '.join(names[:5])} changed while mine ran. ")
+    key = "rate of params.yaml"
+    assert "mine ran (from 1 to 2). " in stage.what_changed(one, [key, *names], {key: "1"}, {key: "2"})
 
 
 def test_an_edit_of_what_a_stage_does_not_read_is_none_of_its_business(workspace):
