@@ -111,9 +111,34 @@ def test_results_in_folders_are_removed_too(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {".dvc", "params.yaml"}
 
 
+def test_a_stage_keeps_its_results_unless_it_is_refused_before_or_after(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
+    Path("params.yaml").write_text("rate: 1\n")
+    Path("data").write_bytes(b"data")
+    one = stage.Stage("mine", ("rate",), (Path("data"),), (Path("result"), Path("never")))
+    with stage.checked(one):
+        Path("result").touch()
+    assert Path("result").exists()
+    with pytest.raises(InputError, match=r"changed while mine ran"), stage.checked(one):
+        Path("data").write_bytes(b"other")
+    assert not Path("result").exists()
+    begun = []
+    Path("never").mkdir()
+    with pytest.raises(IsADirectoryError), stage.checked(one):
+        begun.append("with a folder in the place of a result")
+    Path("never").rmdir()
+    Path("dvc.lock").write_text("stages:\n  first:\n    outs:\n    - path: data\n      md5: 0a\n      size: 4\n")
+    with pytest.raises(InputError, match="data is damaged, or was edited"), stage.checked(one):
+        begun.append("with damaged data")
+    assert not begun
+
+
 def test_a_fingerprint_has_every_value_and_every_file_but_bytecode_and_partly_written_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("rate: 1\nmodels: {small: {widths: [1, 2], deep: {name: x}, empty: {}}}\nother: 3\n")
+    Path("params.yaml").write_text(
+        "rate: 1\nmodels: {small: {widths: [1, 2], deep: {name: x}, empty: {}}}\nother: 3\nday: 2020-01-31\n"
+    )
     Path("code/inner").mkdir(parents=True)
     for name in (
         "code/b.py",
@@ -125,8 +150,16 @@ def test_a_fingerprint_has_every_value_and_every_file_but_bytecode_and_partly_wr
         "data",
     ):
         Path(name).write_text(name)
-    one = stage.Stage("mine", ("rate", "models.small", "missing.key"), (Path("code"), Path("data"), Path("gone")), ())
-    values = {"rate": "1", "models.small.widths": "[1, 2]", "models.small.deep.name": '"x"', "models.small.empty": "{}"}
+    one = stage.Stage(
+        "mine", ("rate", "models.small", "missing.key", "day"), (Path("code"), Path("data"), Path("gone")), ()
+    )
+    values = {
+        "rate": "1",
+        "day": '"2020-01-31"',
+        "models.small.widths": "[1, 2]",
+        "models.small.deep.name": '"x"',
+        "models.small.empty": "{}",
+    }
     expected = {f"{key} of params.yaml": value for key, value in values.items()}
     expected |= {"missing.key of params.yaml": "null", "gone": ""}
     kept = ("code/b.py", "code/inner/a.py", "code/.hidden", "code/a.part", "data")
