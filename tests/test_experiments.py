@@ -1,6 +1,7 @@
 """What experiments gave is written down from git, row by row."""
 
 import json
+import re
 import subprocess
 
 import pandas as pd
@@ -154,6 +155,12 @@ def test_recorded_seeds_count_where_the_block_is_the_same():
     assert over_seeds(pd.DataFrame({"run": ["cnn-0"]}), "fashion-mnist", {"cnn": block}) == {}  # of an older table
     assert mean_and_std(found["cnn"]) == "85.00 ± 7.07 (2)"
     assert mean_and_std([]) == "-"
+
+
+def test_a_fingerprint_tells_lists_apart_and_not_the_order_of_keys():
+    one = fingerprint({"widths": [16, 32], "epochs": 3})
+    assert one == fingerprint({"epochs": 3, "widths": [16.0, 32]}) != fingerprint({"epochs": 3, "widths": [16, 33]})
+    assert re.fullmatch("[0-9a-f]{12}", one)
 
 
 def test_true_is_not_one_in_a_fingerprint():

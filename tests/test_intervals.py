@@ -31,6 +31,7 @@ def test_the_scores_of_intervals_are_those_of_scikit_learn(predicted):
 def test_intervals_hold_the_value_and_are_as_wide_as_chance(predicted, name):
     value, low, high = intervals.with_intervals(*predicted, PARAMETERS)[name]
     assert low < value < high
+    assert [value, low, high] == [round(number, 6) for number in (value, low, high)]
     if name == "accuracy":
         assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.8 * 0.2 / 1000), rel=0.2)
 

@@ -198,3 +198,5 @@ def test_the_summary_leaves_the_clean_images_out():
     table = pd.DataFrame(rows, columns=["corruption", "strength", "accuracy"])
     numbers = summary(table, pd.DataFrame({"auroc": [0.9, 0.6]}))
     assert numbers == {"accuracy": 0.55, "details": [{"worst_accuracy": 0.4, "mean_auroc": 0.75}]}
+    thirds = summary(pd.DataFrame([("a", 1, 2 / 3)], columns=table.columns), pd.DataFrame({"auroc": [2 / 3]}))
+    assert thirds == {"accuracy": 0.666667, "details": [{"worst_accuracy": 0.666667, "mean_auroc": 0.666667}]}
