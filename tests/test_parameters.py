@@ -7,7 +7,7 @@ import math
 import re
 import shutil
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args, get_origin
 
 import pytest
 import yaml
@@ -175,6 +175,16 @@ def test_the_range_that_an_error_names_is_the_range_that_is_checked(kind, descri
         assert not is_valid(high + 1 if whole else math.nextafter(high, math.inf))
     else:
         assert description.endswith("or null to never stop early")
+
+
+def test_the_words_that_an_error_names_are_the_words_that_are_allowed():
+    fields = [field for section in parameters.Section.__subclasses__() for field in section.model_fields.values()]
+    choices = {
+        field.description: get_args(field.annotation) for field in fields if get_origin(field.annotation) is Literal
+    }
+    assert len(choices) >= 6
+    for description, allowed in choices.items():
+        assert re.split(", | or ", description) == list(allowed)
 
 
 @pytest.mark.parametrize(
