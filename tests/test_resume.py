@@ -304,11 +304,14 @@ def test_a_forced_stage_removes_its_own_checkpoint_and_no_other(mine, monkeypatc
 
 def test_what_a_killed_process_left_of_a_checkpoint_is_removed(mine):
     mine.mkdir(parents=True)
-    left, other = mine / ".mine.0123.part7.checkpoint", mine / ".other.0123.part7.checkpoint"
-    for path in (left, other):
+    own = checkpoint.open_checkpoint("mine", {}).path.stem
+    left, old = mine / f".{own}.part7.checkpoint", mine / ".mine.0123.part7.checkpoint"
+    written, other = mine / ".mine.4567.part7.checkpoint", mine / ".other.0123.part7.checkpoint"
+    for path in (left, old, written, other):  # `written` may be of another experiment that runs
         path.touch()
+    os.utime(old, (0, 0))
     assert checkpoint.open_checkpoint("mine", {}).parts == {}
-    assert list(mine.iterdir()) == [other]
+    assert set(mine.iterdir()) == {written, other}
 
 
 def test_a_stage_that_is_not_defined_has_no_checkpoint(mine):

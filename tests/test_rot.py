@@ -100,23 +100,19 @@ def test_a_damaged_file_whose_copy_is_right_is_restored(alone, monkeypatch):
 
 
 @pytest.mark.fault(
-    "DVC's cache of runs is damaged, or the list of a folder's files in its cache is.",
+    "DVC's cache of runs is damaged.",
     "`make run` and `python -m stages.check` remove such runs; DVC runs the stages again: the same bytes.",
 )
-def test_a_damaged_cache_of_runs_or_folders_costs_a_run(alone):
-    for entry in [*alone.glob(".dvc/cache/runs/*/*/*"), *alone.glob(".dvc/cache/files/md5/*/*.dir")]:
+def test_a_damaged_cache_of_runs_costs_a_run(alone):
+    for entry in alone.glob(".dvc/cache/runs/*/*/*"):
         damage(entry, "truncated")
     assert "damaged entries of DVC's cache of runs were removed" in run(alone, "python", "-m", "stages.check")
-    model, text = alone / "data/exported/saved_model", alone / "data/models/plain-0.txt"
-    files, right = {path for path in model.rglob("*") if path.is_file()}, text.read_bytes()
-    shutil.rmtree(model)
+    text = alone / "data/models/plain-0.txt"
+    right = text.read_bytes()
     text.unlink()
     run(alone, "dvc", "repro")
-    assert {path for path in model.rglob("*") if path.is_file()} == files
     assert text.read_bytes() == right
-    assert "up to date" in run(alone, "dvc", "status")
-    assert "damaged" not in run(alone, "python", "-m", "stages.check")  # of those that DVC has written since
-    assert list(alone.glob(".dvc/cache/runs/*/*/*"))
+    assert "damaged" not in run(alone, "python", "-m", "stages.check")
 
 
 def test_entries_of_runs_are_whole_however_dvc_writes_them():
