@@ -166,9 +166,9 @@ def test_dvc_starts_no_training_that_it_cannot_keep(finished, tmp_path):
     (workspace / ".dvc/config.local").write_text(f"[cache]\n    dir = {finished / '.dvc/cache'}\n")
     run(workspace, "dvc", "checkout", "--quiet")
     lock = (workspace / "dvc.lock").read_bytes()
-    cache = shlex.quote(str(finished / ".dvc/cache"))
+    cache, python = shlex.quote(str(finished / ".dvc/cache")), shlex.quote(sys.executable)
     for module in ("dvc repro --force --single-item train@plain-0", "stages.check"):
-        command = f"mount --bind {cache} {cache} && mount -o remount,ro,bind {cache} && {shlex.quote(sys.executable)} -m {module}"
+        command = f"mount --bind {cache} {cache} && mount -o remount,ro,bind {cache} && {python} -m {module}"
         output = run(workspace, *APART, "sh", "-c", command, succeeds=False)
         assert f"error: may not read or write {finished / '.dvc/cache'}: Read-only file system." in output
         assert "Epoch" not in output
