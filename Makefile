@@ -36,7 +36,7 @@ lint: installed-dev ## check style and formatting
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
-soak: installed-dev ## an hour of random kills of `make run`, on drawn images; writes tests/soak.csv and tests/README.md
+soak: installed-dev ## kill `make run` at random moments, on drawn images; writes tests/soak.csv and tests/README.md
 	@$(PYTHON) -m tests.soak
 	@$(PYTHON) -m tests.faults
 
@@ -56,8 +56,8 @@ readme: installed-dev ## write the tables of README.md, reports/*.md and tests/R
 	@$(PYTHON) -m tests.faults
 
 lock: installed-dev ## pin the newest packages that pyproject.toml allows, run the checks, show what changed in the results
-	@set -e; pins=$$(mktemp); trap 'rm -f $$pins' EXIT; lock="$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
-	  --no-annotate --quiet"; $$lock --extra dev --extra app --output-file $$pins >/dev/null; \
+	@set -e; pins=$$(mktemp); trap 'rm -f $$pins' EXIT; lock="$(BIN)/uv pip compile pyproject.toml --universal \
+	  --python-version 3.11 --fork-strategy fewest --no-annotate --quiet"; $$lock --extra dev --extra app --output-file $$pins >/dev/null; \
 	for kind in "" dev app; do $$lock --custom-compile-command "make lock" -c $$pins $${kind:+--extra $$kind} \
 	  --output-file requirements$${kind:+-$$kind}.txt >/dev/null; done
 	@if git diff --quiet -- 'requirements*.txt'; then echo "no package changed"; else \

@@ -1,7 +1,7 @@
 """A soak test: SIGKILL at random moments of `make run`, again and again, until the graph is complete.
 
-`make soak` runs it for an hour or more on drawn images and writes `tests/soak.csv`; `make test` runs a short form. A kill
-hits everything, DVC alone, or the stage alone. At the end, all hashes in `dvc.lock` must be those of an undisturbed run.
+`make soak` runs it on drawn images and writes `tests/soak.csv`; `make test` runs a short form. A kill hits everything, DVC
+alone, or the stage alone. At the end, all hashes in `dvc.lock` must be those of an undisturbed run.
 """
 
 import argparse

@@ -322,8 +322,8 @@ def aliases(pattern: str) -> str:
         ("- " * 100_000 + "x", "more than 50 levels"),
         ("\n".join(f"unknown_{number}: 1" for number in range(200_000)), "more than 1,000,000 bytes"),
         ("\n".join(f"{number:x}k: 1" for number in range(30_000)), "more than 20,000 values"),
-        ("seeds: [0x" + "f" * 6000 + "]", "more than 1,000 characters in one value"),
-        ("? " + "x" * 6000 + "\n: 1", "more than 1,000 characters in one value"),
+        ("seeds: [0x" + "f" * 6000 + "]", "more than 3,000 characters in one value"),
+        ("? " + "x" * 6000 + "\n: 1", "more than 3,000 characters in one value"),
     ],
     ids=[
         "lists",

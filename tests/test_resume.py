@@ -219,7 +219,7 @@ def test_the_seconds_of_teachers_are_those_of_all_runs(drawn_images, tmp_path):
         train(plain, drawn_images, Interrupted(path, 3), **changes)  # when the teacher has ended, and been asked
     known = checkpoint.read(path)[1]["teacher 1 of 1"]
     seconds = train(plain, drawn_images, Interrupted(path, 9), **changes).seconds
-    assert seconds["seconds"][0] == pytest.approx(float(known["seconds"]), abs=0.2)
+    assert float(known["seconds"]) - 0.001 <= seconds["seconds"][0] < float(known["seconds"]) + 2
 
 
 def test_a_full_disk_ends_no_training(place, monkeypatch, capfd):
@@ -333,7 +333,7 @@ def long_training(folder: Path, rate: float) -> None:
 def kill_after(folder: Path, epochs: int, *command: str) -> None:
     """Start a command of DVC, and kill it with all that it started when a checkpoint is there after some epochs."""
     process = start(folder, *command)
-    wait_for(lambda: f"Epoch {epochs + 1}/30" in (folder / "log").read_text())
+    wait_for(lambda: f"Epoch {epochs + 1}/30" in (folder / "log").read_text(), seconds=180)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

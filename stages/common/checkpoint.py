@@ -101,13 +101,13 @@ def open_checkpoint(name: str, conditions: dict[str, str]) -> Checkpoint | None:
     for left in folder.glob(f".{glob.escape(name)}.*part*"):  # by a process that was killed; another may be writing
         if f".{key}." in left.name or left.stat().st_mtime < time.time() - 10 * MINUTE:
             left.unlink(missing_ok=True)
+    if orphans.is_forced():
+        for path in folder.glob(f"{glob.escape(name)}.{key}.*checkpoint"):
+            path.unlink(missing_ok=True)
     opened = Checkpoint(folder / f"{name}.{key}.checkpoint", made_with, seconds_between())
     for path in sorted(folder.glob(f"{glob.escape(name)}.*.checkpoint")):
-        own = path.name.startswith(f"{name}.{key}.")
-        if own and orphans.is_forced():
-            path.unlink(missing_ok=True)
-        if (own and orphans.is_forced()) or (not own and has_ended(path)):
-            continue
+        if has_ended(path) and not path.name.startswith(f"{name}.{key}."):
+            continue  # of other values: there is nothing to go on with
         try:
             found, parts = read(path)
             if found != made_with:

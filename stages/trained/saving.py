@@ -64,7 +64,7 @@ def load_model(path: Path, custom_objects: dict[str, type] | None = None) -> ker
         with dtype_policy("bfloat16" if in_bfloat16 else "float32"):
             return copied(model, FAST, float32=not in_bfloat16)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be loaded: {error}. {remedy(path)}") from None
+        raise InputError(f"{path} cannot be loaded: {str(error).rstrip('. ')}. {remedy(path)}") from None
 
 
 @contextmanager

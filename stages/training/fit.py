@@ -106,9 +106,6 @@ def train(
     set_precision("bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, targets, parameters, seed)
     clock, history = EpochClock(), KeepHistory(on_epoch)
-    callbacks = [clock, history, NextEpoch(data), SeedDropout(len(data))]
-    if parameters.ema_momentum:
-        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     with several_devices(devices):
         model = build(architecture, parameters, train_images)
         copied(model)  # a layer that could not be saved is refused here, not after the training
@@ -119,7 +116,9 @@ def train(
             "val_cross_entropy", mode="min", patience=parameters.patience or 0, restore_best_weights=True
         )
         often = devices == 1 and keras.backend.backend() == "tensorflow"
-        callbacks.insert(1, StopIfNotFinite(update, often))
+        callbacks = [clock, StopIfNotFinite(update, often), history, NextEpoch(data), SeedDropout(len(data))]
+        if parameters.ema_momentum:
+            callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
         resume = Resume(checkpoint, name, model, update, data, clock, history, stopping)
         small = low_resolution_epochs(parameters)
         for first, last, size in ((0, small, parameters.low_resolution_size), (small, parameters.epochs, 28)):
