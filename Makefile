@@ -13,14 +13,14 @@ unexport BASH_ENV ENV
 INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python was found. Install one, for example with \
   \`sudo apt install python3 python3-venv\` or from https://www.python.org, and type the command again."; false)
 
-.PHONY: help run app demo test soak lint verify bench readme lock results advisories clean installed installed-dev installed-app
+.PHONY: help run app demo test soak lint verify bench readme lock results advisories clean installed installed-dev installed-app installed-parallel
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-run: installed ## set up the environment, run the stages that changed, print the table of models
-	@$(PYTHON) -m stages.run
+run: $(if $(JOBS),installed-parallel,installed) ## set up, run the stages that changed, print the table of models; JOBS=4: four at once
+	@$(PYTHON) -m $(if $(JOBS),stages.parallel --jobs $(JOBS),stages.run)
 
 app: installed-app ## a page in the browser: photos, drawings, models side by side (http://127.0.0.1:7860)
 	@$(PYTHON) -m stages.app
@@ -57,8 +57,8 @@ readme: installed-dev ## write the tables of README.md, reports/*.md and tests/R
 
 lock: installed-dev ## pin the newest packages that pyproject.toml allows, run the checks, show what changed in the results
 	@set -e; pins=$$(mktemp); trap 'rm -f $$pins' EXIT; lock="$(BIN)/uv pip compile pyproject.toml --universal \
-	  --python-version 3.11 --fork-strategy fewest --no-annotate --quiet"; $$lock --extra dev --extra app --output-file $$pins >/dev/null; \
-	for kind in "" dev app; do $$lock --custom-compile-command "make lock" -c $$pins $${kind:+--extra $$kind} \
+	  --python-version 3.11 --fork-strategy fewest --no-annotate --quiet"; $$lock --extra dev --extra app --extra parallel --output-file $$pins >/dev/null; \
+	for kind in "" dev app parallel; do $$lock --custom-compile-command "make lock" -c $$pins $${kind:+--extra $$kind} \
 	  --output-file requirements$${kind:+-$$kind}.txt >/dev/null; done
 	@if git diff --quiet -- 'requirements*.txt'; then echo "no package changed"; else \
 	  git --no-pager diff --unified=0 -- 'requirements*.txt' | grep '^[-+][a-z]'; $(MAKE) results; fi
@@ -69,7 +69,7 @@ results: lint test ## run the checks, then all stages anew; show what changed in
 
 advisories: installed-dev ## known vulnerabilities of the pinned packages, if the network knows them
 	@if $(PYTHON) -c "import requests; requests.get('https://pypi.org/pypi/pip/json', timeout=10).json()" 2>/dev/null; then \
-	  for file in requirements.txt requirements-dev.txt requirements-app.txt; do $(BIN)/uv tool run pip-audit==2.10.1 \
+	  for file in requirements*.txt; do $(BIN)/uv tool run pip-audit==2.10.1 \
 	  --requirement $$file --no-deps --disable-pip --progress-spinner off || exit 1; done; \
 	else echo "note: not audited, because https://pypi.org cannot be reached."; fi
 
@@ -88,3 +88,6 @@ installed-dev:
 
 installed-app:
 	@$(INSTALL) --app
+
+installed-parallel:
+	@$(INSTALL) --parallel

@@ -1,8 +1,8 @@
 """Make the environment `.venv` and install the pinned packages: `python3 -I stages/install.py`; `make` calls it.
 
-`--dev` also installs what tests and developers need, `--app` what `make app` needs. If everything is installed already, it
-does nothing. If the project's folder was moved, it repairs the environment. This file runs with Python 3.7 or later; the
-environment is made with a Python from 3.11 to 3.13, which this file looks for.
+`--dev` also installs what tests and developers need, `--app` what `make app` needs, `--parallel` what `make run JOBS=4`
+needs. If everything is installed already, it does nothing. If the project's folder was moved, it repairs the environment.
+This file runs with Python 3.7 or later; the environment is made with a Python from 3.11 to 3.13, which it looks for.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def main() -> None:
         )
     own = str(PYTHON.parent.resolve())  # `make` puts it first, but `.venv` cannot be made with its own Python
     os.environ["PATH"] = os.pathsep.join(part for part in os.get_exec_path() if os.path.realpath(part) != own)
-    kinds = [kind for kind in ("dev", "app") if f"--{kind}" in sys.argv[1:]]
+    kinds = [kind for kind in ("dev", "app", "parallel") if f"--{kind}" in sys.argv[1:]]
     files = [Path("requirements.txt"), *(Path(f"requirements-{kind}.txt") for kind in kinds)]
     wanted = {path.name: digest(path) for path in files}
     try:

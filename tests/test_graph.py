@@ -33,11 +33,13 @@ ROOMS = {
     "quality": BASE,
     "explanation": BASE,
     "training": {*BASE, "layers", "models", "trained"},
+    "cluster": {"common"},
     "figures": {*BASE, "evaluation"},
     "page": {*BASE, "evaluation"},
 }
 ROOMS["benchmark"] = set(ROOMS)  # everything that it measures
-PROGRAMS = {"stages/benchmark/ours.py", "stages/benchmark/notebook.py"}  # in a room, but started by stage `bench`
+# In a room, but started: by stage `bench`, and by workers.
+PROGRAMS = {"stages/benchmark/ours.py", "stages/benchmark/notebook.py", "stages/cluster/step.py"}
 
 
 def paths(entries: list) -> set[str]:

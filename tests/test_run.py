@@ -18,9 +18,8 @@ import pytest
 from stages.common import entry, progress
 from stages.common.entry import entry_point
 from stages.common.errors import InputError, cause
-from stages.common.progress import headline, report_progress, seconds_left
+from stages.common.progress import expected, headline, report_progress, seconds_left
 from stages.common.runs import ENSEMBLE
-from stages.run import expected
 from tests.conftest import ENVIRONMENT, MODELS, edit, ran, run
 
 FIT, SCORE = "train@plain-0", "evaluate@plain-0"

@@ -5,6 +5,7 @@ The plan is a JSON file; the environment variable `FASHION_MNIST_PLAN` holds its
 those that are done.
 """
 
+import csv
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import psutil
 
 PLAN = "FASHION_MNIST_PLAN"
+SECONDS = Path("reports/timing/stages.csv")  # one row per stage: its name, seconds in the last run
 PATIENCE = 60  # seconds after which the measured speed counts as much as the expected one
 
 
@@ -23,6 +25,25 @@ def stage_name() -> str | None:
     """DVC's name of the stage that this process is, such as `train@cnn-0`; None if DVC does not run it."""
     name = os.environ.get("DVC_STAGE", "")  # which DVC sets
     return name if name.partition("@")[0] == Path(sys.argv[0]).stem else None
+
+
+def read_seconds() -> dict[str, float]:
+    """The seconds of each stage in the last run; empty if there was none."""
+    if not SECONDS.exists():
+        return {}
+    with SECONDS.open(encoding="utf-8", newline="") as file:
+        return {row["stage"]: float(row["seconds"]) for row in csv.DictReader(file)}
+
+
+def expected(name: str, seconds: dict[str, float]) -> float | None:
+    """The last duration of a stage in seconds, or of the same stage with another seed; None if neither is known."""
+    alike = [value for other, value in seconds.items() if "@" in name and without_seed(other) == without_seed(name)]
+    return seconds.get(name, alike[0] if alike else None)
+
+
+def without_seed(name: str) -> str:
+    """A stage's name without its seed: `train@cnn` for `train@cnn-0`."""
+    return name.rpartition("-")[0]
 
 
 def format_seconds(seconds: float) -> str:

@@ -53,6 +53,22 @@ def with_network(metrics: dict) -> dict:
     return metrics | metrics.get("network", [{}])[0]
 
 
+def mixed_processors() -> str:
+    """A sentence that names the processors of the runs in `reports/metrics`; empty if it was the same for all of them."""
+    found: dict[str, list[str]] = {}
+    for model in read_parameters("models"):
+        for seed in read_parameters("seeds"):
+            for split in ("val", "test"):
+                path = METRICS / split / f"{run_name(model, seed)}.json"
+                for condition in read_json(path).get("conditions", []) if path.exists() else []:
+                    runs = found.setdefault(condition["processor"], [])
+                    runs += [run_name(model, seed)] if run_name(model, seed) not in runs else []
+    if len(found) < 2:
+        return ""
+    listed = "; ".join(f"{processor}: {', '.join(runs)}" for processor, runs in sorted(found.items()))
+    return f"These runs come from different processors, which give slightly different numbers. {listed}."
+
+
 def read_origin(path: Path) -> dict:
     """The origin of a saved model, from `origin.json` in its file.
 

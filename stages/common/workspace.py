@@ -62,6 +62,15 @@ def repository(folder: Path) -> Path | None:
     return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
 
 
+def own_repository(folder: Path) -> Path | None:
+    """The repository that knows the project in `folder`; None if there is none, or if it ignores the project."""
+    place = repository(folder)
+    if place is None or place == folder:
+        return place
+    ignored = pygit2.Repository(str(place)).path_is_ignored(str((folder / "dvc.yaml").relative_to(place)))
+    return None if ignored else place
+
+
 def git_folder(place: Path) -> Path:
     """The folder of git's own files for the repository in `place`: `.git`, or the folder that the file `.git` names."""
     git = place / ".git"
@@ -147,15 +156,15 @@ def remove_stale_locks(folder: Path) -> str:
 
 
 def main_folder(folder: Path) -> Path:
-    """The project's folder; for the temporary folder of an experiment, the one from which it was started."""
-    inside = re.match(r"(.*)/\.dvc/tmp/exps/", f"{folder}/")
+    """The project's folder; for a copy in which an experiment or a worker runs, the one from which it was started."""
+    inside = re.match(r"(.*)/\.dvc/tmp/(?:exps|parallel)/", f"{folder}/")
     return Path(inside[1]) if inside else folder
 
 
 def refuse_a_lost_experiment(folder: Path) -> None:
     """Refuse experiments in a temporary folder of a shallow clone: DVC loses their results without a message."""
     place = main_folder(folder)
-    if place != folder and (place / ".git").exists() and is_shallow(place):
+    if "/.dvc/tmp/exps/" in f"{folder}/" and (place / ".git").exists() and is_shallow(place):
         raise InputError(
             f"{place} is a shallow clone, of which DVC loses the results of experiments in the queue: type `git fetch "
             "--unshallow` there, then queue this one again, or run it without --queue and --temp."

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from stages.common.errors import InputError
 from stages.common.files import read_json
 from stages.common.parameters import fingerprint, read_parameters
-from stages.common.runs import EXPERIMENTS
+from stages.common.runs import EXPERIMENTS, mixed_processors
 from stages.common.splits import notice
 
 SUMMARY = Path("reports/summary.json")
@@ -162,10 +162,12 @@ def current() -> str:
 
 
 def results() -> tuple[list[list[str]], str]:
-    """The rows of the results in `reports/`, and the notice of their dataset. Raises `InputError` if there are none."""
+    """The rows of the results in `reports/`, and what must be said of them. Raises `InputError` if there are none."""
     if not SUMMARY.exists() or not TIMING.exists():
         raise InputError(f"{SUMMARY} is missing: there are no results yet. Type `make run`.")
     summary = read_json(SUMMARY)
     recorded = pd.read_csv(EXPERIMENTS, dtype={"base": str}) if EXPERIMENTS.exists() else pd.DataFrame()
     seeds = over_seeds(recorded, summary["dataset"], read_parameters("models"))
-    return rows(summary, pd.read_csv(TIMING), seeds), notice(summary["dataset"])
+    return rows(summary, pd.read_csv(TIMING), seeds), " ".join(
+        filter(None, [notice(summary["dataset"]), mixed_processors()])
+    )

@@ -1,0 +1,96 @@
+"""A worker's program, in its copy of the project: run one stage by `dvc repro`, which restores what the stage needs.
+
+`python -m stages.cluster.step STAGE`. On another machine, `RUNS` holds the entries in DVC's cache of runs of the stages
+that ran elsewhere; data comes from DVC's default remote, and goes there. Afterwards, `RUNS` holds this stage's entry, too.
+
+`dvc push` leaves out results that are not cached (`cache: false`), and `dvc push --run-cache` sends all entries each time:
+so DVC's own functions send and get what the stage needs.
+"""
+
+import sys
+from pathlib import Path
+
+from dvc.cli import main as dvc
+from dvc.repo import Repo
+from dvc.stage.cache import _get_cache_hash, _get_stage_hash
+from dvc.stage.serialize import to_single_stage_lockfile
+from dvc_data.hashfile.hash_info import HashInfo
+
+from stages.common.entry import entry_point
+from stages.common.errors import InputError
+from stages.common.files import read_json, write_json, write_text
+from stages.common.parameters import load_yaml
+
+FILLED = Path(".dvc/tmp/filled")  # it is there if what did not change has been restored
+RUNS = Path(".dvc/tmp/runs.json")
+
+
+def restore(runs: dict[str, str]) -> None:
+    """Get runs that took place on other machines: then `dvc repro` restores their results.
+
+    Args:
+        runs: Entries of DVC's cache of runs: their paths in the cache, and their text.
+
+    Raises:
+        InputError: DVC's default remote does not give the results.
+    """
+    with Repo() as repo:
+        entries = {Path(repo.cache.legacy.path) / path: text for path, text in runs.items()}
+        for entry, text in entries.items():
+            if not entry.exists():
+                write_text(entry, text)
+        results = [result for entry in entries for result in load_yaml(entry)["outs"]]
+        travel(repo.cloud.pull, {HashInfo("md5", result["md5"]) for result in results}, "get data from")
+
+
+def record(name: str, remote: bool) -> dict[str, str]:
+    """Put the results of a stage that ran into DVC's cache of runs, and if it says so, into DVC's default remote.
+
+    `dvc repro` itself puts no stage into the cache of runs that has results in `outs` that are not cached.
+
+    Returns:
+        The path of its entry in the cache, and the text.
+
+    Raises:
+        InputError: DVC's default remote does not take the results.
+    """
+    with Repo() as repo:
+        (stage,) = repo.stage.collect(name)
+        repo.stage_cache.save(stage)
+        key = _get_stage_hash(stage)
+        path = Path("runs", key[:2], key, _get_cache_hash(to_single_stage_lockfile(stage)))
+        if remote:
+            travel(repo.cloud.push, {result.hash_info for result in stage.outs}, "send data to")
+        return {str(path): (Path(repo.cache.legacy.path) / path).read_text(encoding="utf-8")}
+
+
+def travel(transfer, hashes: set[HashInfo], what: str) -> None:
+    """Send or get what has these hashes. Raises `InputError`, in one sentence, if that fails in any way."""
+    try:
+        failed = transfer(hashes).failed
+        reason = f"{len(failed)} of {len(hashes)} results failed"
+    except Exception as error:  # of DVC, or of any library for any kind of remote
+        failed, reason = hashes, f"{type(error).__name__}: {error}"
+    if failed:
+        raise InputError(f"cannot {what} DVC's default remote: {reason}. `dvc push -v` and `dvc pull -v` show more.")
+
+
+@entry_point
+def main() -> None:
+    name = sys.argv[1]
+    remote = RUNS.exists()
+    runs = read_json(RUNS) if remote else {}
+    if not FILLED.exists():
+        dvc(["pull" if remote else "checkout", "--quiet"])  # fails if a result is nowhere: then its stage runs
+        FILLED.touch()
+    if runs:
+        restore(runs)
+    if status := dvc(["repro", name]):
+        sys.exit(status)
+    runs |= record(name, remote)
+    if remote:
+        write_json(RUNS, runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""What a worker of a Dask cluster does: it runs `dvc repro STAGE` in a copy of the project of its own.
+
+DVC puts the results into its cache and into its cache of runs. From there, `dvc repro` restores them in the project, and
+the next stages restore them in the copies of other workers. Dask sends the code of this file to the workers, which may lie
+on machines without this project: it imports nothing of it.
+"""
+
+import configparser
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import TypedDict
+
+from distributed import Worker, WorkerPlugin, get_worker
+
+NAME = "project"  # of the plugin
+RUNS = ".dvc/tmp/runs.json"  # what stages.cluster.step reads and writes on another machine
+TOPIC = "stages"  # of the messages: which stage began, on which worker
+PAUSE = 0.1  # seconds between two looks at a running stage
+PATIENCE = 10  # seconds for a stage to end when it is told to
+
+
+class Done(TypedDict):
+    """What became of a stage.
+
+    Keys: `stage`, its name; `status`, its exit status, or None if it did not run, because a stage failed that it needs;
+    `log`, what it printed; `worker`, where it ran; `runs`, if workers have caches of their own: its entry in DVC's cache of
+    runs and those of the stages that it needs, by their paths in the cache.
+    """
+
+    stage: str
+    status: int | None
+    log: str
+    worker: str
+    runs: dict[str, str]
+
+
+class Project(WorkerPlugin):
+    """A copy of the project on each worker.
+
+    Attributes:
+        folder: Where the copy lies.
+        shared: Whether its cache is the project's; otherwise data travels by DVC's default remote.
+    """
+
+    name = NAME
+
+    def __init__(self, archive: bytes, inside: str, cache: str | None, gpus: dict[int, list[str]]):
+        """A project to be copied.
+
+        Args:
+            archive: A tar archive.
+            inside: The project's folder inside it.
+            cache: The folder of DVC's cache, for workers on the same machine; None: each machine has one of its own.
+            gpus: The names of each worker's GPUs, by the worker's name; empty for workers whose environment says it.
+        """
+        self.archive, self.inside, self.cache, self.gpus = archive, inside, cache, gpus
+        self.shared = cache is not None
+
+    def setup(self, worker: Worker) -> None:
+        """Unpack the project, as a worker begins."""
+        place = Path(worker.local_directory)
+        self.folder = place / "copy" / self.inside
+        with tarfile.open(fileobj=io.BytesIO(self.archive)) as archive:
+            archive.extractall(place / "copy", filter="data")
+        cache = self.cache or str(own_cache(place))
+        path = self.folder / ".dvc" / "config.local"
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read(path, encoding="utf-8")
+        for section, key, value in (("cache", "dir", cache), ("core", "site_cache_dir", str(place / "site"))):
+            if not parser.has_section(section):
+                parser.add_section(section)
+            parser[section][key] = value
+        with path.open("w", encoding="utf-8") as file:
+            parser.write(file)
+
+    def teardown(self, worker: Worker) -> None:
+        """Remove the copy, as a worker ends."""
+        shutil.rmtree(Path(worker.local_directory) / "copy", ignore_errors=True)
+
+
+def own_cache(place: Path) -> Path:
+    """DVC's cache on a machine of its own: that of the project around a worker's folder, or one beside the folder."""
+    around = next((folder for folder in place.parents if (folder / ".dvc" / "config").is_file()), None)
+    return around / ".dvc" / "cache" if around else place.parent / "dvc-cache"
+
+
+def run_stage(name: str, *needed: Done) -> Done:
+    """Run a stage on this worker, unless one failed that it needs."""
+    worker = get_worker()
+    project: Project = worker.plugins[NAME]
+    done = Done(stage=name, status=None, log="", worker=str(worker.name), runs={})
+    if any(other["status"] != 0 for other in needed):
+        return done
+    worker.log_event(TOPIC, {"name": name, "where": str(worker.name), "when": time.time()})
+    runs = project.folder / RUNS
+    if not project.shared:
+        runs.parent.mkdir(exist_ok=True)
+        runs.write_text(json.dumps({path: text for other in needed for path, text in other["runs"].items()}))
+    log = Path(worker.local_directory) / "log"
+    done["status"] = run_step(project, name, log)
+    done["log"] = log.read_text(encoding="utf-8", errors="replace")
+    if done["status"] == 0 and not project.shared:
+        done["runs"] = json.loads(runs.read_text())
+    return done
+
+
+def run_step(project: Project, name: str, log: Path) -> int:
+    """Run a stage in the copy; return the exit status. The stage is stopped if nobody waits for it any more."""
+    environment = dict(os.environ)
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    environment["FASHION_MNIST_RUN"] = str(os.getpid())
+    worker = get_worker()
+    key = worker.get_current_task()
+    if project.gpus.get(worker.name):
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(project.gpus[worker.name])
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stages.cluster.step", name],
+            cwd=project.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        while process.poll() is None:
+            task = worker.state.tasks.get(key)
+            if task is None or task.state != "executing":  # it was cancelled
+                break
+            time.sleep(PAUSE)
+    finally:
+        stop(process)
+    return process.returncode
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End a command of DVC and its stage, if they run."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)

@@ -1,0 +1,52 @@
+"""DVC and the other stages as commands, with this environment's Python first on the path."""
+
+import getpass
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+
+def environment() -> dict[str, str]:
+    """The environment variables for DVC.
+
+    This Python comes first on the path, and the shell reads no startup file of the user. Python and DVC fail if the system
+    does not know the user's name or home directory: then both are set.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in {"BASH_ENV", "ENV"}}
+    first = str(Path(sys.executable).parent)
+    if kept.get("PATH", "").split(os.pathsep)[0] != first:
+        kept["PATH"] = os.pathsep.join([first, kept.get("PATH", os.defpath)])
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        kept["LOGNAME"] = f"user-{os.getuid()}"
+    if os.path.expanduser("~") == "~":
+        kept["HOME"] = str(Path.cwd() / ".dvc" / "tmp")
+    return kept | {"SHELL": "/bin/sh"}
+
+
+def dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
+    """Run a command of this environment's DVC."""
+    return subprocess.run([sys.executable, "-m", "dvc", *arguments], env=environment(), check=False, **options)
+
+
+def run_stage(name: str, quiet: bool = False) -> None:
+    """Run `python -m stages.NAME`, and end if it fails; `quiet` leaves out what it prints to stdout."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"stages.{name}"], stdout=subprocess.DEVNULL if quiet else None, check=False
+    )
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def repro(*arguments: str) -> int:
+    """Run `dvc repro`; return its exit status. After Ctrl-C, wait until DVC has ended its stage and released its locks."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], env=environment()) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # DVC and the stage get the signal, too
+                print("\nstopping; the stages that ended are kept. Type `make run` to go on.", flush=True)

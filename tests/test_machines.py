@@ -1,0 +1,116 @@
+"""Several machines: workers with folders, homes and caches of their own, to which data travels by a DVC remote."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages.common.files import read_text
+from tests.conftest import ENVIRONMENT, commit, edit, ran, run
+from tests.soak import hashes
+from tests.test_parallel import ANY, start, wait_until
+
+DASK = (sys.executable, "-m")
+
+
+class Cluster:
+    """A Dask scheduler and workers on this machine, each worker as if on a machine of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.processes = folder, {}
+        self.begin("scheduler", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0")
+        wait_until(lambda: "Scheduler at:" in read_text(folder / "scheduler.log"))
+        self.address = re.search(r"Scheduler at:\s*(\S+)", read_text(folder / "scheduler.log"))[1]
+
+    def begin(self, name: str, *command: str) -> None:
+        home = self.folder / name
+        home.mkdir()
+        with (self.folder / f"{name}.log").open("w") as log:
+            self.processes[name] = subprocess.Popen(
+                [*DASK, *command, "--no-dashboard"],
+                cwd=home,
+                env=ENVIRONMENT | {"HOME": str(home)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def add_worker(self, name: str, *options: str) -> None:
+        own = ("--name", name, "--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder / name / "dask"))
+        self.begin(name, "distributed.cli.dask_worker", self.address, *own, *options)
+        wait_until(lambda: "Registered to" in read_text(self.folder / f"{name}.log"))
+
+    def kill(self, name: str) -> None:
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+
+@pytest.fixture
+def cluster(tmp_path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path)
+    yield made
+    for name in made.processes:
+        made.kill(name)
+
+
+@pytest.fixture
+def shared(workspace) -> Path:
+    """A workspace with a default remote, in a folder."""
+    run(workspace, "dvc", "remote", "add", "--default", "storage", str(workspace.parent / "storage"))
+    commit(workspace, "Add a remote")
+    return workspace
+
+
+def place_of(log: str, stage: str) -> str:
+    """The last worker on which a stage ran."""
+    return re.findall(rf"{stage} runs (?:again, )?on worker (\w+)", log)[-1]
+
+
+@pytest.mark.fault(
+    "A machine is lost in the middle of a stage.",
+    "The stage runs on another one, at most three times; the results are the same bytes.",
+)
+def test_a_stage_whose_worker_is_lost_runs_elsewhere(shared, cluster):
+    cluster.add_worker("one")
+    cluster.add_worker("two")
+    edit(shared, lambda content: content["models"]["small"].update(epochs=4))
+    process = start(shared, "--scheduler", cluster.address, "select")
+    log = shared.parent / "log"
+    wait_until(lambda: "train@small-0 runs on worker" in log.read_text())
+    lost = place_of(log.read_text(), "train@small-0")
+    cluster.kill(lost)
+    assert process.wait(120) == 0, log.read_text()
+    assert f"worker {lost} was lost" in log.read_text()
+    assert place_of(log.read_text(), "train@small-0") != lost
+    assert ran(run(shared, "dvc", "repro", "select")) == set()
+    before = hashes(shared)
+    run(shared, "dvc", "repro", "--force", "--single-item", "train@small-0")
+    assert hashes(shared) == before
+
+
+def test_a_training_runs_where_the_gpus_are(shared, cluster):
+    cluster.add_worker("one")
+    cluster.add_worker("gpu", "--resources", "GPU=1")
+    edit(shared, lambda content: content["models"]["plain"].update(epochs=1))
+    edit(shared, lambda content: content["models"]["small"].update(epochs=1))
+    printed = run(shared, *ANY, "--scheduler", cluster.address, "train@plain-0", "train@small-0")
+    assert {place_of(printed, "train@plain-0"), place_of(printed, "train@small-0")} == {"gpu"}
+    edit(shared, lambda content: content.update(devices=2))
+    printed = run(shared, *ANY, "--scheduler", cluster.address, "train@plain-0", succeeds=False)
+    assert "no worker offers so many GPUs: the most is 1" in printed
+
+
+@pytest.mark.fault(
+    "DVC's default remote does not answer, or there is no scheduler at the address.",
+    "A sentence says so; nothing runs.",
+)
+def test_no_remote_and_no_scheduler_are_told(shared):
+    edit(shared, lambda content: content["models"]["plain"].update(epochs=1))
+    printed = run(shared, *ANY, "--scheduler", "tcp://127.0.0.1:1", succeeds=False)
+    assert "no scheduler answers at tcp://127.0.0.1:1" in printed
+    assert "Traceback" not in printed
+    run(shared, "dvc", "remote", "modify", "storage", "url", "/dev/null/storage")
+    printed = run(shared, *ANY, "--scheduler", "tcp://127.0.0.1:1", succeeds=False)
+    assert "could not send the data to its default remote" in printed

@@ -1,0 +1,223 @@
+"""`make run JOBS=2`: stages that do not need each other run at once, in copies that fill the cache."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stages.cluster import archive, clusters
+from stages.cluster.plan import UNKNOWN, Plan, priorities
+from stages.common.errors import InputError
+from stages.common.workspace import commit_of
+from stages.export import CODE
+from stages.parallel import asked_for
+from tests.conftest import ENVIRONMENT, commit, edit, ran, run
+from tests.soak import hashes
+
+ANY = ("python", "-m", "stages.parallel")
+
+
+def slow_down(folder: Path, stage: str, seconds: float) -> None:
+    """Make a stage wait at its start, and say that it does."""
+    path = folder / "stages" / f"{stage}.py"
+    waits = f'def main() -> None:\n    print("waiting", flush=True)\n    __import__("time").sleep({seconds})\n'
+    path.write_text(path.read_text().replace("def main() -> None:\n", waits, 1))
+
+
+def break_down(folder: Path, stage: str) -> None:
+    """Make a stage fail."""
+    path = folder / "stages" / f"{stage}.py"
+    path.write_text(
+        path.read_text().replace("def main() -> None:\n", 'def main() -> None:\n    raise OSError("broken")\n', 1)
+    )
+
+
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """The processes that work in a folder or below."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def wait_until(condition, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def start(folder: Path, *options: str) -> subprocess.Popen:
+    with (folder.parent / "log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "stages.parallel", *options],
+            cwd=folder,
+            env=ENVIRONMENT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def without_commit(found: dict[str, str]) -> dict[str, str]:
+    """Hashes of results, but not of those that name the last commit: `finished` was built before its first one."""
+    return {path: value for path, value in found.items() if "export" not in path}
+
+
+@pytest.mark.fault(
+    "Stages that run at once, in other folders, give other results than one after the other.",
+    "Every hash in `dvc.lock` is the same, and `dvc repro` has nothing left to run.",
+)
+def test_a_cold_graph_gives_the_same_bytes_as_serially(finished, tmp_path):
+    folder = tmp_path / "cold ü"  # with a cache of its own
+    run(tmp_path, "git", "clone", "--quiet", str(finished), str(folder))
+    (folder / "dvc.lock").unlink()
+    printed = run(folder, *ANY, "--jobs", "2")
+    assert without_commit(hashes(folder)) == without_commit(hashes(finished))
+    assert "Data and pipelines are up to date" in run(folder, "dvc", "repro")
+    assert "train@small-0 runs on worker" in printed
+    assert not (folder / clusters.FOLDER).exists()
+    origin = json.loads((folder / "reports/export.json").read_text())
+    assert origin["about"][0]["commit"] == commit_of(finished, CODE)
+    assert "runs on worker" not in run(folder, *ANY)
+
+
+@pytest.mark.fault(
+    "A stage fails while others run.",
+    "What does not need it goes on and is kept; the end of its log and the command to repeat it are shown; exit status 1.",
+)
+def test_a_failure_stops_only_what_needs_it(workspace):
+    break_down(workspace, "eda")  # edited, and not committed
+    edit(workspace, lambda content: content["statistics"].update(bins=14))
+    before = (workspace / "reports/eda/samples.png").read_bytes()
+    printed = run(workspace, *ANY, succeeds=False)
+    assert "eda failed" in printed
+    assert "broken" in printed
+    assert "dvc repro eda" in printed
+    assert "report does not run" in printed
+    assert (workspace / "reports/eda/samples.png").read_bytes() == before
+    assert ran(run(workspace, "dvc", "repro", "compare")) == set()  # it was collected
+    run(workspace, "git", "checkout", "stages/eda.py")
+    assert ran(run(workspace, "dvc", "repro")) == {"report"}
+
+
+@pytest.mark.fault(
+    "Ctrl-C, or SIGKILL of everything, while stages run in parallel.",
+    "No process goes on, no lock is left, and the next `dvc repro` goes on from what had ended.",
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_nothing_outlives_a_run_that_was_stopped(workspace, number):
+    slow_down(workspace, "explain", 60)
+    edit(workspace, lambda content: content["eda"].update(samples_per_class=5))
+    process = start(workspace)
+    log = workspace.parent / "log"
+    wait_until(lambda: "eda ended" in log.read_text())
+    process.send_signal(number)
+    assert process.wait(30) != 0
+    wait_until(lambda: processes_in(workspace) == [], 30)
+    run(workspace, "git", "checkout", "stages/explain.py")
+    assert ran(run(workspace, "dvc", "repro")) <= {"check", "report"}  # eda is restored, explain as it was
+    if number == signal.SIGINT:
+        assert "Traceback" not in log.read_text()
+        assert not (workspace / clusters.FOLDER).exists()
+
+
+@pytest.mark.fault("Two runs in parallel in one project.", "The second says so, and does nothing.")
+def test_two_at_once_are_refused(workspace):
+    slow_down(workspace, "explain", 60)
+    process = start(workspace)
+    wait_until(lambda: "explain runs" in (workspace.parent / "log").read_text())
+    assert "another process" in run(workspace, *ANY, succeeds=False)
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+
+
+def test_the_longest_chain_goes_first():
+    plan = Plan((), {"a": (), "b": (), "c": ("b",), "d": ("a", "b", "c")}, {}, ())
+    assert priorities(plan, {"a": 5, "b": 1, "c": 2, "d": 4}) == {"a": 9, "b": 7, "c": 6, "d": 4}
+    assert priorities(plan, {})["d"] == UNKNOWN
+
+
+def test_gpus_are_divided_among_workers_and_a_training_gets_what_devices_says():
+    assert clusters.shares_of([], 3, 1) == [[], [], []]
+    assert clusters.shares_of(["0", "1", "2"], 2, 1) == [["0", "2"], ["1"]]
+    assert clusters.shares_of(["0", "1", "2"], 8, 1) == [["0"], ["1"], ["2"]]
+    assert clusters.shares_of(["0", "1", "2", "3"], 4, 2) == [["0", "2"], ["1", "3"]]
+    plan = Plan((), {"train@a-0": ()}, {"train@a-0": 2}, ())
+    assert asked_for(plan, [0, 0]) == {}
+    assert asked_for(plan, [1, 2]) == {"train@a-0": 2}
+    with pytest.raises(InputError, match="the most is 1"):
+        asked_for(plan, [1, 1])
+
+
+def test_a_copy_has_the_edits_and_the_last_commit_but_no_data(dry_workspace, tmp_path):
+    assert archive.pack(dry_workspace)[1] == "."
+    parameters = dry_workspace / "params.yaml"
+    parameters.write_text(parameters.read_text() + "# edited\n")
+    (dry_workspace / "stages" / "new.py").write_text("new = 1\n")
+    try:
+        unpacked = unpack(dry_workspace, tmp_path)
+        both = [commit_of(folder, ("params.yaml",)) for folder in (dry_workspace, unpacked)]
+        unchanged = [commit_of(folder, ("dvc.yaml",)) for folder in (dry_workspace, unpacked)]
+    finally:
+        run(dry_workspace, "git", "checkout", "params.yaml")
+        (dry_workspace / "stages" / "new.py").unlink()
+    assert both[0] == both[1]
+    assert both[0].endswith("uncommitted changes")
+    assert unchanged[0] == unchanged[1]
+    assert len(unchanged[0]) == 40
+    assert (unpacked / "params.yaml").read_text().endswith("# edited\n")
+    assert (unpacked / "stages" / "new.py").exists()
+    assert not (unpacked / "data").exists()
+
+
+def unpack(folder: Path, into: Path) -> Path:
+    """What a worker has of a project."""
+    content, inside = archive.pack(folder)
+    (into / "copy.tar").write_bytes(content)
+    shutil.unpack_archive(into / "copy.tar", into / "copy", filter="data")
+    return into / "copy" / inside
+
+
+def test_a_copy_of_a_project_within_a_larger_repository(tmp_path):
+    project = tmp_path / "all" / "project"
+    (project / "reports").mkdir(parents=True)
+    (project / "dvc.yaml").write_text("stages: {}\n")
+    (project / ".gitignore").write_text("/data/\n")
+    (project / "data").mkdir()
+    (project / "data" / "large").write_text("large")
+    (tmp_path / "all" / "other").write_text("other")
+    run(tmp_path / "all", "git", "init", "--quiet")
+    assert sorted(path.name for path in unpack(project, tmp_path).iterdir()) == [".gitignore", "dvc.yaml"]
+    commit(tmp_path / "all", "first")
+    (tmp_path / "again").mkdir()
+    unpacked = unpack(project, tmp_path / "again")
+    assert commit_of(unpacked, ("dvc.yaml",)) == commit_of(project, ("dvc.yaml",))
+    assert not (unpacked.parent / "other").exists()
+    shutil.rmtree(tmp_path / "all" / ".git")
+    (tmp_path / "without").mkdir()
+    assert sorted(path.name for path in unpack(project, tmp_path / "without").iterdir()) == [".gitignore", "dvc.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--jobs", "0"), "must be 1 or more"),
+        (("--scheduler", "tcp://127.0.0.1:1", "--ssh", "a"), "give one of them"),
+        (("nothing",), "nothing"),
+        (("--scheduler", "tcp://127.0.0.1:1"), "default remote"),
+    ],
+)
+def test_wrong_options_are_refused_in_a_sentence(dry_workspace, options, said):
+    printed = run(dry_workspace, *ANY, *options, succeeds=False)
+    assert said in printed.partition("error: ")[2]
+    assert "Traceback" not in printed
