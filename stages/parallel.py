@@ -7,21 +7,19 @@ counts as it does for `dvc repro`; what is edited from now on counts the next ti
 
 import argparse
 import fcntl
-import pickle
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import cloudpickle
-from distributed import Client, as_completed
+from distributed import Client
 from dvc.exceptions import DvcException
 
-from stages.cluster import archive, clusters, worker
-from stages.cluster.display import Display
-from stages.cluster.plan import Plan, priorities, read_plan
+from stages.cluster import archive, clusters
+from stages.cluster.execution import run_plan
+from stages.cluster.plan import Plan, read_plan
 from stages.cluster.step import restore
 from stages.cluster.worker import Done, Project
 from stages.common.cache import cache_folder, setting
@@ -31,7 +29,7 @@ from stages.common.entry import entry_point
 from stages.common.errors import InputError
 from stages.common.notes import notes
 from stages.common.parameters import read_parameters
-from stages.common.progress import expected, read_seconds
+from stages.common.progress import read_seconds
 
 LINES = 15  # of a failed stage's log that are shown
 
@@ -54,19 +52,6 @@ def arguments() -> argparse.Namespace:
     if given.scheduler and given.ssh:
         raise InputError("--scheduler uses a cluster that is there, --ssh starts one: give one of them.")
     return given
-
-
-class ByValue:
-    """A function that is pickled with its code: schedulers and workers need not have the module that defines it."""
-
-    def __init__(self, function: Callable):
-        self.function = function
-
-    def __call__(self, *given: object) -> object:
-        return self.function(*given)
-
-    def __reduce__(self) -> tuple[Callable, tuple[bytes]]:
-        return pickle.loads, (cloudpickle.dumps(self.function),)
 
 
 @contextmanager
@@ -106,58 +91,6 @@ def refuse_without_remote() -> None:
             "data travels to other machines by DVC's default remote, and there is none. Type `dvc remote add --default "
             "storage ssh://HOST/FOLDER`, for example, and `git add .dvc/config`."
         )
-
-
-def run_in_parallel(plan: Plan, cluster: AbstractContextManager[Client], project: Project) -> list[Done]:
-    """Run the stages of a plan on the workers of a cluster; return what became of each."""
-    known = read_seconds()
-    cloudpickle.register_pickle_by_value(worker)
-    with cluster as client:
-        client.register_plugin(project)
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        slots = sum(one["nthreads"] for one in workers)
-        devices = asked_for(plan, [one["resources"].get(clusters.GPU, 0) for one in workers])
-        with Display(list(plan.needs), slots, {name: expected(name, known) for name in plan.needs}) as display:
-            client.subscribe_topic(worker.TOPIC, lambda event: display.begin(**event[1]))
-            client.subscribe_topic("all", lambda event: display.count(**event[1]))
-            futures, ranks = {}, priorities(plan, known)
-            for name, needed in plan.needs.items():
-                futures[name] = client.submit(
-                    ByValue(worker.run_stage),
-                    name,
-                    *(futures[other] for other in needed),
-                    key=name,
-                    priority=ranks[name],
-                    resources={clusters.GPU: devices[name]} if name in devices else None,
-                )
-            ended = []
-            for future in as_completed(futures.values()):
-                ended.append(result_of(future))
-                display.end(ended[-1])
-            return ended
-
-
-def asked_for(plan: Plan, offered: list[float]) -> dict[str, int]:
-    """How many GPUs a stage asks for, if it trains and a worker offers GPUs at all.
-
-    Raises:
-        InputError: A stage needs more than the `offered` GPUs of any worker.
-    """
-    most, needed = max(offered, default=0), max(plan.devices.values(), default=0)
-    if 0 < most < needed:
-        raise InputError(
-            f"`devices` in params.yaml is {needed}, but no worker offers so many GPUs: the most is {most:g}. Start workers "
-            f"with `--resources {clusters.GPU}={needed}`, or change `devices`."
-        )
-    return plan.devices if most else {}
-
-
-def result_of(future) -> Done:
-    """What became of a stage; one whose workers were lost, again and again, failed."""
-    error = future.exception()
-    if error is None:
-        return future.result()
-    return Done(stage=future.key, status=1, log=f"{type(error).__name__}: {error}", worker="", runs={})
 
 
 def collect(targets: list[str], plan: Plan, ended: list[Done]) -> int:
@@ -209,7 +142,12 @@ def main() -> None:
         plan = plan_of(given.targets)
         if plan.here and (status := repro(*plan.here)):
             sys.exit(status)
-        ended = run_in_parallel(plan, *workers_for(given)) if plan.needs else []
+        ended = []
+        if plan.needs:
+            cluster, project = workers_for(given)
+            with cluster as client:
+                client.register_plugin(project)
+                ended = run_plan(client, plan, read_seconds())
         status = collect(given.targets, plan, ended)
     remove_recorded()
     if status:

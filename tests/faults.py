@@ -10,6 +10,7 @@ TESTS = Path(__file__).parent
 README = TESTS / "README.md"
 
 SOAK = TESTS / "soak.csv"  # one row per kill: see `tests/soak.py`
+SIMULATION = TESTS / "simulation.csv"  # one row per graph: see `tests/simulation.py`
 
 HEAD = """# Tests
 
@@ -28,6 +29,13 @@ SOAK_HEAD = """
 again: {kills} kills ({victims}). After each graph, all hashes in `dvc.lock` were those of an undisturbed run, wall times
 aside, and no file was left. Commands that had to be typed by hand, as an error said: {by_hand}. The epoch that was running
 at a kill is repeated.
+"""
+
+SIMULATION_HEAD = """
+## What the scheduler costs
+
+`python -m tests.simulation` runs graphs of the project's shape, whose stages only sleep for a second, on 100 workers in one
+process. Its processor time, divided by the number of stages, is what `stages.parallel` adds to the work of a stage.
 """
 
 
@@ -57,10 +65,19 @@ def soak() -> str:
     return SOAK_HEAD.format(kills=len(kills), victims=victims, by_hand=kills["by_hand"].sum()) + f"\n{table}\n"
 
 
+def simulation() -> str:
+    """The section on the cost of the scheduler, from `tests/simulation.csv`; empty if that was not run."""
+    if not SIMULATION.exists():
+        return ""
+    names = ("stages", "seconds", "seconds without any cost", "processor time a stage, ms")
+    table = tabulate(pd.read_csv(SIMULATION).itertuples(index=False), names, tablefmt="pipe")
+    return f"{SIMULATION_HEAD}\n{table}\n"
+
+
 def readme() -> str:
     """The text of `tests/README.md`."""
     table = tabulate(faults(), ("what goes wrong", "what happens", "test"), tablefmt="pipe", disable_numparse=True)
-    return f"{HEAD}\n{table}\n{soak()}"
+    return f"{HEAD}\n{table}\n{soak()}{simulation()}"
 
 
 if __name__ == "__main__":

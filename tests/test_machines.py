@@ -1,6 +1,8 @@
 """Several machines: workers with folders, homes and caches of their own, to which data travels by a DVC remote."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,35 +13,37 @@ import pytest
 from stages.common.files import read_text
 from tests.conftest import ENVIRONMENT, commit, edit, ran, run
 from tests.soak import hashes
-from tests.test_parallel import ANY, start, wait_until
+from tests.test_parallel import ANY, processes_in, start, wait_until
 
+OUR_ADDRESS, THEIR_ADDRESS = "10.77.0.1", "10.77.0.2"
 DASK = (sys.executable, "-m")
 
 
 class Cluster:
     """A Dask scheduler and workers on this machine, each worker as if on a machine of its own."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, host: str = "127.0.0.1"):
         self.folder, self.processes = folder, {}
-        self.begin("scheduler", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0")
+        self.begin("scheduler", "distributed.cli.dask_scheduler", "--host", host, "--port", "0")
         wait_until(lambda: "Scheduler at:" in read_text(folder / "scheduler.log"))
         self.address = re.search(r"Scheduler at:\s*(\S+)", read_text(folder / "scheduler.log"))[1]
 
-    def begin(self, name: str, *command: str) -> None:
+    def begin(self, name: str, *command: str, before: tuple[str, ...] = ()) -> None:
+        """Start a module, after the words `before` of a command that starts another."""
         home = self.folder / name
         home.mkdir()
         with (self.folder / f"{name}.log").open("w") as log:
             self.processes[name] = subprocess.Popen(
-                [*DASK, *command, "--no-dashboard"],
+                [*before, *DASK, *command, "--no-dashboard"],
                 cwd=home,
                 env=ENVIRONMENT | {"HOME": str(home)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
 
-    def add_worker(self, name: str, *options: str) -> None:
+    def add_worker(self, name: str, *options: str, before: tuple[str, ...] = ()) -> None:
         own = ("--name", name, "--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder / name / "dask"))
-        self.begin(name, "distributed.cli.dask_worker", self.address, *own, *options)
+        self.begin(name, "distributed.cli.dask_worker", self.address, *own, *options, before=before)
         wait_until(lambda: "Registered to" in read_text(self.folder / f"{name}.log"))
 
     def kill(self, name: str) -> None:
@@ -88,6 +92,55 @@ def test_a_stage_whose_worker_is_lost_runs_elsewhere(shared, cluster):
     before = hashes(shared)
     run(shared, "dvc", "repro", "--force", "--single-item", "train@small-0")
     assert hashes(shared) == before
+
+
+@pytest.fixture
+def network() -> Iterator[str]:
+    """A network of its own for one worker, connected with this machine by a cable; yields the name of both."""
+    name = f"fm{os.getpid() % 100000}"
+    ours, theirs = f"{name}a", f"{name}b"
+    try:
+        for command in (
+            f"netns add {name}",
+            f"link add {ours} type veth peer name {theirs}",
+            f"link set {theirs} netns {name}",
+            f"addr add {OUR_ADDRESS}/24 dev {ours}",
+            f"link set {ours} up",
+            f"-n {name} addr add {THEIR_ADDRESS}/24 dev {theirs}",
+            f"-n {name} link set {theirs} up",
+            f"-n {name} link set lo up",
+        ):
+            made = subprocess.run(["ip", *command.split()], capture_output=True, check=False)
+            if made.returncode:
+                pytest.skip(f"this user may make no networks: {made.stderr.decode()}")
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("ip") is None, reason="the program ip is not installed")
+@pytest.mark.fault(
+    "A machine is cut from the network in the middle of a stage.",
+    "After half a minute of silence its stage runs on another one. The machine that was cut off ends the stage, too.",
+)
+def test_a_stage_whose_worker_is_cut_off_runs_elsewhere(shared, tmp_path, network):
+    cluster = Cluster(tmp_path, OUR_ADDRESS)
+    try:
+        cluster.add_worker("far", before=("ip", "netns", "exec", network))
+        edit(shared, lambda content: content["models"]["small"].update(epochs=200))
+        process = start(shared, "--scheduler", cluster.address, "train@small-0")
+        log = shared.parent / "log"
+        wait_until(lambda: "train@small-0 runs on worker far" in log.read_text())
+        cluster.add_worker("near")
+        subprocess.run(["ip", "link", "set", f"{network}a", "down"], check=True)
+        wait_until(lambda: "worker far was lost" in log.read_text(), 120)
+        assert process.wait(240) == 0, log.read_text()
+        assert place_of(log.read_text(), "train@small-0") == "near"
+        wait_until(lambda: [p for p in processes_in(tmp_path / "far") if p.pid != cluster.processes["far"].pid] == [])
+    finally:
+        for name in cluster.processes:
+            cluster.kill(name)
 
 
 def test_a_training_runs_where_the_gpus_are(shared, cluster):

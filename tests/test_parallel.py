@@ -12,11 +12,11 @@ import psutil
 import pytest
 
 from stages.cluster import archive, clusters
+from stages.cluster.execution import asked_for
 from stages.cluster.plan import UNKNOWN, Plan, priorities
 from stages.common.errors import InputError
 from stages.common.workspace import commit_of
 from stages.export import CODE
-from stages.parallel import asked_for
 from tests.conftest import ENVIRONMENT, commit, edit, ran, run
 from tests.soak import hashes
 

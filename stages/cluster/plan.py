@@ -61,7 +61,7 @@ def read_plan(targets: tuple[str, ...]) -> Plan:
             tuple(stage.addressing for stage in here),
             {stage.addressing: tuple(other.addressing for other in needed) for stage, needed in needs.items()},
             {stage.addressing: read_parameters("devices") for stage in needs if reads_devices(stage)},
-            tuple(stage.addressing for stage in order),
+            tuple(stage.addressing for stage in order if not stage.frozen),
         )
 
 

@@ -1,0 +1,96 @@
+"""Hand the stages of a plan to the workers of a Dask cluster, which runs each as soon as what it needs is there."""
+
+import pickle
+from collections.abc import Callable
+
+import cloudpickle
+from distributed import Client, Future, as_completed
+
+from stages.cluster import worker
+from stages.cluster.clusters import GPU
+from stages.cluster.display import Display
+from stages.cluster.plan import Plan, priorities
+from stages.cluster.worker import Done
+from stages.common.errors import InputError
+from stages.common.progress import expected
+
+cloudpickle.register_pickle_by_value(worker)  # workers get its code, and need not have this project
+
+
+class ByValue:
+    """A function that is pickled with its code: schedulers and workers need not have the module that defines it."""
+
+    def __init__(self, function: Callable):
+        self.function = function
+
+    def __call__(self, *given: object) -> object:
+        return self.function(*given)
+
+    def __reduce__(self) -> tuple[Callable, tuple[bytes]]:
+        return pickle.loads, (cloudpickle.dumps(self.function),)
+
+
+def run_plan(
+    client: Client, plan: Plan, seconds: dict[str, float], run: Callable[..., Done] = worker.run_stage
+) -> list[Done]:
+    """Run the stages of a plan on the workers of a cluster, and show it.
+
+    Args:
+        client: Of the cluster; its workers have a plugin `worker.Project`.
+        plan: What has to run.
+        seconds: The durations of earlier runs, by stage.
+        run: What a worker does with the name of a stage and what became of those that it needs.
+
+    Returns:
+        What became of each stage, in the order in which they ended.
+
+    Raises:
+        InputError: No worker can run one of the stages.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    slots = sum(one["nthreads"] for one in workers)
+    devices = asked_for(plan, [one["resources"].get(GPU, 0) for one in workers])
+    ranks = priorities(plan, seconds)
+    with Display(list(plan.needs), slots, {name: expected(name, seconds) for name in plan.needs}) as display:
+        client.subscribe_topic(worker.TOPIC, lambda event: display.begin(**event[1]))
+        client.subscribe_topic("all", lambda event: display.count(**event[1]))
+        futures: dict[str, Future] = {}
+        for name, needed in plan.needs.items():
+            futures[name] = client.submit(
+                ByValue(run),
+                name,
+                *(futures[other] for other in needed),
+                key=name,
+                priority=ranks[name],
+                resources={GPU: devices[name]} if name in devices else None,
+            )
+        ended = []
+        for future in as_completed(futures.values()):
+            ended.append(result_of(future))
+            display.end(ended[-1])
+        for topic in (worker.TOPIC, "all"):
+            client.unsubscribe_topic(topic)
+        return ended
+
+
+def asked_for(plan: Plan, offered: list[float]) -> dict[str, int]:
+    """How many GPUs a stage asks for, if it trains and a worker offers GPUs at all.
+
+    Raises:
+        InputError: A stage needs more than the `offered` GPUs of any worker.
+    """
+    most, needed = max(offered, default=0), max(plan.devices.values(), default=0)
+    if 0 < most < needed:
+        raise InputError(
+            f"`devices` in params.yaml is {needed}, but no worker offers so many GPUs: the most is {most:g}. Start workers "
+            f"with `--resources {GPU}={needed}`, or change `devices`."
+        )
+    return plan.devices if most else {}
+
+
+def result_of(future: Future) -> Done:
+    """What became of a stage; one whose workers were lost, again and again, failed."""
+    error = future.exception()
+    if error is None:
+        return future.result()
+    return Done(stage=future.key, status=1, log=f"{type(error).__name__}: {error}", worker="", runs={})
