@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from typing import TypedDict
 from distributed import Worker, WorkerPlugin, get_worker
 
 NAME = "project"  # of the plugin
+LOG = ".dvc/tmp/log"
 RUNS = ".dvc/tmp/runs.json"  # what stages.cluster.step reads and writes on another machine
 TOPIC = "stages"  # of the messages: which stage began, on which worker
 PAUSE = 0.1  # seconds between two looks at a running stage
@@ -44,11 +46,11 @@ class Done(TypedDict):
 
 
 class Project(WorkerPlugin):
-    """A copy of the project on each worker.
+    """Copies of the project on each worker: one for each stage that it runs at once.
 
     Attributes:
-        folder: Where the copy lies.
-        shared: Whether its cache is the project's; otherwise data travels by DVC's default remote.
+        free: The folders of the copies in which no stage runs.
+        shared: Whether their cache is the project's; otherwise data travels by DVC's default remote.
     """
 
     name = NAME
@@ -68,23 +70,34 @@ class Project(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Unpack the project, as a worker begins."""
         place = Path(worker.local_directory)
-        self.folder = place / "copy" / self.inside
-        with tarfile.open(fileobj=io.BytesIO(self.archive)) as archive:
-            archive.extractall(place / "copy", filter="data")
-        cache = self.cache or str(own_cache(place))
-        path = self.folder / ".dvc" / "config.local"
-        parser = configparser.ConfigParser(interpolation=None)
-        parser.read(path, encoding="utf-8")
-        for section, key, value in (("cache", "dir", cache), ("core", "site_cache_dir", str(place / "site"))):
-            if not parser.has_section(section):
-                parser.add_section(section)
-            parser[section][key] = value
-        with path.open("w", encoding="utf-8") as file:
-            parser.write(file)
+        self.free = queue.SimpleQueue()
+        for number in range(worker.state.nthreads):
+            copy = place / f"copy{number}"
+            with tarfile.open(fileobj=io.BytesIO(self.archive)) as archive:
+                archive.extractall(copy, filter="data")
+            configure(
+                copy / self.inside, {"cache.dir": self.cache or own_cache(place), "core.site_cache_dir": copy / "site"}
+            )
+            self.free.put(copy / self.inside)
 
     def teardown(self, worker: Worker) -> None:
-        """Remove the copy, as a worker ends."""
-        shutil.rmtree(Path(worker.local_directory) / "copy", ignore_errors=True)
+        """Remove the copies, as a worker ends."""
+        for copy in Path(worker.local_directory).glob("copy*"):
+            shutil.rmtree(copy, ignore_errors=True)
+
+
+def configure(folder: Path, values: dict[str, object]) -> None:
+    """Set values in DVC's configuration of a copy."""
+    path = folder / ".dvc" / "config.local"
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(path, encoding="utf-8")
+    for name, value in values.items():
+        section, key = name.split(".")
+        if not parser.has_section(section):
+            parser.add_section(section)
+        parser[section][key] = str(value)
+    with path.open("w", encoding="utf-8") as file:
+        parser.write(file)
 
 
 def own_cache(place: Path) -> Path:
@@ -101,31 +114,42 @@ def run_stage(name: str, *needed: Done) -> Done:
     if any(other["status"] != 0 for other in needed):
         return done
     worker.log_event(TOPIC, {"name": name, "where": str(worker.name), "when": time.time()})
-    runs = project.folder / RUNS
-    if not project.shared:
+    folder = project.free.get()
+    try:
+        runs, log = folder / RUNS, folder / LOG
         runs.parent.mkdir(exist_ok=True)
-        runs.write_text(json.dumps({path: text for other in needed for path, text in other["runs"].items()}))
-    log = Path(worker.local_directory) / "log"
-    done["status"] = run_step(project, name, log)
-    done["log"] = log.read_text(encoding="utf-8", errors="replace")
-    if done["status"] == 0 and not project.shared:
-        done["runs"] = json.loads(runs.read_text())
+        if not project.shared:
+            runs.write_text(json.dumps({path: text for other in needed for path, text in other["runs"].items()}))
+        done["status"] = run_step(folder, name, project.gpus.get(worker.name), log)
+        done["log"] = log.read_text(encoding="utf-8", errors="replace")
+        if done["status"] == 0 and not project.shared:
+            done["runs"] = json.loads(runs.read_text())
+    finally:
+        project.free.put(folder)
     return done
 
 
-def run_step(project: Project, name: str, log: Path) -> int:
-    """Run a stage in the copy; return the exit status. The stage is stopped if nobody waits for it any more."""
-    environment = dict(os.environ)
+def run_step(folder: Path, name: str, gpus: list[str] | None, log: Path) -> int:
+    """Run a stage in a copy and return the exit status; stop it if nobody waits for it any more.
+
+    Args:
+        folder: The copy.
+        name: The stage.
+        gpus: The names of the GPUs that it may use; None: as the worker's environment says.
+        log: The file for what it prints.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in {"BASH_ENV", "ENV"}}
+    environment["SHELL"] = "/bin/sh"
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     environment["FASHION_MNIST_RUN"] = str(os.getpid())
     worker = get_worker()
     key = worker.get_current_task()
-    if project.gpus.get(worker.name):
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(project.gpus[worker.name])
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "stages.cluster.step", name],
-            cwd=project.folder,
+            cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
