@@ -1,5 +1,6 @@
 """Several machines: workers with folders, homes and caches of their own, to which data travels by a DVC remote."""
 
+import json
 import os
 import re
 import shutil
@@ -153,6 +154,25 @@ def test_a_training_runs_where_the_gpus_are(shared, cluster):
     edit(shared, lambda content: content.update(devices=2))
     printed = run(shared, *ANY, "--scheduler", cluster.address, "train@plain-0", succeeds=False)
     assert "no worker offers so many GPUs: the most is 1" in printed
+
+
+@pytest.mark.fault(
+    "The runs of one table come from different processors, as in a cluster of several machines.",
+    "The results name the processor, and the table says which runs come from which.",
+)
+def test_runs_from_different_processors_are_told(dry_workspace):
+    path = dry_workspace / "reports/metrics/val/plain-0.json"
+    text = path.read_text()
+    assert "different processors" not in run(dry_workspace, "python", "-m", "stages.table")
+    metrics = json.loads(text)
+    metrics["conditions"][0]["processor"] = "Another"
+    path.write_text(json.dumps(metrics))
+    try:
+        printed = run(dry_workspace, "python", "-m", "stages.table")
+    finally:
+        path.write_text(text)
+    assert "different processors" in printed
+    assert "Another: plain-0" in printed
 
 
 @pytest.mark.fault(

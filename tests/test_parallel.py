@@ -131,6 +131,24 @@ def test_nothing_outlives_a_run_that_was_stopped(workspace, number):
         assert not (workspace / clusters.FOLDER).exists()
 
 
+@pytest.mark.fault(
+    "The process of one stage is killed, as by a system that is out of memory.",
+    "The stage failed: it is said by what; the others go on.",
+)
+def test_a_stage_that_is_killed_has_failed(workspace):
+    slow_down(workspace, "explain", 60)
+    edit(workspace, lambda content: content["eda"].update(samples_per_class=5))
+    process = start(workspace)
+    log = workspace.parent / "log"
+    wait_until(lambda: "eda ended" in log.read_text())
+    (step,) = (one for one in processes_in(workspace) if one.cmdline()[-2:] == ["stages.cluster.step", "explain"])
+    step.kill()
+    assert process.wait(30) == 1
+    assert "killed (SIGKILL)" in log.read_text()
+    wait_until(lambda: processes_in(workspace) == [], 30)
+    assert ran(run(workspace, "dvc", "repro", "eda")) == set()
+
+
 @pytest.mark.fault("Two runs in parallel in one project.", "The second says so, and does nothing.")
 def test_two_at_once_are_refused(workspace):
     slow_down(workspace, "explain", 60)

@@ -13,7 +13,7 @@ from distributed import Client, Scheduler, Security, SpecCluster, SSHCluster, Wo
 
 from stages.common.errors import InputError
 
-logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is told by `stages.parallel`
+logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # what matters of it is told by `stages.parallel`
 FOLDER = Path(".dvc/tmp/parallel")  # of the workers' copies, in the project on each machine
 GPU = "GPU"  # the name of the resource that a worker offers: how many GPUs it has for itself
 

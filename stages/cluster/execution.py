@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Callable
 
 import cloudpickle
-from distributed import Client, Future, as_completed
+from distributed import Client, Future, KilledWorker, as_completed
 
 from stages.cluster import worker
 from stages.cluster.clusters import GPU
@@ -68,8 +68,6 @@ def run_plan(
         for future in as_completed(futures.values()):
             ended.append(result_of(future))
             display.end(ended[-1])
-        for topic in (worker.TOPIC, "all"):
-            client.unsubscribe_topic(topic)
         return ended
 
 
@@ -93,4 +91,6 @@ def result_of(future: Future) -> Done:
     error = future.exception()
     if error is None:
         return future.result()
-    return Done(stage=future.key, status=1, log=f"{type(error).__name__}: {error}", worker="", runs={})
+    lost = isinstance(error, KilledWorker)
+    log = f"its worker was lost {error.allowed_failures + 1} times" if lost else f"{type(error).__name__}: {error}"
+    return Done(stage=future.key, status=1, log=log, worker=str(error.last_worker.name) if lost else "?", runs={})

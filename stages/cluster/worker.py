@@ -122,6 +122,10 @@ def run_stage(name: str, *needed: Done) -> Done:
             runs.write_text(json.dumps({path: text for other in needed for path, text in other["runs"].items()}))
         done["status"] = run_step(folder, name, project.gpus.get(worker.name), log)
         done["log"] = log.read_text(encoding="utf-8", errors="replace")
+        if done["status"] < 0:
+            done["log"] += (
+                f"\nIt was killed ({signal.Signals(-done['status']).name}), as by a system that is out of memory."
+            )
         if done["status"] == 0 and not project.shared:
             done["runs"] = json.loads(runs.read_text())
     finally:
