@@ -1,5 +1,6 @@
 """Several machines: workers with folders, homes and caches of their own, to which data travels by a DVC remote."""
 
+import getpass
 import json
 import os
 import re
@@ -7,14 +8,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import asyncssh
+import psutil
 import pytest
 
 from stages.common.files import read_text
 from tests.conftest import ENVIRONMENT, commit, edit, ran, run
 from tests.soak import hashes
 from tests.test_parallel import ANY, processes_in, start, wait_until
+from tests.test_remote import MOUNTS, SSHD, Server
 
 OUR_ADDRESS, THEIR_ADDRESS = "10.77.0.1", "10.77.0.2"
 DASK = (sys.executable, "-m")
@@ -70,7 +75,7 @@ def shared(workspace) -> Path:
 
 def place_of(log: str, stage: str) -> str:
     """The last worker on which a stage ran."""
-    return re.findall(rf"{stage} runs (?:again, )?on worker (\w+)", log)[-1]
+    return re.findall(rf"{stage} runs (?:again, )?on worker (\S+)", log)[-1]
 
 
 @pytest.mark.fault(
@@ -144,6 +149,92 @@ def test_a_stage_whose_worker_is_cut_off_runs_elsewhere(shared, tmp_path, networ
             cluster.kill(name)
 
 
+@dataclass
+class Hosts:
+    """Two hosts, `one` and `two`, each with an sshd and a clone of its own in what is the same folder to each."""
+
+    home: Path
+    folder: Path
+    servers: dict[str, Server]
+
+
+@pytest.fixture
+def hosts(shared, tmp_path) -> Iterator[Hosts]:
+    """Hosts by SSH, the first of which has the project's default remote, too."""
+    made = Hosts(tmp_path / "home", tmp_path / "project", {})
+    ssh, known = made.home / ".ssh", ""
+    for folder in (ssh, made.folder):
+        folder.mkdir(parents=True)
+    ssh.chmod(0o700)
+    make_key(ssh / "right")
+    try:
+        for name in ("one", "two"):
+            folder = tmp_path / name
+            folder.mkdir()
+            make_key(folder / "host")
+            shutil.copy(ssh / "right.pub", folder)
+            run(tmp_path, "git", "clone", "--quiet", str(shared), str(folder / "project"))
+            (folder / "project" / ".venv").symlink_to(sys.prefix)
+            made.servers[name] = Server(folder)
+            made.servers[name].start(mount=f"mount --bind '{folder}/project' '{made.folder}'")
+            port = made.servers[name].port
+            with (ssh / "config").open("a") as file:
+                file.write(f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n")
+                file.write(f"  IdentityFile {ssh}/right\n")
+            known += f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}"
+        (ssh / "known_hosts").write_text(known)
+        options = (
+            ("url", f"ssh://127.0.0.1{tmp_path}/storage"),
+            ("user", getpass.getuser()),
+            ("keyfile", f"{ssh}/right"),
+        )
+        for option, value in (*options, ("port", str(made.servers["one"].port))):
+            run(shared, "dvc", "remote", "modify", "--local", "storage", option, value)
+        yield made
+    finally:
+        for server in made.servers.values():
+            server.kill()
+
+
+def make_key(path: Path) -> None:
+    """Make a pair of keys."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(path)
+    key.write_public_key(f"{path}.pub")
+    path.chmod(0o600)
+
+
+@pytest.mark.skipif(not (SSHD and MOUNTS), reason="no sshd is installed, or this user may not mount folders")
+@pytest.mark.fault(
+    "A host that is named to `--ssh` cannot be reached, or lacks the project.", "A sentence says so; nothing runs."
+)
+def test_hosts_by_ssh_run_stages_and_leave_nothing(shared, hosts):
+    edit(shared, lambda content: content["models"]["small"].update(epochs=1))
+    edit(shared, lambda content: content["models"]["plain"].update(epochs=1))
+    here = {"HOME": str(hosts.home), "SSH_AUTH_SOCK": ""}
+    where = ("--folder", str(hosts.folder))
+    printed = run(shared, *ANY, "--ssh", "one,two", *where, "select", **here)
+    assert place_of(printed, "train@small-0") != place_of(printed, "train@plain-0")
+    assert ran(run(shared, "dvc", "repro", "select")) == set()
+    assert all((server.folder / "project/.dvc/cache/runs").exists() for server in hosts.servers.values())
+    wait_until(lambda: not [one for one in psutil.process_iter() if str(hosts.folder) in " ".join(command_of(one))], 20)
+    edit(shared, lambda content: content["models"]["small"].update(epochs=2))
+    printed = run(shared, *ANY, "--ssh", "one", "--folder", "/nothing", "select", succeeds=False, **here)
+    assert "the hosts one cannot be used" in printed
+    hosts.servers["two"].kill()
+    printed = run(shared, *ANY, "--ssh", "one,two", *where, "select", succeeds=False, **here)
+    assert "the hosts one, two cannot be used" in printed
+    assert "Traceback" not in printed
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """The command line of a process; empty if it has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def test_a_training_runs_where_the_gpus_are(shared, cluster):
     cluster.add_worker("one")
     cluster.add_worker("gpu", "--resources", "GPU=1")
@@ -181,7 +272,8 @@ def test_runs_from_different_processors_are_told(dry_workspace):
 )
 def test_no_remote_and_no_scheduler_are_told(shared):
     edit(shared, lambda content: content["models"]["plain"].update(epochs=1))
-    printed = run(shared, *ANY, "--scheduler", "tcp://127.0.0.1:1", succeeds=False)
+    soon = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "2s"}
+    printed = run(shared, *ANY, "--scheduler", "tcp://127.0.0.1:1", succeeds=False, **soon)
     assert "no scheduler answers at tcp://127.0.0.1:1" in printed
     assert "Traceback" not in printed
     run(shared, "dvc", "remote", "modify", "storage", "url", "/dev/null/storage")

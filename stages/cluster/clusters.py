@@ -124,7 +124,7 @@ def at(address: str) -> Iterator[Client]:
     """
     with dask.config.set(SETTINGS):
         try:
-            client = Client(address, timeout=20)
+            client = Client(address)
         except (OSError, ValueError) as error:
             raise InputError(f"no scheduler answers at {address}: {error}. `dask scheduler` starts one.") from None
         with client:

@@ -64,6 +64,16 @@ def record(name: str, remote: bool) -> dict[str, str]:
         return {str(path): (Path(repo.cache.legacy.path) / path).read_text(encoding="utf-8")}
 
 
+def refuse_unreachable() -> None:
+    """Raise `InputError` if DVC's default remote cannot be reached from here."""
+    with Repo() as repo:
+        try:
+            remote = repo.cloud.get_remote_odb(None, "pull")
+            remote.fs.exists(remote.path)
+        except Exception as error:  # of DVC, or of any library for any kind of remote
+            raise InputError(f"DVC's default remote cannot be reached from here: {error}. Try `dvc pull -v`.") from None
+
+
 def travel(transfer, hashes: set[HashInfo], what: str) -> None:
     """Send or get what has these hashes. Raises `InputError`, in one sentence, if that fails in any way."""
     try:
@@ -81,7 +91,10 @@ def main() -> None:
     remote = RUNS.exists()
     runs = read_json(RUNS) if remote else {}
     if not FILLED.exists():
-        dvc(["pull" if remote else "checkout", "--quiet"])  # fails if a result is nowhere: then its stage runs
+        if (
+            dvc(["pull" if remote else "checkout", "--quiet"]) and remote
+        ):  # a result is nowhere: then its stage runs; or:
+            refuse_unreachable()
         FILLED.touch()
     if runs:
         restore(runs)
