@@ -14,6 +14,7 @@ from stages.common.entry import entry_point
 from stages.common.environment import versions
 from stages.common.progress import stage_name
 from stages.common.workspace import refuse_before_training, remove_stale_locks
+from stages.tuning.ranges import read_ranges
 
 REQUIREMENTS = Path("requirements.txt")
 
@@ -28,7 +29,8 @@ def other_versions(pins: str) -> list[str]:
 
 @entry_point
 def main() -> None:
-    _, blocks = models.read_all()
+    sections, blocks = models.read_all()
+    read_ranges(sections.search, blocks)
     if not stage_name():  # not while DVC runs this
         for repaired in (remove_stale_locks(Path.cwd()), lock_file.repair(), lock_file.remove_damaged_runs()):
             if repaired:

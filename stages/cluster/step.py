@@ -1,12 +1,17 @@
 """A worker's program, in its copy of the project: run one stage by `dvc repro`, which restores what the stage needs.
 
-`python -m stages.cluster.step STAGE`. On another machine, `RUNS` holds the entries in DVC's cache of runs of the stages
-that ran elsewhere; data comes from DVC's default remote, and goes there. Afterwards, `RUNS` holds this stage's entry, too.
+`python -m stages.cluster.step STAGE [VALUE ...]`. On another machine, `RUNS` holds the entries in DVC's cache of runs of
+the stages that ran elsewhere; data comes from DVC's default remote, and goes there. Afterwards, `RUNS` holds this stage's
+entry, too.
 
 `dvc push` leaves out results that are not cached (`cache: false`), and `dvc push --run-cache` sends all entries each time:
 so DVC's own functions send and get what the stage needs.
+
+With values of parameters, as for `dvc exp run --set-param`, the stage alone runs, on the project's parameters with these
+values. Then the copy holds what the stage reads, and nothing else of the data.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from dvc.cli import main as dvc
 from dvc.repo import Repo
 from dvc.stage.cache import _get_cache_hash, _get_stage_hash
 from dvc.stage.serialize import to_single_stage_lockfile
+from dvc.utils.hydra import apply_overrides
 from dvc_data.hashfile.hash_info import HashInfo
 
 from stages.common.entry import entry_point
@@ -23,6 +29,7 @@ from stages.common.parameters import load_yaml
 
 FILLED = Path(".dvc/tmp/filled")  # it is there if what did not change has been restored
 RUNS = Path(".dvc/tmp/runs.json")
+PARAMETERS, ORIGINAL = Path("params.yaml"), Path(".dvc/tmp/params.yaml")  # the latter: without values
 
 
 def restore(runs: dict[str, str]) -> None:
@@ -85,20 +92,47 @@ def travel(transfer, hashes: set[HashInfo], what: str) -> None:
         raise InputError(f"cannot {what} DVC's default remote: {reason}. `dvc push -v` and `dvc pull -v` show more.")
 
 
+def set_values(values: list[str]) -> None:
+    """Write the project's parameters with these values, and no others, into the copy, as `dvc exp run` does."""
+    if not ORIGINAL.exists():
+        ORIGINAL.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PARAMETERS, ORIGINAL)
+    shutil.copy(ORIGINAL, PARAMETERS)
+    apply_overrides(PARAMETERS, values)
+
+
+def missing(name: str) -> list[str]:
+    """The data that a stage reads and that is not in the copy."""
+    with Repo() as repo:
+        (stage,) = repo.stage.collect(name)
+        return [dep.def_path for dep in stage.deps if not Path(dep.def_path).exists()]
+
+
+def get(paths: list[str], remote: bool) -> None:
+    """Restore results that did not change, all of them if `paths` is empty. Where one is nowhere, its stage runs.
+
+    Raises:
+        InputError: They are at DVC's default remote, and it cannot be reached.
+    """
+    if dvc(["pull" if remote else "checkout", "--quiet", *paths]) and remote:
+        refuse_unreachable()
+
+
 @entry_point
 def main() -> None:
-    name = sys.argv[1]
+    name, *values = sys.argv[1:]
     remote = RUNS.exists()
     runs = read_json(RUNS) if remote else {}
-    if not FILLED.exists():
-        if (
-            dvc(["pull" if remote else "checkout", "--quiet"]) and remote
-        ):  # a result is nowhere: then its stage runs; or:
-            refuse_unreachable()
+    if values:
+        set_values(values)
+        if wanted := missing(name):
+            get(wanted, remote)
+    elif not FILLED.exists():
+        get([], remote)
         FILLED.touch()
     if runs:
         restore(runs)
-    if status := dvc(["repro", name]):
+    if status := dvc(["repro", *(["--single-item"] if values else []), name]):
         sys.exit(status)
     runs |= record(name, remote)
     if remote:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -26,6 +27,7 @@ NAME = "project"  # of the plugin
 LOG = ".dvc/tmp/log"
 RUNS = ".dvc/tmp/runs.json"  # what stages.cluster.step reads and writes on another machine
 TOPIC = "stages"  # of the messages: which stage began, on which worker
+TRIALS = "trials"  # of the messages: a trial's history so far
 PAUSE = 0.1  # seconds between two looks at a running stage
 PATIENCE = 10  # seconds for a stage to end when it is told to
 
@@ -43,6 +45,21 @@ class Done(TypedDict):
     log: str
     worker: str
     runs: dict[str, str]
+
+
+class Trial(TypedDict):
+    """What became of a stage that ran with other values of parameters.
+
+    Keys: `status`, `log`, `worker` and `runs`: see `Done`; `seconds`, from its start to its end; `files`, the text of the
+    results that were asked for, by path.
+    """
+
+    status: int
+    log: str
+    worker: str
+    runs: dict[str, str]
+    seconds: float
+    files: dict[str, str]
 
 
 class Project(WorkerPlugin):
@@ -133,7 +150,54 @@ def run_stage(name: str, *needed: Done) -> Done:
     return done
 
 
-def run_step(folder: Path, name: str, gpus: list[str] | None, log: Path) -> int:
+def run_trial(name: str, values: list[str], history: str, results: list[str]) -> Trial:
+    """Run a stage with other values of parameters, and tell of each change of its history while it runs.
+
+    Args:
+        name: Of the stage.
+        values: As for `dvc exp run --set-param`.
+        history: The path of a file that the stage writes again and again.
+        results: Paths of other files, whose text is wanted in the end.
+    """
+    worker, began = get_worker(), time.monotonic()
+    project: Project = worker.plugins[NAME]
+    folder = project.free.get()
+    key, watched = worker.get_current_task(), folder / history
+    seen = watched.read_bytes() if watched.exists() else b""
+
+    def look() -> None:
+        nonlocal seen
+        with contextlib.suppress(FileNotFoundError):
+            if seen != (seen := watched.read_bytes()):
+                told = {"key": key, "history": seen.decode(), "seconds": time.monotonic() - began}
+                worker.log_event(TRIALS, told)
+
+    try:
+        runs, log = folder / RUNS, folder / LOG
+        runs.parent.mkdir(exist_ok=True)
+        if not project.shared:
+            runs.write_text("{}")
+        status = run_step(folder, name, project.gpus.get(worker.name), log, values, look)
+        return Trial(
+            status=status,
+            log=log.read_text(encoding="utf-8", errors="replace"),
+            worker=str(worker.name),
+            runs={} if status or project.shared else json.loads(runs.read_text()),
+            seconds=time.monotonic() - began,
+            files={} if status else {path: (folder / path).read_text() for path in (history, *results)},
+        )
+    finally:
+        project.free.put(folder)
+
+
+def run_step(
+    folder: Path,
+    name: str,
+    gpus: list[str] | None,
+    log: Path,
+    values: Sequence[str] = (),
+    look: Callable[[], None] = lambda: None,
+) -> int:
     """Run a stage in a copy and return the exit status; stop it if nobody waits for it any more.
 
     Args:
@@ -141,6 +205,8 @@ def run_step(folder: Path, name: str, gpus: list[str] | None, log: Path) -> int:
         name: The stage.
         gpus: The names of the GPUs that it may use; None: as the worker's environment says.
         log: The file for what it prints.
+        values: Of parameters, for this run alone.
+        look: Called again and again while the stage runs.
     """
     environment = {key: value for key, value in os.environ.items() if key not in {"BASH_ENV", "ENV"}}
     environment["SHELL"] = "/bin/sh"
@@ -152,7 +218,7 @@ def run_step(folder: Path, name: str, gpus: list[str] | None, log: Path) -> int:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "stages.cluster.step", name],
+            [sys.executable, "-m", "stages.cluster.step", name, *values],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -165,6 +231,7 @@ def run_step(folder: Path, name: str, gpus: list[str] | None, log: Path) -> int:
             task = worker.state.tasks.get(key)
             if task is None or task.state != "executing":  # it was cancelled
                 break
+            look()
             time.sleep(PAUSE)
     finally:
         stop(process)

@@ -91,7 +91,7 @@ class Report(Section):
 
 
 class Parameters(Section):
-    """All of `params.yaml`; the models' blocks are dicts that are not checked."""
+    """All of `params.yaml`; the models' blocks, and the ranges of their search, are dicts that are not checked."""
 
     dataset: Annotated[Literal["fashion-mnist", "drawn"], Field(description="fashion-mnist or drawn")]
     fetch: Fetch
@@ -107,6 +107,9 @@ class Parameters(Section):
     backend: Annotated[Literal["tensorflow", "jax"], Field(description="tensorflow or jax")]
     defaults: Annotated[dict[str, Any], Field(description="a mapping with keys that blocks of models share")] = {}
     models: Annotated[dict[str, Any], Field(min_length=1, description="a mapping with one block per model")]
+    search: Annotated[
+        dict[str, Any], Field(description="a mapping with the ranges of each model that is searched")
+    ] = {}
     statistics: Statistics
     audit: Audit
     robustness: Robustness
