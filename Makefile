@@ -13,7 +13,7 @@ unexport BASH_ENV ENV
 INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python was found. Install one, for example with \
   \`sudo apt install python3 python3-venv\` or from https://www.python.org, and type the command again."; false)
 
-.PHONY: help run app demo test soak lint verify bench readme lock results advisories clean installed installed-dev installed-app installed-parallel
+.PHONY: help run search app demo test soak lint verify bench readme lock results advisories clean installed installed-dev installed-app installed-parallel
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -21,6 +21,9 @@ help: ## list the targets
 
 run: $(if $(JOBS),installed-parallel,installed) ## set up, run the stages that changed, print the table of models; JOBS=4: four at once
 	@$(PYTHON) -m $(if $(JOBS),stages.parallel --jobs $(JOBS),stages.run)
+
+search: installed-parallel ## look for better parameters by validation: MODEL=sprint; TRIALS=40: so many; JOBS=2: two at once
+	@$(PYTHON) -m stages.search $(MODEL) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS))
 
 app: installed-app ## a page in the browser: photos, drawings, models side by side (http://127.0.0.1:7860)
 	@$(PYTHON) -m stages.app

@@ -299,10 +299,16 @@ def with_seeds(
     return {name: [accuracies[name, seed] for seed in seeds] for name in configurations}
 
 
-def draw(table: pd.DataFrame, found: optuna.Study, ranges: dict[str, Range], dataset: str, model: str) -> None:
-    """Draw and save the figures of all trials, of which at least one is complete."""
+def draw(
+    table: pd.DataFrame, found: optuna.Study, ranges: dict[str, Range], values: dict[str, Any], dataset: str, model: str
+) -> None:
+    """Draw and save the figures of all trials, of which at least one is complete; `values` are those of the block."""
+    block = (table["state"] == "complete") & (table[list(ranges)] == [study.cell(values[key]) for key in ranges]).all(
+        axis=1
+    )
+    present = table["val_accuracy"][block].max() if block.any() else None
     logarithmic = {key: getattr(one, "log", False) for key, one in ranges.items()}
-    figures.draw_history(table, FOLDER / f"{model}-history.png", dataset)
+    figures.draw_history(table, present, FOLDER / f"{model}-history.png", dataset)
     figures.draw_importance(study.importance(found), FOLDER / f"{model}-importance.png", dataset)
     figures.draw_slices(table, logarithmic, FOLDER / f"{model}-slices.png", dataset)
 
@@ -347,7 +353,7 @@ def main() -> None:
             if not candidates:
                 say("no trial with other values than the block's is complete: try more trials.")
                 return
-            draw(table, found, ranges, dataset, model)
+            draw(table, found, ranges, values, dataset, model)
             configurations = {name: one.user_attrs["values"] for name, one in candidates.items()}
             configurations[PRESENT] = {key: values[key] for key in ranges}
             accuracies = with_seeds(workers, model, configurations, seeds)

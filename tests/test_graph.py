@@ -34,6 +34,7 @@ ROOMS = {
     "explanation": BASE,
     "training": {*BASE, "layers", "models", "trained"},
     "cluster": {"common"},
+    "tuning": {"common", "models"},
     "figures": {*BASE, "evaluation"},
     "page": {*BASE, "evaluation"},
 }

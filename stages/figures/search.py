@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from stages.figures.style import NEUTRAL, RIGHT, WRONG, save
 
 COLUMNS = 3  # of slices
-MARK = {"marker": "v", "s": 26, "color": "#777777", "linewidths": 0}  # of a trial that was stopped
-COMPLETE, STOPPED = "complete", "stopped early (an arrow at the edge: less accurate than shown)"
+MARK = {"marker": "v", "s": 26, "color": "#777777", "linewidths": 0}  # of a trial that was stopped early
+COMPLETE, STOPPED = "complete", "stopped early (at the edge: below)"
 
 
 def limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -42,18 +42,21 @@ def show_trials(axes: Axes, x: pd.Series, table: pd.DataFrame) -> None:
     axes.set_ylim(bottom, top)
 
 
-def draw_history(table: pd.DataFrame, path: Path, dataset: str) -> None:
+def draw_history(table: pd.DataFrame, present: float | None, path: Path, dataset: str) -> None:
     """Draw the accuracy of each trial and the best so far, and save.
 
     Args:
         table: From `stages.tuning.study.table`, with at least one complete trial.
+        present: The accuracy of the model's block as it is, 0 to 1, if that was a trial.
         path: Where to save.
         dataset: Of the images.
     """
-    figure, axes = plt.subplots(figsize=(8, 4.4))
+    figure, axes = plt.subplots(figsize=(9, 4.4))
     best = (100 * table["val_accuracy"].where(table["state"] == "complete")).cummax().ffill()
     axes.step(table["number"], best, where="post", color=WRONG, linewidth=1.5, label="best so far", zorder=1)
     show_trials(axes, table["number"], table)
+    if present is not None:
+        axes.axhline(100 * present, color="black", linewidth=1, linestyle=":", label="the block as it is", zorder=0)
     counts = table["state"].value_counts()
     lost = table["state"].isin(["failed", "interrupted"])
     if lost.any():
@@ -65,7 +68,7 @@ def draw_history(table: pd.DataFrame, path: Path, dataset: str) -> None:
     axes.set_ylabel("validation accuracy, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title("Trials: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(loc="outside right upper", fontsize=9)
     save(figure, path, dataset)
 
 
@@ -87,6 +90,13 @@ def draw_importance(importance: dict[str, float], path: Path, dataset: str) -> N
     save(figure, path, dataset)
 
 
+def order(value: object) -> tuple:
+    """The place of a value on an axis: numbers first, then lists, which are JSON, then words."""
+    if isinstance(value, str):
+        return (1, json.loads(value)) if value.startswith("[") else (2, value)
+    return 0, value
+
+
 def draw_slices(table: pd.DataFrame, logarithmic: dict[str, bool], path: Path, dataset: str) -> None:
     """Draw the accuracy of each trial by the value of each key, and save.
 
@@ -105,11 +115,9 @@ def draw_slices(table: pd.DataFrame, logarithmic: dict[str, bool], path: Path, d
     for axes, (key, scale) in zip(grid.flat, logarithmic.items(), strict=False):
         x = table[key]
         if not pd.api.types.is_numeric_dtype(x) or pd.api.types.is_bool_dtype(x) or x.nunique() <= 2:
-            names = sorted(x.unique(), key=lambda value: (isinstance(value, str), value))
+            names = sorted(x.unique(), key=order)
             x = x.map({name: place for place, name in enumerate(names)})
-            axes.set_xticks(
-                range(len(names)), [str(name) if isinstance(name, str) else json.dumps(name) for name in names]
-            )
+            axes.set_xticks(range(len(names)), map(str, names))
             axes.set_xlim(-0.5, len(names) - 0.5)
         elif scale:
             axes.set_xscale("log")
@@ -123,7 +131,7 @@ def draw_slices(table: pd.DataFrame, logarithmic: dict[str, bool], path: Path, d
     for axes in list(grid.flat)[len(logarithmic) :]:
         axes.set_visible(False)
     figure.supylabel("validation accuracy, %", fontsize=10)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
     save(figure, path, dataset)
 
 

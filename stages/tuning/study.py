@@ -158,14 +158,14 @@ def table(study: optuna.Study, keys: list[str]) -> pd.DataFrame:
         last = trial.intermediate_values.get(trial.last_step) if state(trial) == "pruned" else None
         row = {"number": trial.number, "state": state(trial), "val_accuracy": trial.value if last is None else last}
         row |= {name: told.get(name) for name in ("epochs", "seconds", "model_md5", "reason")}
-        row |= {key: cell(values.get(key)) for key in keys}
+        row |= {key: cell(values[key]) for key in keys if key in values}
         rows.append(row)
     return pd.DataFrame(rows).astype({"epochs": "Int64"})
 
 
 def cell(value: Any) -> Any:
-    """A value of a parameter for a table: lists as JSON."""
-    return json.dumps(value) if isinstance(value, list) else value
+    """A value of a parameter for a table: lists and null as JSON."""
+    return json.dumps(value) if value is None or isinstance(value, list) else value
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
