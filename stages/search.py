@@ -27,7 +27,8 @@ from optuna.trial import TrialState
 
 from stages import models
 from stages.cluster import clusters, worker
-from stages.cluster.command import ByValue, add_options, alone, asked_for, refuse_options, workers_for
+from stages.cluster.command import add_options, alone, refuse_options, workers_for
+from stages.cluster.execution import ByValue, asked_for
 from stages.cluster.plan import Plan
 from stages.cluster.step import restore
 from stages.cluster.worker import Project, Trial
