@@ -60,6 +60,7 @@ def clone(tmp_path) -> Path:
     (folder / "dvc.lock").unlink(missing_ok=True)
     content = yaml.safe_load((folder / "params.yaml").read_text())
     content["models"] = {name: block for name, block in content["models"].items() if name in NAMED}
+    content["search"] = {name: ranges for name, ranges in content["search"].items() if name in NAMED}
     content["audit"]["model"] = next(iter(content["models"]))
     content["defaults"] |= {"epochs": 2, "batch_size": 64}  # of the model that is added
     graph = yaml.safe_load((folder / "dvc.yaml").read_text())
