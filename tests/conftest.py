@@ -198,7 +198,8 @@ def with_models_of_the_tests(text: str, small: dict) -> str:
         elif not isinstance(value, dict):
             content[name] = value
     content["audit"]["model"] = "small"
-    content["search"] = {"small": {"learning_rate": {"low": 0.02, "high": 0.5, "log": True}, "widths": [[8], [16, 32]]}}
+    rates, warmup = {"low": 0.02, "high": 0.5, "log": True}, {"low": 0.1, "high": 0.4}  # the latter is inherited
+    content["search"] = {"small": {"learning_rate": rates, "warmup": warmup, "widths": [[8], [16, 32]]}}
     written = io.StringIO()
     round_trip.dump(content, written)
     return written.getvalue()

@@ -69,7 +69,11 @@ def test_a_search_without_test_data_writes_its_tables_and_figures(searched):
     assert set(table["state"]) == {"complete"}
     assert table["val_accuracy"].between(0, 1).all()
     assert (table["epochs"] == 3).all()
-    assert table.loc[0, ["learning_rate", "widths"]].tolist() == [0.14, "[16, 32]"]  # the block as it is, first
+    assert table.loc[0, ["learning_rate", "warmup", "widths"]].tolist() == [
+        0.14,
+        0.2,
+        "[16, 32]",
+    ]  # the block as it is, first
     assert table["learning_rate"].between(0.02, 0.5).all()
     ranked = pd.read_csv(searched / "reports/search/small-finalists.csv")
     assert ranked["val_accuracy"].is_monotonic_decreasing
@@ -96,6 +100,8 @@ def test_the_printed_command_gives_the_same_model(searched):
     assert md5_in_lock(searched, "small-0") == found["model_md5"]
     metrics = json.loads((searched / "reports/metrics/val/small-0.json").read_text())
     assert metrics["accuracy"] == pytest.approx(found["val_accuracy"], abs=1e-6)
+    compared = json.loads(run(searched, "dvc", "params", "diff", "--json"))["params.yaml"]
+    assert all(re.fullmatch(r"models\.small\.(learning_rate|warmup|widths)(\[\d\])?", key) for key in compared)
     run(searched, "dvc", "repro", "--force", "--single-item", "train@small-0")
     assert md5_in_lock(searched, "small-0") == found["model_md5"]
 

@@ -150,8 +150,8 @@ def table(study: optuna.Study, keys: list[str]) -> pd.DataFrame:
 
     Returns:
         Columns number, from 0; state; val_accuracy, 0 to 1, of a pruned trial its last one; epochs; seconds, from the start
-        of the trial's process to its end; model_md5, of the model's file; reason, of a failure; and the value of each of
-        `keys`, lists as JSON.
+        of the trial's process to its end, few if DVC's cache had its result; model_md5, of the model's file; reason, of a
+        failure; and the value of each of `keys`, lists as JSON.
     """
     rows = []
     for trial in study.get_trials(deepcopy=False):
