@@ -4,6 +4,7 @@ import getpass
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -279,3 +280,18 @@ def test_no_remote_and_no_scheduler_are_told(shared):
     run(shared, "dvc", "remote", "modify", "storage", "url", "/dev/null/storage")
     printed = run(shared, *ANY, "--scheduler", "tcp://127.0.0.1:1", succeeds=False)
     assert "could not send the data to its default remote" in printed
+
+
+@pytest.mark.fault(
+    "A search runs on other machines, whose processors may give other digits.",
+    "The command that it prints restores the model that was trained there, byte by byte.",
+)
+def test_the_result_of_a_search_elsewhere_is_restored(shared, cluster):
+    cluster.add_worker("one")
+    options = ("--trials", "2", "--seeds", "2", "--scheduler", cluster.address)
+    *_, line = run(shared, "python", "-m", "stages.search", "small", *options).strip().splitlines()
+    (row,) = (
+        row for row in read_text(shared / "reports/search/small.csv").splitlines() if row.startswith("1,complete")
+    )
+    assert "Running stage" not in run(shared, *shlex.split(line))
+    assert hashes(shared)["data/models/small-0.keras"] in row

@@ -20,9 +20,11 @@ from stages.search import conditions_of
 from stages.tuning import finalists, study
 from stages.tuning.ranges import Choice, Numbers, read_ranges
 from tests.conftest import ENVIRONMENT, block_of, clone_with_data, commit, edit, planned, run
+from tests.soak import hashes
 from tests.test_parallel import break_down, processes_in, wait_until
 
 SEARCH = ("python", "-m", "stages.search", "small")
+MODEL = "data/models/small-0.keras"
 RATE = Numbers(0.02, 0.5, log=True, whole=False)
 WIDTHS = Choice(("[8]", "[16, 32]"))
 
@@ -40,12 +42,6 @@ def refuse_test_data(folder: Path) -> None:
 
 def table_of(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "reports/search/small.csv")
-
-
-def md5_in_lock(folder: Path, run_: str) -> str:
-    """The MD5 of a model's file that the last training recorded."""
-    entry = (folder / "dvc.lock").read_text().partition(f"\n  train@{run_}:\n")[2]
-    return re.search(rf"path: data/models/{run_}.keras\n +hash: md5\n +md5: (\w+)", entry)[1]
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +93,13 @@ def test_the_printed_command_gives_the_same_model(searched):
     command = shlex.split(line)
     assert command[:4] == ["dvc", "exp", "run", "-S"]
     assert "Running stage" not in run(searched, *command)
-    assert md5_in_lock(searched, "small-0") == found["model_md5"]
+    assert hashes(searched)[MODEL] == found["model_md5"]
     metrics = json.loads((searched / "reports/metrics/val/small-0.json").read_text())
     assert metrics["accuracy"] == pytest.approx(found["val_accuracy"], abs=1e-6)
     compared = json.loads(run(searched, "dvc", "params", "diff", "--json"))["params.yaml"]
     assert all(re.fullmatch(r"models\.small\.(learning_rate|warmup|widths)(\[\d\])?", key) for key in compared)
     run(searched, "dvc", "repro", "--force", "--single-item", "train@small-0")
-    assert md5_in_lock(searched, "small-0") == found["model_md5"]
+    assert hashes(searched)[MODEL] == found["model_md5"]
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen:

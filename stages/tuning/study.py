@@ -116,10 +116,11 @@ def report(trial: Trial, accuracies: list[float], epochs: int) -> bool:
         accuracies: Validation accuracy after each epoch so far, 0 to 1.
         epochs: Of the whole run.
     """
-    for number in range(trial.user_attrs.get("epochs", 0) + 1, len(accuracies) + 1):
+    told = trial.user_attrs.get("epochs", 0)  # more than there are, if it began again on another worker
+    for number in range(told + 1, len(accuracies) + 1):
         for point in range(POINTS * (number - 1) // epochs + 1, POINTS * number // epochs + 1):
             trial.report(accuracies[number - 1], point)
-    trial.set_user_attr("epochs", len(accuracies))
+    trial.set_user_attr("epochs", max(told, len(accuracies)))
     return POINTS * len(accuracies) // epochs < POINTS and trial.should_prune()
 
 
