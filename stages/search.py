@@ -151,8 +151,8 @@ class Workers:
         offered = [
             one["resources"].get(clusters.GPU, 0) for one in client.scheduler_info(n_workers=-1)["workers"].values()
         ]
-        plan = Plan((), {stage: ()}, {stage: read_parameters("devices")}, ())
-        self.resources = {clusters.GPU: asked_for(plan, offered)[stage]} if asked_for(plan, offered) else None
+        asked = asked_for(Plan((), {stage: ()}, {stage: read_parameters("devices")}, ()), offered)
+        self.resources = {clusters.GPU: asked[stage]} if asked else None
         self.running: dict[str, Future] = {}
         self.told: queue.SimpleQueue = queue.SimpleQueue()
         client.subscribe_topic(worker.TRIALS, lambda event: self.told.put(event[1]))
@@ -187,7 +187,7 @@ class Workers:
 
 
 def search(
-    workers: Workers, found: optuna.Study, ranges: dict[str, Range], task: Task, epochs: int, trials: int, path: Path
+    workers: Workers, found: optuna.Study, ranges: dict[str, Range], task: Task, epochs: int, trials: int
 ) -> None:
     """Run trials until so many have ended; write their table whenever one has.
 
@@ -195,10 +195,9 @@ def search(
         workers: Run them.
         found: The study, with earlier trials.
         ranges: Of each key.
-        task: Model and seed.
+        task: Model and seed; its values do not matter.
         epochs: Of the model's block.
         trials: In all, with earlier ones.
-        path: Of the table.
 
     Raises:
         InputError: The first trials all failed.
@@ -210,21 +209,24 @@ def search(
             one = Task(task.model, task.seed, trial.user_attrs["values"])
             running[workers.start(trial.number, one)] = trial
         event = workers.next()
-        key, trial = event["key"], running[event["key"]]
-        if "history" not in event:
-            del running[key]
-            result = workers.result(key)
-            end(found, trial, result, task)
-            write_csv(path, study.table(found, list(ranges)))
-            refuse_hopeless(found, result)
-            continue
-        accuracies = pd.read_csv(io.StringIO(event["history"]))["val_accuracy"].tolist()
-        if study.report(trial, accuracies, trial.user_attrs["values"].get("epochs", epochs)):
-            workers.stop(key)
-            del running[key]
+        trial, failure = running[event["key"]], ""
+        if "history" in event:
+            accuracies = pd.read_csv(io.StringIO(event["history"]))["val_accuracy"].tolist()
+            if not study.report(trial, accuracies, trial.user_attrs["values"].get("epochs", epochs)):
+                continue
+            workers.stop(event["key"])
             trial.set_user_attr("seconds", round(event["seconds"], 1))
             found.tell(trial, state=TrialState.PRUNED)
             say(f"trial {trial.number}: stopped at {100 * accuracies[-1]:.2f} % after {len(accuracies)} epochs")
+        else:
+            result = workers.result(event["key"])
+            failure = end_of(result) if result["status"] else ""
+            end(found, trial, result, task)
+        del running[event["key"]]
+        write_csv(FOLDER / f"{task.model}.csv", study.table(found, list(ranges)))
+        past = study.ended(found)
+        if failure and len(past) >= HOPELESS and all(study.state(one) == "failed" for one in past):
+            raise InputError(f"all {len(past)} trials failed. The end of what the last one printed:\n{failure}")
 
 
 def end(found: optuna.Study, trial: optuna.Trial, result: Trial, task: Task) -> None:
@@ -239,20 +241,13 @@ def end(found: optuna.Study, trial: optuna.Trial, result: Trial, task: Task) -> 
         return
     metrics = metrics_of(result)
     trial.set_user_attr("epochs", metrics["network"][0]["epochs"])
-    trial.set_user_attr("model_md5", md5_of(result, task))
+    trial.set_user_attr("model_md5", md5_of(result, run_name(task.model, task.seed)))
     trial.set_user_attr("runs", result["runs"])
     found.tell(trial, metrics["accuracy"])
     say(
         f"trial {trial.number}: {100 * metrics['accuracy']:.2f} % in {result['seconds']:.0f} s; "
         f"best: {100 * found.best_value:.2f} %, trial {found.best_trial.number}"
     )
-
-
-def refuse_hopeless(found: optuna.Study, result: Trial) -> None:
-    """Raise `InputError` if so many trials have ended, and all failed; `result` is what became of the last one."""
-    past = study.ended(found)
-    if len(past) >= HOPELESS and all(study.state(one) == "failed" for one in past):
-        raise InputError(f"all {len(past)} trials failed. The end of what the last one printed:\n{end_of(result)}")
 
 
 def end_of(result: Trial) -> str:
@@ -266,9 +261,8 @@ def metrics_of(result: Trial) -> dict:
     return json.loads(text)
 
 
-def md5_of(result: Trial, task: Task) -> str:
+def md5_of(result: Trial, run: str) -> str:
     """The MD5 of the model's file of a training that succeeded."""
-    run = run_name(task.model, task.seed)
     entry = result["files"][LOCK].partition(f"\n  train@{run}:\n")[2]
     return re.search(rf"path: {re.escape(str(MODELS / run))}\.keras\n +hash: md5\n +md5: (\w+)", entry)[1]
 
@@ -347,7 +341,7 @@ def main() -> None:
         cluster, project = workers_for(given)
         with cluster as client:
             workers = Workers(client, project, stage, found.study_name)
-            search(workers, found, ranges, task, block.epochs, given.trials, FOLDER / f"{model}.csv")
+            search(workers, found, ranges, task, block.epochs, given.trials)
             table = study.table(found, list(ranges))
             write_csv(FOLDER / f"{model}.csv", table)
             candidates = {f"trial {one.number}": one for one in study.best(found, CANDIDATES, values)}

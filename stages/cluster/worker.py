@@ -168,7 +168,7 @@ def run_trial(name: str, values: list[str], history: str, results: list[str]) ->
     def look() -> None:
         nonlocal seen
         with contextlib.suppress(FileNotFoundError):
-            if seen != (seen := watched.read_bytes()):
+            if seen != (seen := watched.read_bytes()) and seen.endswith(b"\n"):  # else half of it is copied
                 told = {"key": key, "history": seen.decode(), "seconds": time.monotonic() - began}
                 worker.log_event(TRIALS, told)
 
