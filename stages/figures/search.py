@@ -14,7 +14,7 @@ from stages.figures.style import NEUTRAL, RIGHT, WRONG, save
 
 COLUMNS = 3  # of slices
 MARK = {"marker": "v", "s": 26, "color": "#777777", "linewidths": 0}  # of a trial that was stopped early
-COMPLETE, STOPPED = "complete", "stopped early (at the edge: below)"
+COMPLETE, STOPPED = "complete", "pruned (at the edge: below)"
 
 
 def limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -51,7 +51,7 @@ def draw_history(table: pd.DataFrame, present: float | None, path: Path, dataset
         path: Where to save.
         dataset: Of the images.
     """
-    figure, axes = plt.subplots(figsize=(9, 4.4))
+    figure, axes = plt.subplots(figsize=(8, 4.8))
     best = (100 * table["val_accuracy"].where(table["state"] == "complete")).cummax().ffill()
     axes.step(table["number"], best, where="post", color=WRONG, linewidth=1.5, label="best so far", zorder=1)
     show_trials(axes, table["number"], table)
@@ -68,7 +68,7 @@ def draw_history(table: pd.DataFrame, present: float | None, path: Path, dataset
     axes.set_ylabel("validation accuracy, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title("Trials: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
-    figure.legend(loc="outside right upper", fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
     save(figure, path, dataset)
 
 
