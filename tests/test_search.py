@@ -163,7 +163,7 @@ def test_a_search_in_which_all_fails_ends(workspace):
     break_down(workspace, "train")
     printed = run(workspace, *SEARCH, "--trials", "6", succeeds=False)
     assert "all 3 trials failed" in printed
-    assert "error: broken" in printed
+    assert "OSError: broken" in printed
     assert table_of(workspace)["state"].tolist().count("failed") == 3
 
 
