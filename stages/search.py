@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import optuna
 import pandas as pd
 from distributed import Client, Future
@@ -145,7 +144,6 @@ class Workers:
 
     def __init__(self, client: Client, project: Project, stage: str, name: str):
         """Workers of a cluster, which get the `project`, for trainings such as `stage`; `name` precedes their keys."""
-        cloudpickle.register_pickle_by_value(worker)
         client.register_plugin(project)
         self.client, self.name = client, name
         offered = [
