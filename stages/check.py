@@ -4,27 +4,17 @@ It is the first stage of `dvc.yaml`, reads all of `params.yaml` and writes nothi
 mistyped key would find it: after DVC removed that stage's results, and perhaps after minutes of training another model.
 """
 
-import re
 import sys
 from pathlib import Path
 
 from stages import models
 from stages.common import lock_file
 from stages.common.entry import entry_point
-from stages.common.environment import versions
+from stages.common.environment import REQUIREMENTS, other_versions
+from stages.common.files import read_text
 from stages.common.progress import stage_name
 from stages.common.workspace import refuse_before_training, remove_stale_locks
 from stages.tuning.ranges import read_ranges
-
-REQUIREMENTS = Path("requirements.txt")
-
-
-def other_versions(pins: str) -> list[str]:
-    """The packages whose installed version is not the pinned one, which follows in brackets: `numpy 2.3.1 (2.4.6)`."""
-    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", pins, re.MULTILINE))
-    return [
-        f"{name} {found} ({pinned[name]})" for name, found in versions().items() if pinned.get(name, found) != found
-    ]
 
 
 @entry_point
@@ -36,7 +26,7 @@ def main() -> None:
             if repaired:
                 print(f"note: {repaired}", file=sys.stderr)
     refuse_before_training(Path.cwd())
-    others = other_versions(REQUIREMENTS.read_text(encoding="utf-8")) if REQUIREMENTS.exists() else []
+    others = other_versions(read_text(REQUIREMENTS))
     if others:
         print(f"note: results may differ in their last digits from those of the pinned versions: {', '.join(others)}.")
     print(f"params.yaml is valid; models: {', '.join(blocks)}")

@@ -2,10 +2,11 @@
 
 DVC says what has to run. Workers of a Dask cluster run each stage, as soon as what it needs is there, in copies of the
 project, and so fill DVC's cache. Then `dvc repro` restores all results in the project. What was edited and is not committed
-counts as it does for `dvc repro`; what is edited from now on counts the next time.
+counts as it does for `dvc repro`. What is edited while stages run makes `dvc repro` run them again at the end.
 """
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from stages.cluster.plan import Plan, read_plan
 from stages.cluster.step import restore
 from stages.cluster.worker import Done
 from stages.common.checkpoint import remove_recorded
-from stages.common.commands import repro, run_stage
+from stages.common.commands import environment, repro, run_stage
 from stages.common.entry import entry_point
 from stages.common.errors import InputError
 from stages.common.notes import notes
@@ -54,24 +55,26 @@ def collect(targets: list[str], plan: Plan, ended: list[Done]) -> int:
 
     If stages failed, `dvc repro` is asked for the others alone: it would run these again.
     """
+    for done in ended:
+        if done["status"]:
+            lines = done["log"].rstrip().splitlines()
+            where = f" on worker {done['worker']}" if done["worker"] else ""
+            print(f"\n{done['stage']} failed{where}. The end of what it printed:", file=sys.stderr)
+            print("\n".join(f"  {line}" for line in lines[-LINES:]), file=sys.stderr)
+            print(f"To run it again: {shlex.join(['dvc', 'repro', done['stage']])}", file=sys.stderr)
     runs = {path: text for done in ended for path, text in done["runs"].items()}
     if runs:
         restore(runs)
     failed = [done["stage"] for done in ended if done["status"] != 0]
     whole = [name for name in plan.targets if name not in failed] if failed else targets
-    status = repro("--quiet", *whole)
-    for done in ended:
-        if done["status"]:
-            lines = done["log"].rstrip().splitlines()
-            print(f"\n{done['stage']} failed on worker {done['worker']}. The end of what it printed:", file=sys.stderr)
-            print("\n".join(f"  {line}" for line in lines[-LINES:]), file=sys.stderr)
-            print(f"To run it again: {shlex.join(['dvc', 'repro', done['stage']])}", file=sys.stderr)
+    status = repro("--quiet", *whole) if whole or not failed else 0
     return status or int(bool(failed))
 
 
 @entry_point
 def main() -> None:
     given = arguments()
+    os.environ |= environment()  # for DVC within this process, and for workers on this machine
     run_stage("check", quiet=True)  # whose errors are clearer than DVC's
     for note in notes(Path.cwd()):
         print(f"note: {note}", flush=True)
@@ -81,10 +84,8 @@ def main() -> None:
             sys.exit(status)
         ended = []
         if plan.needs:
-            cluster, project = workers_for(given)
-            with cluster as client:
-                client.register_plugin(project)
-                ended = run_plan(client, plan, read_seconds())
+            with workers_for(given) as (client, token):
+                ended = run_plan(client, plan, read_seconds(), token)
         status = collect(given.targets, plan, ended)
     remove_recorded()
     if status:

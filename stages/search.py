@@ -9,6 +9,7 @@ command is no stage, and changes no result of the pipeline. Type it again to go 
 import argparse
 import io
 import json
+import os
 import queue
 import re
 import shlex
@@ -30,8 +31,8 @@ from stages.cluster.command import add_options, alone, refuse_options, workers_f
 from stages.cluster.execution import ByValue, asked_for
 from stages.cluster.plan import Plan
 from stages.cluster.step import restore
-from stages.cluster.worker import Project, Trial
-from stages.common.commands import repro, run_stage
+from stages.cluster.worker import Trial
+from stages.common.commands import environment, repro, run_stage
 from stages.common.entry import entry_point
 from stages.common.environment import versions
 from stages.common.errors import InputError
@@ -69,11 +70,12 @@ class Task:
         """The values as for `dvc exp run --set-param`."""
         return [f"models.{self.model}.{key}={shortest(value)}" for key, value in self.values.items()]
 
-    def submit(self, client: Client, key: str, resources: dict[str, int] | None) -> Future:
+    def submit(self, client: Client, token: str, key: str, resources: dict[str, int] | None) -> Future:
         """Let a worker do it."""
         run = run_name(self.model, self.seed)
         return client.submit(
             ByValue(worker.run_trial),
+            token,
             f"train@{run}",
             [*self.overrides(), f"seeds=[{self.seed}]"],
             str(HISTORY / f"{run}.csv"),
@@ -142,10 +144,9 @@ def say(text: str) -> None:
 class Workers:
     """Trainings that run on the workers of a cluster, and what they tell."""
 
-    def __init__(self, client: Client, project: Project, stage: str, name: str):
-        """Workers of a cluster, which get the `project`, for trainings such as `stage`; `name` precedes their keys."""
-        client.register_plugin(project)
-        self.client, self.name = client, name
+    def __init__(self, client: Client, token: str, stage: str, name: str):
+        """Workers of a cluster, with copies of the project of this `token`; trainings such as `stage`, and their `name`."""
+        self.client, self.token, self.name = client, token, f"{name}-{token}"
         offered = [
             one["resources"].get(clusters.GPU, 0) for one in client.scheduler_info(n_workers=-1)["workers"].values()
         ]
@@ -153,7 +154,7 @@ class Workers:
         self.resources = {clusters.GPU: asked[stage]} if asked else None
         self.running: dict[str, Future] = {}
         self.told: queue.SimpleQueue = queue.SimpleQueue()
-        client.subscribe_topic(worker.TRIALS, lambda event: self.told.put(event[1]))
+        client.subscribe_topic(f"{worker.TRIALS}-{token}", lambda event: self.told.put(event[1]))
 
     def have_room(self) -> bool:
         """Whether a worker has nothing to do; if no worker is left, one training waits for the next."""
@@ -162,7 +163,7 @@ class Workers:
     def start(self, number: int | str, task: Task) -> str:
         """Let a worker do this; return its key."""
         key = f"{self.name}-{number}"
-        self.running[key] = task.submit(self.client, key, self.resources)
+        self.running[key] = task.submit(self.client, self.token, key, self.resources)
         self.running[key].add_done_callback(lambda future: self.told.put({"key": future.key}))
         return key
 
@@ -321,6 +322,7 @@ def verdict(best: pd.Series, seeds: list[int]) -> str:
 @entry_point
 def main() -> None:
     given = arguments()
+    os.environ |= environment()  # for DVC within this process, and for workers on this machine
     run_stage("check", quiet=True)
     model, block = given.model, models.read_block(given.model)
     section, all_seeds, confidence = read_parameters("search", "seeds", "statistics.confidence")
@@ -336,9 +338,8 @@ def main() -> None:
         if not study.propose_first(found, ranges, values):
             say(f"note: the present block of {model} lies outside of its ranges, and is no trial.")
         say(f"study {found.study_name}: {len(study.ended(found))} of {given.trials} trials have ended")
-        cluster, project = workers_for(given)
-        with cluster as client:
-            workers = Workers(client, project, stage, found.study_name)
+        with workers_for(given) as (client, token):
+            workers = Workers(client, token, stage, found.study_name)
             search(workers, found, ranges, task, block.epochs, given.trials)
             table = study.table(found, list(ranges))
             write_csv(FOLDER / f"{model}.csv", table)

@@ -10,7 +10,6 @@ import time
 import pandas as pd
 from distributed import get_worker
 
-from stages.cluster import worker
 from stages.cluster.clusters import on_this_machine
 from stages.cluster.execution import run_plan
 from stages.cluster.plan import Plan
@@ -34,10 +33,10 @@ def graph(count: int) -> Plan:
     return Plan((), needs, {}, tuple(needs))
 
 
-def sleep(name: str, *needed: Done) -> Done:
+def sleep(token: str, name: str, *needed: Done) -> Done:
     """A stage that only sleeps; it says where it runs, as `worker.run_stage` does."""
     where = get_worker()
-    where.log_event(worker.TOPIC, {"name": name, "where": str(where.name), "when": time.time()})
+    where.log_event(token, {"name": name, "where": str(where.name), "when": time.time()})
     time.sleep(SLEEP)
     return Done(stage=name, status=0, log="", worker=str(where.name), runs={})
 
@@ -47,7 +46,7 @@ def simulate(count: int) -> dict[str, float]:
     plan = graph(count)
     with on_this_machine([[]] * WORKERS) as client:
         began, used = time.monotonic(), time.process_time()
-        ended = run_plan(client, plan, dict.fromkeys(plan.needs, SLEEP), sleep)
+        ended = run_plan(client, plan, dict.fromkeys(plan.needs, SLEEP), "simulation", sleep)
         seconds, used = time.monotonic() - began, time.process_time() - used
     assert len(ended) == len(plan.needs)
     assert {done["status"] for done in ended} == {0}

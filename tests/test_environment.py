@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from stages.check import other_versions
 from stages.common import environment
-from stages.common.environment import KEPT, SET, cores, ignore_user_settings, machine, processor, versions
+from stages.common.environment import (
+    KEPT,
+    SET,
+    cores,
+    ignore_user_settings,
+    machine,
+    other_versions,
+    processor,
+    versions,
+)
 from tests.conftest import ROOT, run
 
 HOSTILE = {

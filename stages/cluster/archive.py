@@ -25,8 +25,8 @@ def pack(folder: Path) -> tuple[bytes, str]:
     place = own_repository(folder)
     inside = folder.relative_to(place or folder)
     with tempfile.TemporaryDirectory() as temporary, io.BytesIO() as written:
-        git = pygit2.Repository(str(place)) if place else onlooker(folder, Path(temporary))
-        with tarfile.open(fileobj=written, mode="w") as archive:
+        git = pygit2.Repository(str(place)) if place else empty_repository(folder, Path(temporary))
+        with tarfile.open(fileobj=written, mode="w", dereference=True) as archive:
             for path in files_of(git, folder):
                 archive.add(path, path.relative_to(place or folder), recursive=False)
             if (folder / CONFIGURATION).exists():
@@ -36,8 +36,8 @@ def pack(folder: Path) -> tuple[bytes, str]:
         return written.getvalue(), str(inside)
 
 
-def onlooker(folder: Path, temporary: Path) -> pygit2.Repository:
-    """An empty repository, of which nothing lies in `folder`, that looks at the files there."""
+def empty_repository(folder: Path, temporary: Path) -> pygit2.Repository:
+    """An empty repository in `temporary` whose files are those of `folder`: to it they are all new, or ignored."""
     git = pygit2.init_repository(str(temporary / "empty"), bare=True)
     git.config["core.bare"] = False
     git.config["core.worktree"] = str(folder)
@@ -53,7 +53,7 @@ def files_of(git: pygit2.Repository, folder: Path) -> list[Path]:
 
 def history(git: pygit2.Repository, folder: Path) -> Path:
     """A repository's own folder, as it stands in `.git`, with the commits and trees of `git` from the last commit on."""
-    copy = pygit2.init_repository(str(folder))
+    pygit2.init_repository(str(folder))
     if git.head_is_unborn:
         return folder / ".git"
     own = git_folder(Path(git.workdir))

@@ -2,9 +2,11 @@
 
 import argparse
 import fcntl
+import os
+import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distributed import Client
@@ -66,18 +68,50 @@ def alone() -> Iterator[None]:
             shutil.rmtree(clusters.FOLDER, ignore_errors=True)
 
 
-def workers_for(given: argparse.Namespace) -> tuple[AbstractContextManager[Client], Project]:
-    """The cluster that the options ask for, and the project for its workers.
+@contextmanager
+def workers_for(given: argparse.Namespace) -> Iterator[tuple[Client, str]]:
+    """The cluster that the options ask for, with copies of the project on its workers, and the copies' name.
 
     Raises:
-        InputError: The project's data cannot be sent to other machines.
+        InputError: There is no such cluster, or the project cannot be sent to it.
     """
     content, inside = archive.pack(Path.cwd())
     if not (given.scheduler or given.ssh):
         gpus = clusters.shares_of(clusters.gpus_here(), given.jobs, read_parameters("devices"))
-        project = Project(content, inside, str(cache_folder(Path.cwd())), dict(enumerate(gpus, 1)))
-        return clusters.on_this_machine(gpus), project
-    if dvc("push", "--quiet").returncode:
-        raise InputError("DVC could not send the data to its default remote; the cause is printed above.")
-    cluster = clusters.at(given.scheduler) if given.scheduler else clusters.by_ssh(given.ssh.split(","), given.folder)
-    return cluster, Project(content, inside, None, {})
+        if len(gpus) < given.jobs:
+            print(f"note: this machine has GPUs for {len(gpus)} stages at once.", flush=True)
+        project = Project(content, inside, str(cache_folder(Path.cwd())), dict(enumerate(gpus, 1)), {})
+        cluster = clusters.on_this_machine(gpus)
+    else:
+        if dvc("push", "--quiet").returncode:
+            raise InputError("DVC could not send the data to its default remote; the cause is printed above.")
+        project = Project(content, inside, None, {}, absolute_remote())
+        hosts = [host.strip() for host in (given.ssh or "").split(",") if host.strip()]
+        cluster = clusters.at(given.scheduler) if given.scheduler else clusters.by_ssh(hosts, given.folder)
+    with cluster as client:
+        refuse_other_pythons(client)
+        client.register_plugin(project)
+        try:
+            yield client, project.name
+        finally:
+            with suppress(OSError, TimeoutError):  # the scheduler is gone
+                client.unregister_worker_plugin(project.name)
+
+
+def absolute_remote() -> dict[str, str]:
+    """For the copies: the place of DVC's default remote, if it is a folder that is relative to the project's."""
+    section = f'remote "{setting(Path.cwd(), "core", "remote")[0]}"'
+    url, relative_to = setting(Path.cwd(), f"'{section}'", "url")
+    return {} if "://" in url or not url else {f"{section}.url": os.path.abspath(relative_to / url)}
+
+
+def refuse_other_pythons(client: Client) -> None:
+    """Raise `InputError` if a worker has another Python than this process: they could not understand each other."""
+    ours = platform.python_version_tuple()[:2]
+    for address, found in client.get_versions()["workers"].items():
+        theirs = found["host"]["python"].split(".")[:2]
+        if tuple(theirs) != ours:
+            raise InputError(
+                f"worker {address} runs Python {'.'.join(theirs)}, but this is Python {'.'.join(ours)}: make its "
+                "environment with the same Python."
+            )

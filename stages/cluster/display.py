@@ -17,9 +17,13 @@ class Display:
         took: The seconds of the stages that have ended.
     """
 
-    def __init__(self, names: list[str], workers: int, expected: dict[str, float | None]):
-        """A display of the stages `names`, which so many `workers` run, with expected seconds where they are known."""
-        self.names, self.workers, self.expected = names, workers, expected
+    def __init__(self, names: list[str], workers: list[str], slots: int, expected: dict[str, float | None]):
+        """A display of the stages `names`, with expected seconds where they are known.
+
+        `workers` are the addresses of those that run them, `slots` how many stages they run at once.
+        """
+        self.names, self.slots, self.expected = names, slots, expected
+        self.workers: set[object] = set(workers)
         self.began: dict[str, tuple[str, float]] = {}  # a stage that runs: its worker, and when it began
         self.took: dict[str, float] = {}
         self.failed: list[str] = []
@@ -44,12 +48,12 @@ class Display:
     def count(self, action: str = "", **event: object) -> None:
         """Count the workers, and show that one was lost, when Dask says so."""
         if action == "add-worker":
-            self.workers += 1
+            self.workers.add(event.get("worker"))
         if action == "remove-worker" and not event["expected"]:
-            self.workers -= 1
+            self.workers.discard(event["worker"])
             places = {self.began[name][0] for name in event["processing-tasks"] if name in self.began}
             self.say(f"worker {', '.join(places) or event['worker']} was lost")
-            if self.workers < 1:
+            if not self.workers:
                 self.say("no worker is left: the stages wait until one comes back; Ctrl-C ends this")
 
     def end(self, done: Done) -> None:
@@ -78,7 +82,7 @@ class Display:
         shown = Table(box=None, pad_edge=False)
         for title in ("worker", "stage", "elapsed", "expected"):
             shown.add_column(title, justify="left" if title in {"worker", "stage"} else "right")
-        for name, (worker, since) in self.began.items():
+        for name, (worker, since) in list(self.began.items()):
             usual = self.expected.get(name)
             shown.add_row(worker, name, format_seconds(now - since), "?" if usual is None else format_seconds(usual))
         waiting = len(self.names) - len(self.took) - len(self.began)
@@ -93,4 +97,4 @@ class Display:
         seconds = sum(
             max(self.expected[name] - (now - self.began[name][1] if name in self.began else 0), 0) for name in open_
         )
-        return f"{format_seconds(seconds / self.workers)} to go"
+        return f"{format_seconds(seconds / self.slots)} to go"

@@ -31,15 +31,16 @@ class ByValue:
 
 
 def run_plan(
-    client: Client, plan: Plan, seconds: dict[str, float], run: Callable[..., Done] = worker.run_stage
+    client: Client, plan: Plan, seconds: dict[str, float], token: str, run: Callable[..., Done] = worker.run_stage
 ) -> list[Done]:
     """Run the stages of a plan on the workers of a cluster, and show it.
 
     Args:
-        client: Of the cluster; its workers have a plugin `worker.Project`.
+        client: Of the cluster.
         plan: What has to run.
         seconds: The durations of earlier runs, by stage.
-        run: What a worker does with the name of a stage and what became of those that it needs.
+        token: The name of the workers' plugin `worker.Project`. Others may use the cluster, too, with names of their own.
+        run: What a worker does with the token, the name of a stage and what became of those that it needs.
 
     Returns:
         What became of each stage, in the order in which they ended.
@@ -47,20 +48,23 @@ def run_plan(
     Raises:
         InputError: No worker can run one of the stages.
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    slots = sum(one["nthreads"] for one in workers)
-    devices = asked_for(plan, [one["resources"].get(GPU, 0) for one in workers])
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    slots = sum(one["nthreads"] for one in workers.values())
+    devices = asked_for(plan, [one["resources"].get(GPU, 0) for one in workers.values()])
     ranks = priorities(plan, seconds)
-    with Display(list(plan.needs), slots, {name: expected(name, seconds) for name in plan.needs}) as display:
-        client.subscribe_topic(worker.TOPIC, lambda event: display.begin(**event[1]))
+    with Display(
+        list(plan.needs), list(workers), slots, {name: expected(name, seconds) for name in plan.needs}
+    ) as display:
+        client.subscribe_topic(token, lambda event: display.begin(**event[1]))
         client.subscribe_topic("all", lambda event: display.count(**event[1]))
         futures: dict[str, Future] = {}
         for name, needed in plan.needs.items():
             futures[name] = client.submit(
                 ByValue(run),
+                token,
                 name,
                 *(futures[other] for other in needed),
-                key=name,
+                key=f"{name}/{token}",
                 priority=ranks[name],
                 resources={GPU: devices[name]} if name in devices else None,
             )
@@ -93,4 +97,10 @@ def result_of(future: Future) -> Done:
         return future.result()
     lost = isinstance(error, KilledWorker)
     log = f"its worker was lost {error.allowed_failures + 1} times" if lost else f"{type(error).__name__}: {error}"
-    return Done(stage=future.key, status=1, log=log, worker=str(error.last_worker.name) if lost else "?", runs={})
+    return Done(
+        stage=future.key.rpartition("/")[0],
+        status=1,
+        log=log,
+        worker=str(error.last_worker.name) if lost else "",
+        runs={},
+    )

@@ -47,14 +47,16 @@ def read_plan(targets: tuple[str, ...]) -> Plan:
         wanted = set(asked).union(*(networkx.descendants(graph, stage) for stage in asked))
         changed = set(repo.status(targets=[stage.addressing for stage in wanted if not stage.frozen]))
         order = [stage for stage in reversed(list(networkx.topological_sort(graph))) if stage in wanted]
+        runs: set[Stage] = set()
         here: list[Stage] = []
         needs: dict[Stage, list[Stage]] = {}
         for stage in order:
-            needed = networkx.descendants(graph, stage)
-            if stage.frozen or not (stage.addressing in changed or needed & {*here, *needs}):
+            needed = list(graph.successors(stage))
+            if stage.frozen or not (stage.addressing in changed or any(other in runs for other in needed)):
                 continue
-            if is_kept(stage) or needed & set(needs):
-                needs[stage] = [other for other in graph.successors(stage) if other in needs]
+            runs.add(stage)
+            if is_kept(stage) or any(other in needs for other in needed):
+                needs[stage] = [other for other in needed if other in needs]
             else:
                 here.append(stage)
         return Plan(
@@ -87,7 +89,9 @@ def priorities(plan: Plan, seconds: dict[str, float]) -> dict[str, float]:
         seconds: The expected duration of stages; `UNKNOWN` where there is none.
     """
     longest: dict[str, float] = {}
+    after = dict.fromkeys(plan.needs, 0.0)  # the expected seconds of what comes after a stage
     for name in reversed(plan.needs):
-        after = [longest[other] for other, needed in plan.needs.items() if name in needed]
-        longest[name] = seconds.get(name, UNKNOWN) + max(after, default=0)
+        longest[name] = seconds.get(name, UNKNOWN) + after[name]
+        for other in plan.needs[name]:
+            after[other] = max(after[other], longest[name])
     return longest

@@ -17,14 +17,15 @@ from pathlib import Path
 
 from dvc.cli import main as dvc
 from dvc.repo import Repo
-from dvc.stage.cache import _get_cache_hash, _get_stage_hash
+from dvc.stage.cache import _can_hash, _get_cache_hash, _get_stage_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.hydra import apply_overrides
 from dvc_data.hashfile.hash_info import HashInfo
 
 from stages.common.entry import entry_point
+from stages.common.environment import REQUIREMENTS, other_versions
 from stages.common.errors import InputError
-from stages.common.files import read_json, write_json, write_text
+from stages.common.files import read_json, read_text, write_json, write_text
 from stages.common.parameters import load_yaml
 
 FILLED = Path(".dvc/tmp/filled")  # it is there if what did not change has been restored
@@ -63,6 +64,8 @@ def record(name: str, remote: bool) -> dict[str, str]:
     """
     with Repo() as repo:
         (stage,) = repo.stage.collect(name)
+        if not _can_hash(stage):  # it has no results, for example: each copy runs it
+            return {}
         repo.stage_cache.save(stage)
         key = _get_stage_hash(stage)
         path = Path("runs", key[:2], key, _get_cache_hash(to_single_stage_lockfile(stage)))
@@ -122,6 +125,12 @@ def get(paths: list[str], remote: bool) -> None:
 def main() -> None:
     name, *values = sys.argv[1:]
     remote = RUNS.exists()
+    others = other_versions(read_text(REQUIREMENTS)) if remote else []
+    if others:
+        raise InputError(
+            f"this host has other versions of packages than the project: {', '.join(others)}. Install those of "
+            f"{REQUIREMENTS} there: `make installed-parallel`."
+        )
     runs = read_json(RUNS) if remote else {}
     if values:
         set_values(values)

@@ -5,7 +5,6 @@ the next stages restore them in the copies of other workers. Dask sends the code
 on machines without this project: it imports nothing of it.
 """
 
-import configparser
 import contextlib
 import io
 import json
@@ -17,16 +16,16 @@ import subprocess
 import sys
 import tarfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from configobj import ConfigObj
 from distributed import Worker, WorkerPlugin, get_worker
 
-NAME = "project"  # of the plugin
 LOG = ".dvc/tmp/log"
 RUNS = ".dvc/tmp/runs.json"  # what stages.cluster.step reads and writes on another machine
-TOPIC = "stages"  # of the messages: which stage began, on which worker
 TRIALS = "trials"  # of the messages: a trial's history so far
 PAUSE = 0.1  # seconds between two looks at a running stage
 PATIENCE = 10  # seconds for a stage to end when it is told to
@@ -70,9 +69,9 @@ class Project(WorkerPlugin):
         shared: Whether their cache is the project's; otherwise data travels by DVC's default remote.
     """
 
-    name = NAME
-
-    def __init__(self, archive: bytes, inside: str, cache: str | None, gpus: dict[int, list[str]]):
+    def __init__(
+        self, archive: bytes, inside: str, cache: str | None, gpus: dict[int, list[str]], settings: dict[str, str]
+    ):
         """A project to be copied.
 
         Args:
@@ -80,8 +79,10 @@ class Project(WorkerPlugin):
             inside: The project's folder inside it.
             cache: The folder of DVC's cache, for workers on the same machine; None: each machine has one of its own.
             gpus: The names of each worker's GPUs, by the worker's name; empty for workers whose environment says it.
+            settings: More of DVC's configuration: `section.key`, and the value.
         """
-        self.archive, self.inside, self.cache, self.gpus = archive, inside, cache, gpus
+        self.archive, self.inside, self.cache, self.gpus, self.settings = archive, inside, cache, gpus, settings
+        self.name = uuid.uuid4().hex[:8]
         self.shared = cache is not None
 
     def setup(self, worker: Worker) -> None:
@@ -89,32 +90,26 @@ class Project(WorkerPlugin):
         place = Path(worker.local_directory)
         self.free = queue.SimpleQueue()
         for number in range(worker.state.nthreads):
-            copy = place / f"copy{number}"
+            copy = place / self.name / str(number)
             with tarfile.open(fileobj=io.BytesIO(self.archive)) as archive:
-                archive.extractall(copy, filter="data")
-            configure(
-                copy / self.inside, {"cache.dir": self.cache or own_cache(place), "core.site_cache_dir": copy / "site"}
-            )
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)  # missing in Python 3.11.0 to 3.11.3
+                archive.extractall(copy)
+            values = {"cache.dir": self.cache or own_cache(place), "core.site_cache_dir": copy / "site"}
+            configure(copy / self.inside, values | self.settings)
             self.free.put(copy / self.inside)
 
     def teardown(self, worker: Worker) -> None:
         """Remove the copies, as a worker ends."""
-        for copy in Path(worker.local_directory).glob("copy*"):
-            shutil.rmtree(copy, ignore_errors=True)
+        shutil.rmtree(Path(worker.local_directory) / self.name, ignore_errors=True)
 
 
 def configure(folder: Path, values: dict[str, object]) -> None:
     """Set values in DVC's configuration of a copy."""
-    path = folder / ".dvc" / "config.local"
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read(path, encoding="utf-8")
+    configuration = ConfigObj(str(folder / ".dvc" / "config.local"), encoding="utf-8", create_empty=True)
     for name, value in values.items():
-        section, key = name.split(".")
-        if not parser.has_section(section):
-            parser.add_section(section)
-        parser[section][key] = str(value)
-    with path.open("w", encoding="utf-8") as file:
-        parser.write(file)
+        section, _, key = name.rpartition(".")
+        configuration.setdefault(section, {})[key] = str(value)
+    configuration.write()
 
 
 def own_cache(place: Path) -> Path:
@@ -123,14 +118,14 @@ def own_cache(place: Path) -> Path:
     return around / ".dvc" / "cache" if around else place.parent / "dvc-cache"
 
 
-def run_stage(name: str, *needed: Done) -> Done:
-    """Run a stage on this worker, unless one failed that it needs."""
+def run_stage(token: str, name: str, *needed: Done) -> Done:
+    """Run a stage on this worker, in a copy of the project of this name, unless a stage failed that it needs."""
     worker = get_worker()
-    project: Project = worker.plugins[NAME]
+    project: Project = worker.plugins[token]
     done = Done(stage=name, status=None, log="", worker=str(worker.name), runs={})
     if any(other["status"] != 0 for other in needed):
         return done
-    worker.log_event(TOPIC, {"name": name, "where": str(worker.name), "when": time.time()})
+    worker.log_event(token, {"name": name, "where": str(worker.name), "when": time.time()})
     folder = project.free.get()
     try:
         runs, log = folder / RUNS, folder / LOG
@@ -150,17 +145,18 @@ def run_stage(name: str, *needed: Done) -> Done:
     return done
 
 
-def run_trial(name: str, values: list[str], history: str, results: list[str]) -> Trial:
+def run_trial(token: str, name: str, values: list[str], history: str, results: list[str]) -> Trial:
     """Run a stage with other values of parameters, and tell of each change of its history while it runs.
 
     Args:
+        token: The name of the plugin.
         name: Of the stage.
         values: As for `dvc exp run --set-param`.
         history: The path of a file that the stage writes again and again.
         results: Paths of other files, whose text is wanted in the end.
     """
     worker, began = get_worker(), time.monotonic()
-    project: Project = worker.plugins[NAME]
+    project: Project = worker.plugins[token]
     folder = project.free.get()
     key, watched = worker.get_current_task(), folder / history
     seen = watched.read_bytes() if watched.exists() else b""
@@ -170,7 +166,7 @@ def run_trial(name: str, values: list[str], history: str, results: list[str]) ->
         with contextlib.suppress(FileNotFoundError):
             if seen != (seen := watched.read_bytes()) and seen.endswith(b"\n"):  # else half of it is copied
                 told = {"key": key, "history": seen.decode(), "seconds": time.monotonic() - began}
-                worker.log_event(TRIALS, told)
+                worker.log_event(f"{TRIALS}-{token}", told)
 
     try:
         runs, log = folder / RUNS, folder / LOG
@@ -214,6 +210,8 @@ def run_step(
     environment["FASHION_MNIST_RUN"] = str(os.getpid())
     worker = get_worker()
     key = worker.get_current_task()
+    if values:  # what is tried is stopped, or is tried again: no checkpoint may be left of it
+        environment["FASHION_MNIST_CHECKPOINT_SECONDS"] = "1e9"
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     with log.open("wb") as output:

@@ -43,10 +43,13 @@ def run_stage(name: str, quiet: bool = False) -> None:
 
 def repro(*arguments: str) -> int:
     """Run `dvc repro`; return its exit status. After Ctrl-C, wait until DVC has ended its stage and released its locks."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], env=environment()) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:  # DVC and the stage get the signal, too
-                print("\nstopping; the stages that ended are kept. Type `make run` to go on.", flush=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], env=environment()) as process:
+            while True:
+                try:
+                    return process.wait()
+                except KeyboardInterrupt:  # DVC and the stage get the signal, too
+                    print("\nstopping; the stages that ended are kept. Type the command again to go on.", flush=True)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+REQUIREMENTS = Path("requirements.txt")
+
 PREFIXES = (
     "AUTOGRAPH_", "BLIS_", "CUBLAS_", "CUDNN_", "DNNL_", "EIGEN_", "FREETYPE_", "GOMP_", "GOTO_", "JAX_", "JOBLIB_",
     "KERAS_", "KMP_", "LOKY_", "MATPLOTLIB", "MKL_", "MLIR_", "MPL", "NPY_", "NUMEXPR_", "NUMPY_", "NVIDIA_TF32_OVERRIDE",
@@ -117,6 +119,14 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "none"
     return found
+
+
+def other_versions(pins: str) -> list[str]:
+    """The packages whose installed version is not the pinned one, which follows in brackets: `numpy 2.3.1 (2.4.6)`."""
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", pins, re.MULTILINE))
+    return [
+        f"{name} {found} ({pinned[name]})" for name, found in versions().items() if pinned.get(name, found) != found
+    ]
 
 
 def machine() -> dict:
