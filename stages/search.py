@@ -18,17 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pandas as pd
-from distributed import Client, Future
 from dvc.repo import Repo
 from dvc.stage.serialize import to_single_stage_lockfile
-from optuna.trial import TrialState
 
 from stages import models
 from stages.cluster import clusters, worker
 from stages.cluster.command import add_options, alone, refuse_options, workers_for
-from stages.cluster.execution import ByValue, asked_for
+from stages.cluster.execution import ByValue, Client, Future, asked_for
 from stages.cluster.plan import Plan
 from stages.cluster.step import restore
 from stages.cluster.worker import Trial
@@ -186,7 +183,7 @@ class Workers:
 
 
 def search(
-    workers: Workers, found: optuna.Study, ranges: dict[str, Range], task: Task, epochs: int, trials: int
+    workers: Workers, found: study.Study, ranges: dict[str, Range], task: Task, epochs: int, trials: int
 ) -> None:
     """Run trials until so many have ended; write their table whenever one has.
 
@@ -201,7 +198,7 @@ def search(
     Raises:
         InputError: The first trials all failed.
     """
-    running: dict[str, optuna.Trial] = {}
+    running: dict[str, study.Trial] = {}
     while len(study.ended(found)) < trials or running:
         while len(study.ended(found)) + len(running) < trials and workers.have_room():
             trial = study.propose(found, ranges)
@@ -215,7 +212,7 @@ def search(
                 continue
             workers.stop(event["key"])
             trial.set_user_attr("seconds", round(event["seconds"], 1))
-            found.tell(trial, state=TrialState.PRUNED)
+            found.tell(trial, state=study.TrialState.PRUNED)
             say(f"trial {trial.number}: stopped at {100 * accuracies[-1]:.2f} % after {len(accuracies)} epochs")
         else:
             result = workers.result(event["key"])
@@ -228,14 +225,14 @@ def search(
             raise InputError(f"all {len(past)} trials failed. The end of what the last one printed:\n{failure}")
 
 
-def end(found: optuna.Study, trial: optuna.Trial, result: Trial, task: Task) -> None:
+def end(found: study.Study, trial: study.Trial, result: Trial, task: Task) -> None:
     """Note what became of a trial that has ended."""
     trial.set_user_attr("seconds", round(result["seconds"], 1))
     if result["status"]:
         lines = result["log"].rstrip().splitlines() or [f"it exited with {result['status']}"]
         reason = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
         trial.set_user_attr("reason", reason.removeprefix("error: "))
-        found.tell(trial, state=TrialState.FAIL)
+        found.tell(trial, state=study.TrialState.FAIL)
         say(f"trial {trial.number}: failed: {trial.user_attrs['reason']}")
         return
     metrics = metrics_of(result)
@@ -294,7 +291,7 @@ def with_seeds(
 
 
 def draw(
-    table: pd.DataFrame, found: optuna.Study, ranges: dict[str, Range], values: dict[str, Any], dataset: str, model: str
+    table: pd.DataFrame, found: study.Study, ranges: dict[str, Range], values: dict[str, Any], dataset: str, model: str
 ) -> None:
     """Draw and save the figures of all trials, of which at least one is complete; `values` are those of the block."""
     block = (table["state"] == "complete") & (table[list(ranges)] == [study.cell(values[key]) for key in ranges]).all(

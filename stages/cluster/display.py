@@ -51,7 +51,8 @@ class Display:
             self.workers.add(event.get("worker"))
         if action == "remove-worker" and not event["expected"]:
             self.workers.discard(event["worker"])
-            places = {self.began[name][0] for name in event["processing-tasks"] if name in self.began}
+            names = [key.rpartition("/")[0] for key in event["processing-tasks"]]
+            places = {self.began[name][0] for name in names if name in self.began}
             self.say(f"worker {', '.join(places) or event['worker']} was lost")
             if not self.workers:
                 self.say("no worker is left: the stages wait until one comes back; Ctrl-C ends this")

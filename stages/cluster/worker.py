@@ -211,7 +211,7 @@ def run_step(
     worker = get_worker()
     key = worker.get_current_task()
     if values:  # what is tried is stopped, or is tried again: no checkpoint may be left of it
-        environment["FASHION_MNIST_CHECKPOINT_SECONDS"] = "1e9"
+        environment["FASHION_MNIST_CHECKPOINT_SECONDS"] = "1000000000"
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     with log.open("wb") as output:

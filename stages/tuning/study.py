@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -40,7 +41,7 @@ KEPT = 75  # percent
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.RUNNING: "running"}
 
 
-def open_study(model: str, conditions: Mapping[str, Any]) -> optuna.Study:
+def open_study(model: str, conditions: Mapping[str, Any]) -> Study:
     """The study of a model under these conditions: a new one, unless a search was begun under the very same conditions.
 
     Trials that were running when a search was stopped are noted as interrupted, and their values are tried again.
@@ -79,14 +80,14 @@ def open_study(model: str, conditions: Mapping[str, Any]) -> optuna.Study:
     return study
 
 
-def propose(study: optuna.Study, ranges: Mapping[str, Range]) -> Trial:
+def propose(study: Study, ranges: Mapping[str, Range]) -> Trial:
     """A new trial; its attribute `values` holds the value of each key."""
     trial = study.ask({key: distribution(one) for key, one in ranges.items()})
     trial.set_user_attr("values", {key: meaning(ranges[key], value) for key, value in trial.params.items()})
     return trial
 
 
-def propose_first(study: optuna.Study, ranges: Mapping[str, Range], block: Mapping[str, Any]) -> bool:
+def propose_first(study: Study, ranges: Mapping[str, Range], block: Mapping[str, Any]) -> bool:
     """Try a block's own values first, if nothing was tried before; return whether they are in the ranges."""
     inside = all(block[key] in one for key, one in ranges.items())
     if inside and not study.get_trials(deepcopy=False):
@@ -130,12 +131,12 @@ def state(trial: FrozenTrial) -> str:
     return failed if trial.state == TrialState.FAIL else STATES.get(trial.state, "waiting")
 
 
-def ended(study: optuna.Study) -> list[FrozenTrial]:
+def ended(study: Study) -> list[FrozenTrial]:
     """The trials that came to an end of their own: complete, pruned and failed ones, not those that were interrupted."""
     return [one for one in study.get_trials(deepcopy=False) if state(one) in {"complete", "pruned", "failed"}]
 
 
-def best(study: optuna.Study, count: int, block: Mapping[str, Any]) -> list[FrozenTrial]:
+def best(study: Study, count: int, block: Mapping[str, Any]) -> list[FrozenTrial]:
     """The best complete trials, by validation accuracy, whose values differ from each other and from a block's."""
     found: dict[str, FrozenTrial] = {}
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -146,7 +147,7 @@ def best(study: optuna.Study, count: int, block: Mapping[str, Any]) -> list[Froz
     return list(found.values())[:count]
 
 
-def table(study: optuna.Study, keys: list[str]) -> pd.DataFrame:
+def table(study: Study, keys: list[str]) -> pd.DataFrame:
     """One row per trial.
 
     Returns:
@@ -172,7 +173,7 @@ def cell(value: Any) -> Any:
     return json.dumps(value) if value is None or isinstance(value, list) else value
 
 
-def importance(study: optuna.Study) -> dict[str, float]:
+def importance(study: Study) -> dict[str, float]:
     """How much of the variation of validation accuracy each key explains, alone and with others; the sum is 1.
 
     Source: Hutter, Hoos and Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter Importance" (2014). Pruned
