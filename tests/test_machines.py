@@ -288,6 +288,7 @@ def test_no_remote_and_no_scheduler_are_told(shared):
 )
 def test_the_result_of_a_search_elsewhere_is_restored(shared, cluster):
     cluster.add_worker("one")
+    edit(shared, lambda content: content["models"]["small"].update(epochs=2))  # as in no test that shares this cache
     options = ("--trials", "2", "--seeds", "2", "--scheduler", cluster.address)
     *_, line = run(shared, "python", "-m", "stages.search", "small", *options).strip().splitlines()
     (row,) = (
