@@ -25,7 +25,7 @@ def replace(folder: Path, pattern: str, text: str) -> None:
 
 def block(model: str) -> str:
     """A pattern for a model's block in the text of `params.yaml`."""
-    return rf"^  {model}:\n(    .*\n|\n)+"
+    return rf"^  {model}:\n    <<: .*\n(    .*\n|\n)*"
 
 
 def test_a_comment_that_changes_no_weight_leaves_evaluate_alone(workspace):
@@ -126,6 +126,7 @@ def test_new_models_of_any_kind_are_one_file_and_one_block_each(workspace):
         shutil.copy(ROOT / "tests" / "models" / f"{model}.py", workspace / "stages" / "models")
     (workspace / "stages/models/small.py").unlink()
     replace(workspace, block("small"), NEW)
+    replace(workspace, r"^search:\n(  .*\n)+", "search: {}\n")
     replace(workspace, r"^  model: small", "  model: custom")
     new = {f"{stage}@{model}-0" for stage in ("train", "evaluate") for model in COSTS}
     others = {"check", "select", "calibrate", "export", "folds", "audit", "explain", "compare", "report"}

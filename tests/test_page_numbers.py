@@ -88,6 +88,7 @@ def one_model(finished, tmp_path_factory) -> Path:
     folder = clone_with_data(finished, tmp_path_factory.mktemp("one") / "workspace")
     kept, removed = MODELS
     edit(folder, lambda content: (content["models"].pop(removed), content["audit"].update(model=kept)))
+    edit(folder, lambda content: content["search"].pop(removed, None))
     (folder / f"stages/models/{removed}.py").unlink()
     run(folder, "dvc", "repro")
     return folder
