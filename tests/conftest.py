@@ -110,6 +110,14 @@ def run(folder: Path, *command: str, succeeds: bool = True, **environment: str) 
     return done.stdout
 
 
+def wait_until(happens: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until `happens` returns something true."""
+    until = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+
+
 def ran(output: str) -> set[str]:
     """The stages that a `dvc repro` ran (rather than skipped or restored)."""
     return set(re.findall(r"Running stage '(.*?)'", output))
@@ -205,18 +213,19 @@ def with_models_of_the_tests(text: str, small: dict) -> str:
     return written.getvalue()
 
 
-def clone_with_data(finished: Path, folder: Path) -> Path:
-    """Clone `finished` and bring its data along; the two share a cache."""
+def clone_with_data(finished: Path, folder: Path, cache: Path | None = None) -> Path:
+    """Clone `finished` and bring its data along; the two share a cache, unless another one is given."""
     run(folder.parent, "git", "clone", "--quiet", str(finished), str(folder))
-    run(folder, "dvc", "cache", "dir", "--local", str(finished / ".dvc" / "cache"))
+    run(folder, "dvc", "cache", "dir", "--local", str(cache or finished / ".dvc" / "cache"))
     run(folder, "dvc", "checkout", "--quiet")
     return folder
 
 
 @pytest.fixture
 def workspace(finished, tmp_path) -> Path:
-    """A clone of `finished` with its data, to change at will."""
-    return clone_with_data(finished, tmp_path / "workspace")
+    """A clone of `finished` with its data, to change at will. What runs in it is in no other test's cache."""
+    cache = shutil.copytree(finished / ".dvc" / "cache", tmp_path / "cache")
+    return clone_with_data(finished, tmp_path / "workspace", cache)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -17,7 +16,7 @@ from stages.cluster.plan import UNKNOWN, Plan, priorities
 from stages.common.errors import InputError
 from stages.common.workspace import commit_of
 from stages.export import CODE
-from tests.conftest import ENVIRONMENT, commit, edit, ran, run
+from tests.conftest import ENVIRONMENT, commit, edit, ran, run, wait_until
 from tests.soak import hashes
 
 ANY = ("python", "-m", "stages.parallel")
@@ -50,13 +49,6 @@ def processes_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def wait_until(condition, seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.1)
-
-
 def start(folder: Path, *options: str) -> subprocess.Popen:
     with (folder.parent / "log").open("w") as log:
         return subprocess.Popen(
@@ -85,6 +77,7 @@ def test_a_cold_graph_gives_the_same_bytes_as_serially(finished, tmp_path):
     assert without_commit(hashes(folder)) == without_commit(hashes(finished))
     assert "Data and pipelines are up to date" in run(folder, "dvc", "repro")
     assert "train@small-0 runs on worker" in printed
+    assert "selected small-0" not in printed  # what `select` prints: `dvc repro` has run nothing, but collected
     assert not (folder / clusters.FOLDER).exists()
     origin = json.loads((folder / "reports/export.json").read_text())
     assert origin["about"][0]["commit"] == commit_of(finished, CODE)

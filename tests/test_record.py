@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 
 from stages.common import lock_file, stage
 from stages.common.errors import InputError
-from tests.conftest import ENVIRONMENT, edit, ran, run
+from tests.conftest import ENVIRONMENT, edit, ran, run, wait_until
 
 RUN, STAGE = "plain-0", "train@plain-0"
 MODEL = Path(f"data/models/{RUN}.keras")
@@ -33,14 +32,6 @@ def start(folder: Path, *command: str) -> subprocess.Popen:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-
-def wait_for(what, seconds: float = 60) -> None:
-    """Wait until `what` returns something true."""
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.05)
 
 
 def longer(folder: Path, epochs: int = 40) -> Path:
@@ -77,7 +68,7 @@ def test_an_entry_is_what_dvc_makes_of_it(dry_workspace, monkeypatch):
 def test_an_edit_during_a_run_is_not_recorded(workspace, what):
     history, lock = longer(workspace), (workspace / "dvc.lock").read_bytes()
     process = start(workspace, "repro", "--single-item", STAGE)
-    wait_for(history.exists)
+    wait_until(history.exists)
     if what == "parameter":
         edit(workspace, lambda content: content["models"]["plain"].update(learning_rate=0.002))
         named = r"models\.plain\.learning_rate of params\.yaml", r" \(from 0\.001 to 0\.002\)"
@@ -210,7 +201,7 @@ def test_the_first_changes_are_named_and_the_others_counted():
 def test_an_edit_of_what_a_stage_does_not_read_is_none_of_its_business(workspace):
     history = longer(workspace)
     process = start(workspace, "repro", "--single-item", STAGE)
-    wait_for(history.exists)
+    wait_until(history.exists)
     edit(workspace, lambda content: content["models"]["small"].update(learning_rate=0.1))
     assert process.wait() == 0, (workspace / "log").read_text()
     assert "didn't change" in run(workspace, "dvc", "repro", "--single-item", STAGE)
@@ -243,7 +234,7 @@ def test_a_command_hidden_in_a_parameter_is_not_run(workspace, key):
 def test_a_stage_ends_with_dvc(workspace, signal_number):
     history = longer(workspace, 500)
     process = start(workspace, "repro", "--single-item", STAGE)
-    wait_for(history.exists)
+    wait_until(history.exists)
     children = psutil.Process(process.pid).children(recursive=True)
     assert any("stages.train" in " ".join(child.cmdline()) for child in children)
     os.kill(process.pid, signal_number)
@@ -266,7 +257,7 @@ def test_a_stage_whose_dvc_died_before_it_began_does_nothing(workspace):
         children = psutil.Process(process.pid).children(recursive=True)
         return [child for child in children if "stages.train" in " ".join(child.cmdline())]
 
-    wait_for(stages_of_it)
+    wait_until(stages_of_it)
     children = stages_of_it()
     process.kill()
     process.wait()

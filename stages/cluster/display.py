@@ -26,7 +26,6 @@ class Display:
         self.workers: set[object] = set(workers)
         self.began: dict[str, tuple[str, float]] = {}  # a stage that runs: its worker, and when it began
         self.took: dict[str, float] = {}
-        self.failed: list[str] = []
         self.started = time.time()
         self.console = Console(highlight=False)
         self.live = Live(get_renderable=self.table, console=self.console, refresh_per_second=2, transient=True)
@@ -63,7 +62,6 @@ class Display:
         self.took[name] = time.time() - self.began.pop(name, ("", time.time()))[1]
         seconds = format_seconds(self.took[name])
         if done["status"]:
-            self.failed.append(name)
             self.say(f"{name} failed after {seconds}")
         elif done["status"] is None:
             self.say(f"{name} does not run: it needs a stage that failed")

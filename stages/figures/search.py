@@ -18,7 +18,7 @@ COMPLETE, STOPPED = "complete", "pruned (at the edge: below)"
 
 
 def limits(table: pd.DataFrame) -> tuple[float, float]:
-    """The ends of the axis of accuracy, %, so that all complete trials but the worst quarter are told apart."""
+    """The ends of the axis of accuracy, %; the worst complete trials may lie below, so that the others can be compared."""
     values = 100 * table.loc[table["state"] == "complete", "val_accuracy"]
     low, high = np.quantile(values, 0.1), values.max()
     margin = max(0.1 * (high - low), 0.05)
