@@ -271,7 +271,7 @@ def killed_while(team: Team, whose: str, command: str, storage: Path) -> str:
     def arrived() -> bool:
         return any(path.stat().st_size for path in storage.glob("files/md5/??/.*.tmp"))
 
-    for _ in range(3):  # now and then, nothing arrives on a busy machine
+    def attempt() -> tuple[bool, str]:
         team.server.restart_stalled()
         with ThreadPoolExecutor() as pool:
             output = pool.submit(team.dvc, whose, command, succeeds=False)
@@ -281,9 +281,13 @@ def killed_while(team: Team, whose: str, command: str, storage: Path) -> str:
                 came = arrived()
             finally:
                 team.server.kill()
+            return came, output.result()
+
+    for _ in range(3):  # now and then, nothing arrives on a busy machine
+        came, printed = attempt()
         if came:
-            return output.result()
-    raise AssertionError(f"no part arrived: {output.result()}")
+            return printed
+    raise AssertionError(f"no part arrived: {printed}")
 
 
 @pytest.mark.fault(
