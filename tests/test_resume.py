@@ -2,27 +2,31 @@
 
 import errno
 import hashlib
+import importlib
 import itertools
 import os
 import pickle
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from stages import models
 from stages.common import checkpoint
 from stages.common.checkpoint import Checkpoint
 from stages.common.errors import InputError
+from stages.common.parameters import read_parameters
 from stages.trained.saving import save_model
 from stages.training import fit, resume
-from tests.conftest import ENVIRONMENT, ROOT, block_of, edit, run
+from tests.conftest import ENVIRONMENT, ROOT, block_of, edit, run, wait_until
 from tests.interrupted import Interrupted, Killed
 from tests.models import plain, small
-from tests.test_record import start, wait_for
+from tests.test_record import start
 
 VARIANTS = {
     "early stopping": (plain, {"patience": 1, "learning_rate": 0.02}),
@@ -36,9 +40,20 @@ VARIANTS = {
 }
 
 
+OWN = {  # the project's models
+    "cnn": {"epochs": 4, "patience": 1, "learning_rate": 0.02, "batch_size": 40},
+    "sprint": {"epochs": 3, "batch_size": 40},
+    "resnet": {"epochs": 2, "teachers": [1], "distillation_weight": 0.5, "batch_size": 40},
+}
+
+
 def train(architecture, drawn_images, kept=None, **changes):
-    images, labels = drawn_images[0][..., None], drawn_images[1]
     block = block_of(architecture.__name__.rpartition(".")[2], **{"epochs": 5, "batch_size": 40} | changes)
+    return train_block(architecture, block, drawn_images, kept)
+
+
+def train_block(architecture, block, drawn_images, kept=None):
+    images, labels = drawn_images[0][..., None], drawn_images[1]
     keras.utils.clear_session()  # as in a process of its own
     parts = images[200:600], labels[200:600], images[:100], labels[:100]
     return fit.train(architecture, block, 0, *parts, checkpoint=kept)
@@ -57,15 +72,32 @@ def file_of(trained: fit.Trained, folder: Path) -> tuple[bytes, str]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_training_that_is_interrupted_anywhere_ends_with_the_same_bytes(variant, drawn_images, tmp_path):
     architecture, changes = VARIANTS[variant]
-    expected = file_of(train(architecture, drawn_images, **changes), tmp_path)
-    path = tmp_path / "one.checkpoint"
+    compare_interrupted(lambda kept=None: train(architecture, drawn_images, kept, **changes), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", OWN)
+def test_a_training_of_the_projects_own_models_does_too(model, drawn_images, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    if model not in read_parameters("models"):
+        pytest.skip(f"params.yaml has no model {model}")
+    architecture = importlib.import_module(f"stages.models.{model}")
+    block = models.read_block(model)
+    block = type(block).model_validate(block.model_dump() | OWN[model])
+    compare_interrupted(lambda kept=None: train_block(architecture, block, drawn_images, kept), tmp_path)
+
+
+def compare_interrupted(train_once: Callable[..., fit.Trained], folder: Path) -> None:
+    """Fail if a training that is interrupted again and again ends with other bytes than an undisturbed one."""
+    expected = file_of(train_once(), folder)
+    path = folder / "one.checkpoint"
     for count in itertools.count(1):  # each time in the first place where it is possible, and once more
         try:
-            trained = train(architecture, drawn_images, Interrupted(path, 1), **changes)
+            trained = train_once(Interrupted(path, 1))
             break
         except Killed:
             assert count < 20
-    assert file_of(trained, tmp_path) == expected
+    assert file_of(trained, folder) == expected
     assert len(trained.history) == len(trained.seconds[trained.seconds["epoch"] > 0]) == len(trained.ends)
     assert count > len(trained.history)
 
@@ -333,7 +365,7 @@ def long_training(folder: Path, rate: float) -> None:
 def kill_after(folder: Path, epochs: int, *command: str) -> None:
     """Start a command of DVC, and kill it with all that it started when a checkpoint is there after some epochs."""
     process = start(folder, *command)
-    wait_for(lambda: f"Epoch {epochs + 1}/30" in (folder / "log").read_text(), seconds=180)
+    wait_until(lambda: f"Epoch {epochs + 1}/30" in (folder / "log").read_text(), 180)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
