@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.common import stage
 from stages.common.entry import entry_point
 from stages.common.environment import cores, processor, versions
 from stages.common.errors import InputError
@@ -171,6 +172,12 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
 
 @entry_point
 def main() -> None:
+    with stage.checked(stage.read_stage("bench")):  # as DVC's stages are: DVC records it afterwards
+        compare()
+
+
+def compare() -> None:
+    """Train each contender again and again, and write what was measured."""
     parser = argparse.ArgumentParser(description="Compare the training speed with a plain Keras notebook.")
     parser.add_argument("--repetitions", type=int, default=3, help="how often each contender trains (default: 3)")
     repetitions = parser.parse_args().repetitions

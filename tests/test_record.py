@@ -4,10 +4,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,9 +17,11 @@ import pytest
 
 from stages.common import lock_file, stage
 from stages.common.errors import InputError
-from tests.conftest import ENVIRONMENT, edit, ran, run, wait_until
+from tests.conftest import ENVIRONMENT, ROOT, edit, ran, run, wait_until
+from tests.soak import hashes
 
 RUN, STAGE = "plain-0", "train@plain-0"
+GONE = object()  # a value that is left out
 MODEL = Path(f"data/models/{RUN}.keras")
 
 
@@ -125,11 +129,12 @@ def test_a_stage_keeps_its_results_unless_it_is_refused_before_or_after(tmp_path
     assert not begun
 
 
-def test_a_fingerprint_has_every_value_and_every_file_but_bytecode_and_partly_written_ones(tmp_path, monkeypatch):
+def test_a_fingerprint_has_every_value_and_every_file_that_dvc_does_not_ignore(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(
         "rate: 1\nmodels: {small: {widths: [1, 2], deep: {name: x}, empty: {}}}\nother: 3\nday: 2020-01-31\n"
     )
+    Path(".dvcignore").write_text((ROOT / ".dvcignore").read_text())
     Path("code/inner").mkdir(parents=True)
     for name in (
         "code/b.py",
@@ -138,6 +143,8 @@ def test_a_fingerprint_has_every_value_and_every_file_but_bytecode_and_partly_wr
         "code/a.part",
         "code/a.pyc",
         "code/.a.part1.py",
+        "code/.a.py.swp",
+        "code/a.py~",
         "data",
     ):
         Path(name).write_text(name)
@@ -230,8 +237,8 @@ def test_a_command_hidden_in_a_parameter_is_not_run(workspace, key):
     "DVC dies alone; the stage trains on unseen, and writes over newer results minutes later.",
     "It ends too, at once, and writes nothing.",
 )
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_stage_ends_with_dvc(workspace, signal_number):
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_stage_ends_with_dvc(workspace, signal_number):  # SIGHUP: the terminal is closed
     history = longer(workspace, 500)
     process = start(workspace, "repro", "--single-item", STAGE)
     wait_until(history.exists)
@@ -243,6 +250,69 @@ def test_a_stage_ends_with_dvc(workspace, signal_number):
     assert not alive
     assert "DVC has ended, so this stage ends, too" in (workspace / "log").read_text()
     assert not (workspace / MODEL).exists()
+
+
+@pytest.mark.fault(
+    "Ctrl-C during `dvc repro`.", "A sentence says what to type to go on; no traceback, nothing half-written."
+)
+def test_ctrl_c_is_answered_in_a_sentence(workspace):
+    history = longer(workspace, 500)
+    process = start(workspace, "repro", "--single-item", STAGE)
+    wait_until(history.exists)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) != 0
+    printed = (workspace / "log").read_text()
+    assert "stopped; nothing half-written is left. Type the command again to go on." in printed
+    assert "Traceback" not in printed
+    assert not (workspace / MODEL).exists()
+
+
+@pytest.mark.fault(
+    "Two `dvc repro` of different stages run at once in one workspace.", "Both results are recorded; nothing is lost."
+)
+def test_two_commands_at_once_lose_nothing(workspace):
+    longer(workspace, 30)
+    edit(workspace, lambda content: content["eda"].update(samples_per_class=5))
+    processes = [
+        subprocess.Popen([sys.executable, "-m", "dvc", "repro", "--single-item", name], cwd=workspace, env=ENVIRONMENT)
+        for name in (STAGE, "eda")
+    ]
+    codes = [process.wait(120) for process in processes]
+    if any(codes):  # DVC refuses one of them while the other writes `dvc.lock`
+        for name in (STAGE, "eda"):
+            run(workspace, "dvc", "repro", "--single-item", name)
+    assert "up to date" in run(workspace, "dvc", "status", STAGE, "eda")
+    assert len(json.loads((workspace / f"reports/metrics/val/{RUN}.json").read_text())) > 1
+
+
+@pytest.mark.fault(
+    "Experiments in temporary folders run at once, and beside `dvc repro`.",
+    "Each has the result that it has alone, under its own parameters.",
+)
+def test_experiments_at_once_mix_nothing(workspace):
+    rates = ("0.002", "0.004")
+    command = (sys.executable, "-m", "dvc", "exp", "run", "--temp")
+    processes = [
+        subprocess.Popen(
+            [*command, "--name", f"rate-{place}", "-S", f"models.plain.learning_rate={rate}", STAGE],
+            cwd=workspace,
+            env=ENVIRONMENT,
+        )
+        for place, rate in enumerate(rates)
+    ]
+    edit(workspace, lambda content: content["models"]["small"].update(epochs=2))
+    run(workspace, "dvc", "repro", "--single-item", "train@small-0")
+    assert [process.wait(120) for process in processes] == [0, 0]
+    shown = json.loads(run(workspace, "dvc", "exp", "show", "--json"))
+    ended = [experiment["revs"][0] for place in shown for experiment in place.get("experiments") or []]
+    assert sorted(one["name"] for one in ended) == ["rate-0", "rate-1"]
+    for one in ended:
+        rate = one["data"]["params"]["params.yaml"]["data"]["models"]["plain"]["learning_rate"]
+        assert one["name"] == f"rate-{rates.index(str(rate))}"
+        lock = run(workspace, "git", "show", f"{one['rev']}:dvc.lock")
+        edit(workspace, lambda content, rate=rate: content["models"]["plain"].update(learning_rate=rate))
+        run(workspace, "dvc", "repro", "--force", "--single-item", STAGE)
+        assert hashes(workspace)[str(MODEL)] in lock
 
 
 @pytest.mark.fault(
@@ -264,6 +334,23 @@ def test_a_stage_whose_dvc_died_before_it_began_does_nothing(workspace):
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
     assert "training plain-0" not in (workspace / "log").read_text()
+
+
+@pytest.mark.fault(
+    "DVC starts stages by a shell that nobody thought of, and dies.", "The stage knows DVC behind any shell, and ends."
+)
+def test_a_stage_ends_with_dvc_behind_any_shell(workspace, monkeypatch):
+    shell = workspace.parent / "myshell"
+    shutil.copy(Path("/bin/sh").resolve(), shell)
+    history = longer(workspace, 500)
+    monkeypatch.setitem(ENVIRONMENT, "SHELL", str(shell))
+    process = start(workspace, "repro", "--single-item", STAGE)
+    wait_until(history.exists)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
 
 
 def test_what_a_killed_stage_left_is_removed(workspace):
@@ -300,6 +387,38 @@ def test_an_incomplete_lock_is_repaired_wherever_it_ends(dry_workspace, known):
         assert lock.read_bytes() == whole, end
     lock.write_bytes(whole)
     assert "incomplete" not in run(dry_workspace, "python", "-m", "stages.check")
+
+
+def test_a_cut_within_a_new_entry_is_noticed(dry_workspace, monkeypatch):
+    monkeypatch.chdir(dry_workspace)
+    lock, copy = dry_workspace / "dvc.lock", dry_workspace / ".dvc/tmp/lock.copy.yaml"
+    whole = lock.read_text()
+    copy.write_text(whole)
+    start = whole.index("\n  report:\n") + 1
+    new = re.sub(r"md5: [0-9a-f]{4}", "md5: 0000", whole[start:])  # as after a change of what it reads
+    lines = new.splitlines(keepends=True)
+    try:
+        for count in range(1, len(lines)):
+            lock.write_text(whole[:start] + "".join(lines[:count]))
+            assert "dvc.lock was incomplete" in lock_file.repair(), count
+            assert lock.read_text() == whole, count
+    finally:
+        lock.write_text(whole)
+        copy.unlink(missing_ok=True)
+
+
+@pytest.mark.fault("`dvc commit` is killed.", "`make run` repairs what it left; the results are as they were.")
+def test_a_killed_commit_loses_nothing(workspace):
+    before = hashes(workspace)
+    for seconds in (0.7, 1.0, 1.3, 1.6, 2.0):
+        process = start(workspace, "commit", "--force", "--quiet")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        process.kill()
+        process.wait()
+        run(workspace, "python", "-m", "stages.check")
+    assert ran(run(workspace, "dvc", "repro")) == set()
+    assert hashes(workspace) == before
 
 
 def test_entries_of_other_stages_of_a_user_are_whole():
@@ -368,6 +487,11 @@ def test_a_lock_with_both_sides_of_a_merge_is_told(workspace):
         ({"parameters": {"learning_rate": 0.5}}, "its learning_rate is 0.5, but should be 0.001"),
         ({"parameters": {"unknown": 1}}, "its unknown is 1, but should be None"),
         ({"versions": {"keras": "2.0"}}, "its keras is 2.0, but should be"),
+        ({"versions": None}, "its origin.json is no mapping of what this project writes"),
+        ({"parameters": []}, "its origin.json is no mapping of what this project writes"),
+        ({"model": GONE}, "does not say its model"),
+        ({"split_sha256": GONE, "parameters": GONE}, "does not say its parameters, split_sha256"),
+        ({"more": "x" * 1_000_001}, "its origin.json has 1,00"),
     ],
 )
 def test_a_foreign_model_is_not_evaluated(workspace, change, named):
@@ -377,6 +501,7 @@ def test_a_foreign_model_is_not_evaluated(workspace, change, named):
     origin = json.loads(members["origin.json"])
     for key, value in change.items():
         origin[key] = origin[key] | value if isinstance(value, dict) else value
+    origin = {key: value for key, value in origin.items() if value is not GONE}
     members["origin.json"] = json.dumps(origin).encode()
     path.unlink()
     with zipfile.ZipFile(path, "w") as archive:
@@ -385,7 +510,7 @@ def test_a_foreign_model_is_not_evaluated(workspace, change, named):
     output = run(workspace, "python", "-m", "stages.evaluate", "plain", "--seed", "0", succeeds=False)
     assert named in output
     assert "Traceback" not in output
-    if set(change) & {"model", "seed"}:
+    if set(change) & {"model", "seed"} and GONE not in change.values():
         edit(workspace, lambda content: content.update(models={"plain": content["models"]["plain"]}))
         edit(workspace, lambda content: content["audit"].update(model="plain"))
         assert named in run(workspace, "python", "-m", "stages.select", succeeds=False)

@@ -1,6 +1,8 @@
 """A saved model is the same model when it is loaded, needs nothing of the project, and says where it comes from."""
 
+import base64
 import json
+import marshal
 import re
 import zipfile
 from pathlib import Path
@@ -293,6 +295,61 @@ def test_a_file_that_is_no_model_is_refused(make, tmp_path):
         make(path)
     with pytest.raises(InputError, match=r"model\.keras (is missing|has no origin).*dvc repro"):
         load_model(path)
+
+
+def foreign(model: keras.Model, path: Path, change) -> None:
+    """Save a model, and put other content into its configuration."""
+    save_model(model, path, {})
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    members["config.json"] = change(config)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def with_lambda(config: dict) -> str:
+    """With a Lambda layer, whose code would write a file."""
+    code = (lambda images: Path("pwned").touch() or images).__code__
+    held = base64.b64encode(marshal.dumps(code)).decode()
+    function = {"class_name": "__lambda__", "config": {"code": held, "defaults": None, "closure": None}}
+    config["config"]["layers"][1] |= {
+        "module": "keras.layers",
+        "class_name": "Lambda",
+        "registered_name": None,
+        "config": {"name": config["config"]["layers"][1]["name"], "function": function},
+    }
+    return json.dumps(config)
+
+
+def with_function(config: dict) -> str:
+    """With a layer that is a function of another module."""
+    config["config"]["layers"][1] |= {
+        "module": "os",
+        "class_name": "system",
+        "registered_name": "system",
+        "config": "touch pwned",
+    }
+    return json.dumps(config)
+
+
+def too_large(config: dict) -> str:
+    """A bomb: a few hundred kilobytes that unpack to hundreds of megabytes."""
+    return json.dumps(config) + " " * 300_000_000
+
+
+@pytest.mark.fault(
+    "A saved model holds code (a Lambda, a function of another module), or unpacks to far more than it has.",
+    "It is refused; the code does not run.",
+)
+@pytest.mark.parametrize("change", [with_lambda, with_function, too_large])
+def test_a_hostile_model_is_refused(change, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    foreign(trained("nested"), tmp_path / "model.keras", change)
+    with pytest.raises(InputError, match=r"model\.keras cannot be loaded"):
+        load_model(tmp_path / "model.keras")
+    assert not Path("pwned").exists()
 
 
 def test_a_model_without_the_classes_of_its_layers_is_refused(tmp_path):

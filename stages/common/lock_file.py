@@ -90,10 +90,19 @@ def is_incomplete(text: str) -> bool:
 
 
 def is_cut(blocks: dict[str, str]) -> bool:
-    """Whether the last entry breaks off at the end of a line."""
+    """Whether the last entry breaks off at the end of a line: as a known one does not, or before all its results."""
     name, last = list(blocks.items())[-1]
     was = known_blocks().get(name, "")
-    return was.startswith(last) and was != last
+    if was == last:
+        return False
+    return was.startswith(last) or lacks_results(name, last)
+
+
+def lacks_results(name: str, block: str) -> bool:
+    """Whether a stage's entry, which is whole YAML, lacks some of the results that `dvc.yaml` names."""
+    (content,) = YAML(typ="safe").load(block).values()
+    listed = {file["path"] for file in content.get("outs", [])}
+    return is_defined(name) and any(path.as_posix() not in listed for path in read_stage(name).results)
 
 
 def is_defined(name: str) -> bool:

@@ -5,30 +5,34 @@ import re
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 
 RUN = "FASHION_MNIST_RUN"  # the environment variable in which `make run` puts its process ID
-# DVC starts a stage by a shell, which may stay between them.
-SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh", "busybox"}
 PAUSE = 0.3  # seconds
 ORPHANED = 1  # exit status
 
 
 def ancestors() -> list[psutil.Process]:
-    """The processes that this stage must not outlive: DVC, the shell between them, and `make run`.
+    """The processes that this stage must not outlive: DVC, the shell by which it starts a stage, and `make run`.
 
     Raises:
         psutil.NoSuchProcess: One of them has ended already. Then this stage is the child of another one, such as `init`.
     """
     found = [psutil.Process().parent()]
-    while found[-1] and found[-1].name() in SHELLS:
+    while found[-1] and not is_python(found[-1]):  # whatever shell the user has
         found.append(found[-1].parent())
-    if not (found[-1] and re.search("dvc|python", " ".join(found[-1].cmdline()), re.IGNORECASE)):
+    if not found[-1]:
         raise psutil.NoSuchProcess(os.getppid())
     if os.environ.get(RUN, "").isdecimal():
         found.append(psutil.Process(int(os.environ[RUN])))
     return [process for process in found if process]
+
+
+def is_python(process: psutil.Process) -> bool:
+    """Whether a process is Python, as DVC is, or a DVC that was installed as a program of its own."""
+    return bool(re.match("python|dvc", Path((process.cmdline() or [""])[0]).name, re.IGNORECASE))
 
 
 def is_forced() -> bool:

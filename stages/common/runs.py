@@ -29,6 +29,8 @@ SELECTED = Path("data/selected/model.keras")
 TEMPERATURES = Path("reports/temperatures.json")  # of each model, fitted on validation
 EXPERIMENTS = Path("reports/experiments.csv")
 
+OF_ORIGIN = ("model", "parameters", "seed", "split_sha256", "versions")  # of what a saved model's origin says
+LARGEST_ORIGIN = 1_000_000  # bytes
 ENSEMBLE = "ensemble"  # the name of the ensemble in tables of models; no model may have it
 
 
@@ -82,7 +84,15 @@ def read_origin(path: Path) -> dict:
         raise InputError(f"{path} is missing. Type `dvc repro`, which trains missing models.")
     try:
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("origin.json"))
+            size = archive.getinfo("origin.json").file_size
+            if size > LARGEST_ORIGIN:
+                raise ValueError(f"its origin.json has {size:,} bytes")
+            origin = json.loads(archive.read("origin.json"))
+        if not isinstance(origin, dict) or any(
+            not isinstance(origin.get(key, {}), dict) for key in ("parameters", "versions")
+        ):
+            raise ValueError("its origin.json is no mapping of what this project writes")
+        return origin
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} has no origin ({error}): it is damaged, or was not saved by this project. {remedy(path)}"
@@ -99,13 +109,18 @@ def refuse_another_run(path: Path, run: str, parameters: dict | None = None, spl
         split_sha256: If given, of the split that it should have been trained on, with the packages that are installed.
     """
     origin = read_origin(path)
+    missing = [key for key in OF_ORIGIN if key not in origin]
+    if missing:
+        raise InputError(
+            f"{path} does not say its {', '.join(missing)}: it was not saved by this project. {remedy(path)}"
+        )
     found, expected = {"run": run_name(origin["model"], origin["seed"])}, {"run": run}
     if parameters is not None:
         found |= dict.fromkeys(parameters) | origin["parameters"]
         expected |= json.loads(json.dumps(parameters))  # as the file has them: no tuples
     if split_sha256 is not None:
         packages = ("tensorflow", "keras")
-        found |= {"split_sha256": origin["split_sha256"]} | {name: origin["versions"][name] for name in packages}
+        found |= {"split_sha256": origin["split_sha256"]} | {name: origin["versions"].get(name) for name in packages}
         expected |= {"split_sha256": split_sha256} | {name: versions()[name] for name in packages}
     for key, value in found.items():
         if value != expected.get(key):

@@ -15,12 +15,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from stages.common.cache import cache_folder, digest, recorded, remedy
 from stages.common.errors import InputError
-from stages.common.files import refuse_a_full_disk, try_to_write
+from stages.common.files import read_text, refuse_a_full_disk, try_to_write
 from stages.common.parameters import load_yaml
 from stages.common.workspace import prepare_to_record
 
@@ -112,14 +113,15 @@ def leaves(key: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """A file, or the files of a folder without those that `.dvcignore` leaves out: bytecode and partly written files."""
+    """A file, or the files of a folder without those that `.dvcignore` leaves out, such as bytecode."""
     if not path.is_dir():
         return [path]
-    return sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and file.suffix != ".pyc" and not (file.name.startswith(".") and ".part" in file.name)
-    )
+    patterns = [line for line in read_text(Path(".dvcignore")).splitlines() if line and not line.startswith("#")]
+
+    def is_left_out(file: Path) -> bool:
+        return any(fnmatch(part, pattern) for part in file.relative_to(path).parts for pattern in patterns)
+
+    return sorted(file for file in path.rglob("*") if file.is_file() and not is_left_out(file))
 
 
 @contextmanager

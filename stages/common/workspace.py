@@ -51,7 +51,7 @@ def prepare_to_record(folder: Path) -> None:
         path for path in (folder / ".dvc/tmp/lock", folder / ".dvc/tmp/rwlock", folder / "dvc.lock") if path.exists()
     ]
     for path in below:
-        if not os.access(path, os.W_OK):
+        if not os.access(path, os.W_OK) and path.exists():  # another DVC may have moved it
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     if not (folder / "dvc.lock").exists():
         try_to_write(folder)

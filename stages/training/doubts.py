@@ -30,6 +30,13 @@ def doubts(trained: Trained, probabilities: np.ndarray, labels: np.ndarray) -> l
         )
     if never := [CLASS_NAMES[label] for label in np.unique(labels) if label not in predicted]:
         found.append(f"these classes are never predicted for the validation images: {', '.join(never)}")
+    right = np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
+    loss, guessing = -np.log(right).mean(), np.log(probabilities.shape[1])
+    if loss > guessing and not found:
+        found.append(
+            f"{100 * accuracy:.1f} % of the validation images are right, but the loss is {loss:.1f} nats, and guessing has "
+            f"{guessing:.1f}: the model is far too sure of what is wrong. Its learning_rate is probably too high"
+        )
     if len(losses) > 2 and losses.idxmin() == losses.index[0] and losses.iloc[-1] > RISE * losses.iloc[0]:
         found.append(
             f"the validation loss only rose, from {losses.iloc[0]:.3f} after the first epoch to {losses.iloc[-1]:.3f}: "
