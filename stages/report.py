@@ -163,6 +163,7 @@ def main() -> None:
             {
                 "name": model,
                 "seed": origins[model]["seed"],
+                "processor": origins[model]["processor"],
                 "description": description(model),
                 "parameters": blocks[model],
                 "layers": (MODELS / f"{runs[model]}.txt").read_text(encoding="utf-8"),

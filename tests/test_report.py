@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from stages.data import drawn
 from stages.figures.results import comparison
 from stages.page.inline import COLUMNS, sheet
 from stages.page.payload import answers, payload, shown
+from tests.conftest import run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
@@ -148,6 +150,31 @@ def test_every_control_works_without_an_error_or_a_request(finished, tmp_path):
     assert notes["link"] == "3"
 
 
+@pytest.mark.fault(
+    "A model's description, or what its file says of its origin, holds HTML.", "The page shows it as text."
+)
+def test_what_the_page_shows_is_text_and_different_processors_are_told(workspace):
+    text = "<script>alert(1)</script> & <b>more</b>"
+    code = workspace / "stages/models/plain.py"
+    code.write_text(f'"""{text}"""\n' + code.read_text())
+    path = workspace / "data/models/plain-0.keras"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    origin = json.loads(members["origin.json"]) | {"processor": text}
+    path.unlink()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | {"origin.json": json.dumps(origin).encode()}).items():
+            archive.writestr(name, content)
+    before = (workspace / "reports/report.html").read_text(encoding="utf-8")
+    run(workspace, "python", "-m", "stages.report")
+    page = (workspace / "reports/report.html").read_text(encoding="utf-8")
+    assert "<script>alert(1)" not in page
+    assert "<b>more" not in page
+    assert page.count(html.escape(text)) >= 2
+    assert "different processors" not in before
+    assert re.search(rf"different processors, .*{re.escape(html.escape(text))}: plain", page)
+
+
 def selected(folder) -> str:
     return json.loads((folder / "reports/selection.json").read_text())["run"]
 
@@ -156,9 +183,9 @@ def test_the_pages_numbers_are_those_of_the_files(finished):
     page = (finished / "reports/report.html").read_text(encoding="utf-8")
     data = json.loads(re.search(r'<script type="application/json" id="payload">(.*?)</script>', page, re.DOTALL)[1])
     curves = pd.read_csv(finished / "reports/curves.csv")
-    for run in data["curves"]:
-        rows = curves[(curves["model"] == run["model"]) & (curves["seed"] == run["seed"])]
-        assert run["val_accuracy"] == rows["val_accuracy"].tolist()
+    for one in data["curves"]:
+        rows = curves[(curves["model"] == one["model"]) & (curves["seed"] == one["seed"])]
+        assert one["val_accuracy"] == rows["val_accuracy"].tolist()
     for model, counts in data["confusion"].items():
         table = pd.read_csv(finished / f"reports/confusion/{model}-0.csv")
         assert np.array(counts).ravel().tolist() == table["images"].tolist()
