@@ -14,18 +14,17 @@ from pathlib import Path
 from dvc.exceptions import DvcException
 
 from stages.cluster.command import add_options, alone, refuse_options, workers_for
+from stages.cluster.display import end_of
 from stages.cluster.execution import run_plan
 from stages.cluster.plan import Plan, read_plan
 from stages.cluster.step import restore
 from stages.cluster.worker import Done
 from stages.common.checkpoint import remove_recorded
-from stages.common.commands import environment, repro, run_stage
+from stages.common.commands import environment, keep_seconds, repro, run_stage
 from stages.common.entry import entry_point
 from stages.common.errors import InputError
 from stages.common.notes import notes
 from stages.common.progress import read_seconds
-
-LINES = 15  # of a failed stage's log that are shown
 
 
 def arguments() -> argparse.Namespace:
@@ -53,22 +52,22 @@ def plan_of(targets: list[str]) -> Plan:
 def collect(targets: list[str], plan: Plan, ended: list[Done]) -> int:
     """Restore the results in the project by `dvc repro`; return the exit status of it all.
 
-    If stages failed, `dvc repro` is asked for the others alone: it would run these again.
+    If stages failed, `dvc repro` is asked for the others alone, by the last ones: it would run these again.
     """
     for done in ended:
         if done["status"]:
-            lines = done["log"].rstrip().splitlines()
             where = f" on worker {done['worker']}" if done["worker"] else ""
             print(f"\n{done['stage']} failed{where}. The end of what it printed:", file=sys.stderr)
-            print("\n".join(f"  {line}" for line in lines[-LINES:]), file=sys.stderr)
+            print(end_of(done["log"]), file=sys.stderr)
             print(f"To run it again: {shlex.join(['dvc', 'repro', done['stage']])}", file=sys.stderr)
     runs = {path: text for done in ended for path, text in done["runs"].items()}
     if runs:
         restore(runs)
-    failed = [done["stage"] for done in ended if done["status"] != 0]
-    whole = [name for name in plan.targets if name not in failed] if failed else targets
-    status = repro("--quiet", *whole) if whole or not failed else 0
-    return status or int(bool(failed))
+    whole = [done["stage"] for done in ended if done["status"] == 0]
+    if len(whole) == len(ended):
+        return repro("--quiet", *targets)
+    last = [name for name in whole if not any(name in plan.needs[other] for other in whole)]
+    return (repro("--quiet", *last) if last else 0) or 1
 
 
 @entry_point
@@ -87,6 +86,7 @@ def main() -> None:
             with workers_for(given) as (client, token):
                 ended = run_plan(client, plan, read_seconds(), token)
         status = collect(given.targets, plan, ended)
+    keep_seconds({done["stage"]: done["took"] for done in ended if done["took"] is not None})
     remove_recorded()
     if status:
         sys.exit(status)

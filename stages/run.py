@@ -14,16 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import pandas as pd
-
 from stages.common.checkpoint import remove_recorded
-from stages.common.commands import dvc, repro, run_stage
+from stages.common.commands import dvc, keep_seconds, repro, run_stage
 from stages.common.entry import entry_point
-from stages.common.files import write_csv
-from stages.common.lock_file import is_defined
 from stages.common.notes import notes
 from stages.common.orphans import RUN
-from stages.common.progress import PLAN, SECONDS, expected, read_seconds
+from stages.common.progress import PLAN, expected, read_seconds
 
 
 def planned() -> list[str]:
@@ -49,9 +45,7 @@ def main() -> None:
         os.environ |= {PLAN: str(path), RUN: str(os.getpid())}
         status = repro()
         took = json.loads(path.read_text(encoding="utf-8"))["took"]
-    if took:
-        known = {name: taken for name, taken in (seconds | took).items() if is_defined(name)}
-        write_csv(SECONDS, pd.DataFrame(known.items(), columns=["stage", "seconds"]))
+    keep_seconds(took)
     remove_recorded()
     if status:
         sys.exit(status)

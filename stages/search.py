@@ -19,16 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from distributed import Client, Future
 from dvc.repo import Repo
 from dvc.stage.serialize import to_single_stage_lockfile
 
 from stages import models
-from stages.cluster import clusters, worker
+from stages.cluster import worker
+from stages.cluster.clusters import ByValue
 from stages.cluster.command import add_options, alone, refuse_options, workers_for
-from stages.cluster.execution import ByValue, Client, Future, asked_for
+from stages.cluster.display import Attendance, end_of
+from stages.cluster.execution import asked_for, result_of
 from stages.cluster.plan import Plan
 from stages.cluster.step import restore
-from stages.cluster.worker import Trial
+from stages.cluster.worker import Done
 from stages.common.commands import environment, repro, run_stage
 from stages.common.entry import entry_point
 from stages.common.environment import versions
@@ -44,7 +47,6 @@ from stages.tuning.ranges import Range, read_ranges
 FOLDER = Path("reports/search")
 CANDIDATES = 3  # the best trials that are trained with other seeds
 HOPELESS = 3  # so many failures before any success end the search
-LINES = 15  # of a failed trial's log that are shown
 PRESENT = "block"  # the name of the model's block as it is, among the finalists
 LOCK = "dvc.lock"
 
@@ -109,6 +111,8 @@ def arguments() -> argparse.Namespace:
         if getattr(given, name) < least:
             raise InputError(f"--{name} is {getattr(given, name)}, but must be {least} or more.")
     searched = list(read_parameters("search"))
+    if not searched:
+        raise InputError("params.yaml has no section `search`, whose ranges say what may be tried: see README.md.")
     if given.model not in searched:
         raise InputError(
             f"params.yaml has no section search.{given.model}; {unknown(given.model, searched, 'models with ranges')}"
@@ -145,12 +149,13 @@ class Workers:
         """Workers of a cluster, with copies of the project of this `token`; trainings such as `stage`, and their `name`."""
         self.client, self.token, self.name = client, token, f"{name}-{token}"
         offered = [
-            one["resources"].get(clusters.GPU, 0) for one in client.scheduler_info(n_workers=-1)["workers"].values()
+            one["resources"].get(worker.GPU, 0) for one in client.scheduler_info(n_workers=-1)["workers"].values()
         ]
-        asked = asked_for(Plan((), {stage: ()}, {stage: read_parameters("devices")}, ()), offered)
-        self.resources = {clusters.GPU: asked[stage]} if asked else None
+        asked = asked_for(Plan((), {stage: ()}, {stage: read_parameters("devices")}), offered)
+        self.resources = {worker.GPU: asked[stage]} if asked else None
         self.running: dict[str, Future] = {}
         self.told: queue.SimpleQueue = queue.SimpleQueue()
+        Attendance(client, say)
         client.subscribe_topic(f"{worker.TRIALS}-{token}", lambda event: self.told.put(event[1]))
 
     def have_room(self) -> bool:
@@ -174,12 +179,12 @@ class Workers:
         """Stop a training."""
         self.running.pop(key).cancel()
 
-    def result(self, key: str) -> Trial:
-        """What became of a training that has ended."""
-        future = self.running.pop(key)
-        if (error := future.exception()) is None:
-            return future.result()
-        return Trial(status=1, log=f"{type(error).__name__}: {error}", worker="", runs={}, seconds=0, files={})
+    def result(self, key: str) -> Done:
+        """What became of a training that has ended. Raises `InputError` if nobody knows."""
+        done = result_of(self.running.pop(key))
+        if done["status"] is None:
+            raise InputError(f"{done['log']}. What has ended is kept: type the command again to go on.")
+        return done
 
 
 def search(
@@ -216,7 +221,7 @@ def search(
             say(f"trial {trial.number}: stopped at {100 * accuracies[-1]:.2f} % after {len(accuracies)} epochs")
         else:
             result = workers.result(event["key"])
-            failure = end_of(result) if result["status"] else ""
+            failure = end_of(result["log"]) if result["status"] else ""
             end(found, trial, result, task)
         del running[event["key"]]
         write_csv(FOLDER / f"{task.model}.csv", study.table(found, list(ranges)))
@@ -225,7 +230,7 @@ def search(
             raise InputError(f"all {len(past)} trials failed. The end of what the last one printed:\n{failure}")
 
 
-def end(found: study.Study, trial: study.Trial, result: Trial, task: Task) -> None:
+def end(found: study.Study, trial: study.Trial, result: Done, task: Task) -> None:
     """Note what became of a trial that has ended."""
     trial.set_user_attr("seconds", round(result["seconds"], 1))
     if result["status"]:
@@ -237,6 +242,7 @@ def end(found: study.Study, trial: study.Trial, result: Trial, task: Task) -> No
         return
     metrics = metrics_of(result)
     trial.set_user_attr("epochs", metrics["network"][0]["epochs"])
+    trial.set_user_attr("processor", processor_of(metrics))
     trial.set_user_attr("model_md5", md5_of(result, run_name(task.model, task.seed)))
     trial.set_user_attr("runs", result["runs"])
     found.tell(trial, metrics["accuracy"])
@@ -246,18 +252,18 @@ def end(found: study.Study, trial: study.Trial, result: Trial, task: Task) -> No
     )
 
 
-def end_of(result: Trial) -> str:
-    """The end of what a training printed, indented."""
-    return "\n".join(f"  {line}" for line in result["log"].rstrip().splitlines()[-LINES:])
-
-
-def metrics_of(result: Trial) -> dict:
+def metrics_of(result: Done) -> dict:
     """The validation metrics of a training that succeeded."""
     (text,) = (text for path, text in result["files"].items() if path.startswith(f"{METRICS}/"))
     return json.loads(text)
 
 
-def md5_of(result: Trial, run: str) -> str:
+def processor_of(metrics: dict) -> str:
+    """The processor of a training with these metrics."""
+    return metrics["conditions"][0]["processor"]
+
+
+def md5_of(result: Done, run: str) -> str:
     """The MD5 of the model's file of a training that succeeded."""
     entry = result["files"][LOCK].partition(f"\n  train@{run}:\n")[2]
     return re.search(rf"path: {re.escape(str(MODELS / run))}\.keras\n +hash: md5\n +md5: (\w+)", entry)[1]
@@ -265,15 +271,15 @@ def md5_of(result: Trial, run: str) -> str:
 
 def with_seeds(
     workers: Workers, model: str, configurations: dict[str, dict], seeds: list[int]
-) -> dict[str, list[float]]:
-    """Train a model with the values of each configuration and each seed; return validation accuracies, by seed.
+) -> dict[str, list[dict]]:
+    """Train a model with the values of each configuration and each seed; return validation metrics, by seed.
 
     Raises:
         InputError: A training failed.
     """
     waiting = [(name, seed) for seed in seeds for name in configurations]
     running: dict[str, tuple[str, int]] = {}
-    accuracies: dict[tuple[str, int], float] = {}
+    metrics: dict[tuple[str, int], dict] = {}
     while waiting or running:
         while waiting and workers.have_room():
             name, seed = waiting.pop(0)
@@ -284,10 +290,25 @@ def with_seeds(
         name, seed = running.pop(event["key"])
         result = workers.result(event["key"])
         if result["status"]:
-            raise InputError(f"{name} failed with seed {seed}. The end of what it printed:\n{end_of(result)}")
-        accuracies[name, seed] = metrics_of(result)["accuracy"]
-        say(f"{name}, seed {seed}: {100 * accuracies[name, seed]:.2f} %")
-    return {name: [accuracies[name, seed] for seed in seeds] for name in configurations}
+            raise InputError(f"{name} failed with seed {seed}. The end of what it printed:\n{end_of(result['log'])}")
+        metrics[name, seed] = metrics_of(result)
+        say(f"{name}, seed {seed}: {100 * metrics[name, seed]['accuracy']:.2f} %")
+    return {name: [metrics[name, seed] for seed in seeds] for name in configurations}
+
+
+def ranked(
+    metrics: dict[str, list[dict]], configurations: dict[str, dict], seeds: list[int], confidence: float
+) -> pd.DataFrame:
+    """The table of `finalists.compare`, with columns for each seed, for each value, and for the processors."""
+    accuracies = {name: [one["accuracy"] for one in trained] for name, trained in metrics.items()}
+    table = finalists.compare(accuracies, PRESENT, confidence)
+    names = table["configuration"]
+    for place, seed in enumerate(seeds):
+        table[f"seed_{seed}"] = [accuracies[name][place] for name in names]
+    for key in configurations[PRESENT]:
+        table[key] = [study.cell(configurations[name][key]) for name in names]
+    table["processor"] = ["; ".join(sorted(set(map(processor_of, metrics[name])))) for name in names]
+    return table
 
 
 def draw(
@@ -347,12 +368,8 @@ def main() -> None:
             draw(table, found, ranges, values, dataset, model)
             configurations = {name: one.user_attrs["values"] for name, one in candidates.items()}
             configurations[PRESENT] = {key: values[key] for key in ranges}
-            accuracies = with_seeds(workers, model, configurations, seeds)
-        compared = finalists.compare(accuracies, PRESENT, confidence)
-        for place, one in enumerate(seeds):
-            compared[f"seed_{one}"] = [accuracies[name][place] for name in compared["configuration"]]
-        for key in ranges:
-            compared[key] = [study.cell(configurations[name][key]) for name in compared["configuration"]]
+            metrics = with_seeds(workers, model, configurations, seeds)
+        compared = ranked(metrics, configurations, seeds, confidence)
         write_csv(FOLDER / f"{model}-finalists.csv", compared)
         columns = [f"seed_{one}" for one in seeds]
         figures.draw_finalists(compared, columns, confidence, FOLDER / f"{model}-finalists.png", dataset)
@@ -360,6 +377,9 @@ def main() -> None:
         winner = candidates[best["configuration"]]
         if winner.user_attrs["runs"]:
             restore(winner.user_attrs["runs"])
+    processors = sorted({*table["processor"].dropna(), *compared["processor"]})
+    if len(processors) > 1:
+        say(f"note: different processors give slightly different numbers. Here: {'; '.join(processors)}.")
     say(verdict(best, seeds))
     say(
         f"{FOLDER}/{model}*: all trials, the best ones over seeds, figures. To have {best['configuration']} in the project:"

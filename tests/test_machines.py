@@ -101,6 +101,22 @@ def test_a_stage_whose_worker_is_lost_runs_elsewhere(shared, cluster):
     assert hashes(shared) == before
 
 
+@pytest.mark.fault(
+    "A stage kills its worker wherever it runs, as one that needs more memory than any machine has.",
+    "It runs on three others; then it has failed, and a sentence says so.",
+)
+def test_a_stage_that_kills_its_workers_fails(shared, cluster):
+    for name in ("one", "two", "three", "four"):
+        cluster.add_worker(name)
+    kills = 'def main() -> None:\n    os.kill(int(os.environ["FASHION_MNIST_RUN"]), 9)\n'
+    code = shared / "stages" / "eda.py"
+    code.write_text("import os\n" + code.read_text().replace("def main() -> None:\n", kills, 1))
+    printed = run(shared, *ANY, "--scheduler", cluster.address, "eda", succeeds=False)
+    assert len(re.findall("eda runs (?:again, )?on worker", printed)) == 4
+    assert "its worker was lost 4 times" in printed
+    assert "no worker is left" in printed
+
+
 @pytest.fixture
 def network() -> Iterator[str]:
     """A network of its own for one worker, connected with this machine by a cable; yields the name of both."""
@@ -158,6 +174,26 @@ class Hosts:
     folder: Path
     servers: dict[str, Server]
 
+    def start(self, name: str, variables: str = "") -> None:
+        """Start the sshd of a host, with variables of its own such as `NAME=VALUE`, and a home."""
+        folder = self.servers[name].folder
+        (folder / "home").mkdir(exist_ok=True)
+        self.servers[name].settings = f"SetEnv HOME={folder}/home {variables}"
+        self.servers[name].start(mount=f"mount --bind '{folder}/project' '{self.folder}'")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the command that reaches these hosts."""
+        return {"HOME": str(self.home), "SSH_AUTH_SOCK": ""}
+
+    def options(self, *names: str) -> tuple[str, ...]:
+        """The options of `stages.parallel` for these hosts."""
+        return "--ssh", ",".join(names), "--folder", str(self.folder)
+
+    def processes(self) -> list[psutil.Process]:
+        """What runs on the hosts for a command."""
+        return [one for one in psutil.process_iter() if str(self.folder) in " ".join(command_of(one))]
+
 
 @pytest.fixture
 def hosts(shared, tmp_path) -> Iterator[Hosts]:
@@ -177,7 +213,7 @@ def hosts(shared, tmp_path) -> Iterator[Hosts]:
             run(tmp_path, "git", "clone", "--quiet", str(shared), str(folder / "project"))
             (folder / "project" / ".venv").symlink_to(sys.prefix)
             made.servers[name] = Server(folder)
-            made.servers[name].start(mount=f"mount --bind '{folder}/project' '{made.folder}'")
+            made.start(name)
             port = made.servers[name].port
             with (ssh / "config").open("a") as file:
                 file.write(f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n")
@@ -197,6 +233,17 @@ def hosts(shared, tmp_path) -> Iterator[Hosts]:
             server.kill()
 
 
+def colleague(shared: Path, hosts: Hosts) -> Path:
+    """A clone on a third machine, after `dvc pull` of what `export` made and needs."""
+    commit(shared, "Results")
+    folder = shared.parent / "colleague"
+    run(shared.parent, "git", "clone", "--quiet", str(shared), str(folder))
+    shutil.copy(shared / ".dvc/config.local", folder / ".dvc")
+    run(folder, "dvc", "cache", "dir", "--local", str(folder / ".dvc/cache"))
+    run(folder, "dvc", "pull", "--with-deps", "export", **hosts.environment)
+    return folder
+
+
 def make_key(path: Path) -> None:
     """Make a pair of keys."""
     key = asyncssh.generate_private_key("ssh-ed25519")
@@ -205,27 +252,96 @@ def make_key(path: Path) -> None:
     path.chmod(0o600)
 
 
-@pytest.mark.skipif(not (SSHD and MOUNTS), reason="no sshd is installed, or this user may not mount folders")
+needs_hosts = pytest.mark.skipif(
+    not (SSHD and MOUNTS), reason="no sshd is installed, or this user may not mount folders"
+)
+
+
+@needs_hosts
 @pytest.mark.fault(
     "A host that is named to `--ssh` cannot be reached, or lacks the project.", "A sentence says so; nothing runs."
 )
 def test_hosts_by_ssh_run_stages_and_leave_nothing(shared, hosts):
     edit(shared, lambda content: content["models"]["small"].update(epochs=1))
     edit(shared, lambda content: content["models"]["plain"].update(epochs=1))
-    here = {"HOME": str(hosts.home), "SSH_AUTH_SOCK": ""}
-    where = ("--folder", str(hosts.folder))
-    printed = run(shared, *ANY, "--ssh", "one,two", *where, "select", **here)
+    here = hosts.environment
+    printed = run(shared, *ANY, *hosts.options("one", "two"), "export", **here)
     assert place_of(printed, "train@small-0") != place_of(printed, "train@plain-0")
-    assert ran(run(shared, "dvc", "repro", "select")) == set()
+    assert "files of small-0" not in printed  # what `export` prints: `dvc repro` has run nothing, but collected
+    assert ran(run(shared, "dvc", "repro", "export")) == set()
+    assert ran(run(colleague(shared, hosts), "dvc", "repro", "export", **here)) == set()
     assert all((server.folder / "project/.dvc/cache/runs").exists() for server in hosts.servers.values())
-    wait_until(lambda: not [one for one in psutil.process_iter() if str(hosts.folder) in " ".join(command_of(one))], 20)
+    wait_until(lambda: not hosts.processes(), 20)
     edit(shared, lambda content: content["models"]["small"].update(epochs=2))
     printed = run(shared, *ANY, "--ssh", "one", "--folder", "/nothing", "select", succeeds=False, **here)
     assert "the hosts one cannot be used" in printed
     hosts.servers["two"].kill()
-    printed = run(shared, *ANY, "--ssh", "one,two", *where, "select", succeeds=False, **here)
+    printed = run(shared, *ANY, *hosts.options("one", "two"), "select", succeeds=False, **here)
     assert "the hosts one, two cannot be used" in printed
     assert "Traceback" not in printed
+
+
+@needs_hosts
+@pytest.mark.fault(
+    "A command with `--ssh` is killed in the middle of a stage, or cannot reach one of the hosts.",
+    "After a minute or so, nothing of it runs on any host; the next one goes on.",
+)
+@pytest.mark.slow
+def test_nothing_runs_on_hosts_when_their_command_is_gone(shared, hosts):
+    edit(shared, lambda content: content["models"]["small"].update(epochs=3000, patience=None))
+    process = start(shared, *hosts.options("one"), "train@small-0", **hosts.environment)
+    log = shared.parent / "log"
+    wait_until(lambda: "train@small-0 runs on worker" in log.read_text())
+    process.kill()
+    process.wait()
+    wait_until(lambda: not hosts.processes(), 180)
+    edit(shared, lambda content: content["models"]["small"].update(epochs=1))
+    run(shared, *ANY, *hosts.options("one"), "train@small-0", **hosts.environment)
+    edit(shared, lambda content: content["models"]["small"].update(epochs=2))
+    run(shared, *ANY, *hosts.options("one", "nowhere"), "train@small-0", succeeds=False, **hosts.environment)
+    wait_until(lambda: not hosts.processes(), 120)  # the scheduler on `one`, too
+
+
+@needs_hosts
+def test_trainings_by_ssh_run_where_the_gpus_are(shared, hosts):
+    hosts.servers["two"].kill()
+    hosts.start("two", "CUDA_VISIBLE_DEVICES=0")
+    edit(shared, lambda content: content["models"]["plain"].update(epochs=1))
+    edit(shared, lambda content: content["models"]["small"].update(epochs=1))
+    stages = ("train@plain-0", "train@small-0", "eda")
+    edit(shared, lambda content: content["eda"].update(samples_per_class=5))
+    printed = run(shared, *ANY, *hosts.options("two", "one", "two"), *stages, **hosts.environment)
+    assert place_of(printed, "train@plain-0") == place_of(printed, "train@small-0")  # one GPU, one worker that has it
+
+
+@needs_hosts
+@pytest.mark.slow
+def test_a_search_by_ssh(shared, hosts):
+    edit(shared, lambda content: content["models"]["small"].update(epochs=1))
+    options = ("--trials", "2", "--seeds", "2", *hosts.options("one", "two"))
+    printed = run(shared, "python", "-m", "stages.search", "small", *options, **hosts.environment)
+    assert len(read_text(shared / "reports/search/small.csv").splitlines()) == 3
+    assert "Running stage" not in run(shared, *shlex.split(printed.strip().splitlines()[-1]), **hosts.environment)
+
+
+@pytest.mark.fault(
+    "The scheduler of a cluster is lost in the middle of a stage.",
+    "A sentence says so; the stage stops; the next `make run` goes on from what had ended.",
+)
+def test_a_lost_scheduler_is_told(shared, cluster):
+    cluster.add_worker("one")
+    cluster.add_worker("two")
+    edit(shared, lambda content: content["eda"].update(samples_per_class=5))
+    edit(shared, lambda content: content["models"]["small"].update(epochs=3000, patience=None))
+    process = start(shared, "--scheduler", cluster.address, "eda", "train@small-0")
+    log = shared.parent / "log"
+    wait_until(lambda: all(text in log.read_text() for text in ("eda ended", "train@small-0 runs")))
+    cluster.kill("scheduler")
+    assert process.wait(60) == 1
+    assert "train@small-0 does not run: the connection to the scheduler was lost" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    wait_until(lambda: not [one for one in processes_in(cluster.folder) if "stages.train" in command_of(one)])
+    assert ran(run(shared, "dvc", "repro", "eda")) == set()
 
 
 def command_of(process: psutil.Process) -> list[str]:

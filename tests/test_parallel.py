@@ -1,18 +1,25 @@
 """`make run JOBS=2`: stages that do not need each other run at once, in copies that fill the cache."""
 
+import io
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
+from pandas import read_csv
+from rich.console import Console
 
 from stages.cluster import archive, clusters
+from stages.cluster.display import Display
 from stages.cluster.execution import asked_for
 from stages.cluster.plan import UNKNOWN, Plan, priorities
+from stages.cluster.worker import gpus_here, own_cache
+from stages.common.entry import UNREAD
 from stages.common.errors import InputError
 from stages.common.workspace import commit_of
 from stages.export import CODE
@@ -49,12 +56,12 @@ def processes_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def start(folder: Path, *options: str) -> subprocess.Popen:
+def start(folder: Path, *options: str, **environment: str) -> subprocess.Popen:
     with (folder.parent / "log").open("w") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "stages.parallel", *options],
             cwd=folder,
-            env=ENVIRONMENT,
+            env=ENVIRONMENT | environment,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -81,6 +88,9 @@ def test_a_cold_graph_gives_the_same_bytes_as_serially(finished, tmp_path):
     assert not (folder / clusters.FOLDER).exists()
     origin = json.loads((folder / "reports/export.json").read_text())
     assert origin["about"][0]["commit"] == commit_of(finished, CODE)
+    took = read_csv(folder / "reports/timing/stages.csv")
+    assert {"prepare", "train@small-0", "train@plain-0", "select", "report"} <= set(took["stage"])
+    assert (took["seconds"] > 0).all()
     assert "runs on worker" not in run(folder, *ANY)
 
 
@@ -142,6 +152,39 @@ def test_a_stage_that_is_killed_has_failed(workspace):
     assert ran(run(workspace, "dvc", "repro", "eda")) == set()
 
 
+@pytest.mark.fault("Nobody reads on: `... | head -1`.", "The run ends at once, and nothing of it goes on.")
+def test_a_closed_pipe_ends_it(workspace):
+    slow_down(workspace, "explain", 60)
+    edit(workspace, lambda content: content["eda"].update(samples_per_class=5))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.parallel"], cwd=workspace, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    )
+    while "runs on worker" not in process.stdout.readline():
+        pass
+    process.stdout.close()
+    assert process.wait(60) == UNREAD
+    wait_until(lambda: processes_in(workspace) == [], 30)
+
+
+def test_what_runs_and_waits_and_how_long_is_shown():
+    display = Display(["a", "b", "c", "d"], 2, {"a": 60, "b": 30, "c": 10, "d": 10})
+    display.console = Console(file=io.StringIO(), width=100)
+    now = time.time()
+    display.started = now - 20
+    display.begin("a", "1", now - 20)
+    display.begin("b", "2", now - 20)
+    display.end({"stage": "b", "status": 0, "log": ""})
+    display.begin("c", "2", now)
+    display.console.print(display.table())
+    rows = [line.split() for line in display.console.file.getvalue().splitlines()[-4:]]
+    assert rows == [
+        ["worker", "stage", "elapsed", "expected"],
+        ["1", "a", "0:20", "1:00"],
+        ["2", "c", "0:00", "0:10"],
+        ["1", "wait", "0:20", "0:30", "to", "go"],  # 40 + 10 + 10 s of work for two workers
+    ]
+
+
 @pytest.mark.fault("Two runs in parallel in one project.", "The second says so, and does nothing.")
 def test_two_at_once_are_refused(workspace):
     slow_down(workspace, "explain", 60)
@@ -153,7 +196,7 @@ def test_two_at_once_are_refused(workspace):
 
 
 def test_the_longest_chain_goes_first():
-    plan = Plan((), {"a": (), "b": (), "c": ("b",), "d": ("a", "b", "c")}, {}, ())
+    plan = Plan((), {"a": (), "b": (), "c": ("b",), "d": ("a", "b", "c")}, {})
     assert priorities(plan, {"a": 5, "b": 1, "c": 2, "d": 4}) == {"a": 9, "b": 7, "c": 6, "d": 4}
     assert priorities(plan, {})["d"] == UNKNOWN
 
@@ -163,11 +206,27 @@ def test_gpus_are_divided_among_workers_and_a_training_gets_what_devices_says():
     assert clusters.shares_of(["0", "1", "2"], 2, 1) == [["0", "2"], ["1"]]
     assert clusters.shares_of(["0", "1", "2"], 8, 1) == [["0"], ["1"], ["2"]]
     assert clusters.shares_of(["0", "1", "2", "3"], 4, 2) == [["0", "2"], ["1", "3"]]
-    plan = Plan((), {"train@a-0": ()}, {"train@a-0": 2}, ())
+    plan = Plan((), {"train@a-0": ()}, {"train@a-0": 2})
     assert asked_for(plan, [0, 0]) == {}
     assert asked_for(plan, [1, 2]) == {"train@a-0": 2}
     with pytest.raises(InputError, match="the most is 1"):
         asked_for(plan, [1, 1])
+
+
+def test_the_gpus_that_a_process_may_use(monkeypatch):
+    for value, names in (("", []), ("-1", []), ("2, 0", ["2", "0"]), ("0,-1,1", ["0"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert gpus_here() == names
+
+
+def test_a_machine_of_its_own_has_the_cache_that_is_configured_there(tmp_path):
+    place = tmp_path / "project" / ".dvc" / "tmp" / "parallel"
+    place.mkdir(parents=True)
+    assert Path(own_cache(place)) == place.parent / "dvc-cache"  # no project is around it
+    (tmp_path / "project" / ".dvc" / "config").touch()
+    assert Path(own_cache(place)) == tmp_path / "project" / ".dvc" / "cache"
+    (tmp_path / "project" / ".dvc" / "config.local").write_text("[cache]\n    dir = ../../shared\n")
+    assert Path(own_cache(place)) == tmp_path / "shared"
 
 
 def test_a_copy_has_the_edits_and_the_last_commit_but_no_data(dry_workspace, tmp_path):
@@ -223,8 +282,11 @@ def test_a_copy_of_a_project_within_a_larger_repository(tmp_path):
     ("options", "said"),
     [
         (("--jobs", "0"), "must be 1 or more"),
-        (("--scheduler", "tcp://127.0.0.1:1", "--ssh", "a"), "give one of them"),
+        (("--scheduler", "tcp://127.0.0.1:1", "--ssh", "a"), "give one"),
+        (("--jobs", "2", "--scheduler", "tcp://127.0.0.1:1"), "give one"),
         (("nothing",), "nothing"),
+        (("--ssh", ","), "names nothing"),
+        (("--scheduler", ""), "names nothing"),
         (("--scheduler", "tcp://127.0.0.1:1"), "default remote"),
     ],
 )

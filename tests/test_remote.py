@@ -46,6 +46,7 @@ UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 Subsystem sftp {sftp}
+{settings}
 """
 GRAPH = """\
 stages:
@@ -65,11 +66,12 @@ COLLECT = "dvc gc --all-commits --cloud --force"  # as README.md says, in a fres
 
 @dataclass
 class Server:
-    """An sshd on a free port of this machine, with keys, configuration and storage in one folder."""
+    """An sshd on a free port of this machine, with keys, configuration (with `settings`) and storage in one folder."""
 
     folder: Path
     process: subprocess.Popen | None = None
     port: int = 0
+    settings: str = ""
 
     def start(self, mount: str = "true", sftp: str | Path = "internal-sftp") -> None:
         """Start it, as root after a shell command that mounts what only the server sees, and wait until it answers."""
@@ -77,7 +79,9 @@ class Server:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 self.port = free.getsockname()[1]
         configuration = self.folder / "sshd_config"
-        configuration.write_text(CONFIGURATION.format(port=self.port, folder=self.folder, sftp=sftp))
+        configuration.write_text(
+            CONFIGURATION.format(port=self.port, folder=self.folder, sftp=sftp, settings=self.settings)
+        )
         sshd = f"exec {SSHD} -D -e -f '{configuration}'"
         own_run = f"mount -t tmpfs none /run && mkdir -m 755 /run/sshd && {mount} && {sshd}"
         command = [*APART, "sh", "-c", own_run] if ROOT_USER else ["sh", "-c", sshd]

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from stages import models
+from stages.common.environment import processor
 from stages.common.errors import InputError
 from stages.common.parameters import read_parameters
 from stages.search import conditions_of
@@ -66,6 +67,7 @@ def test_a_search_without_test_data_writes_its_tables_and_figures(searched):
     assert set(table["state"]) == {"complete"}
     assert table["val_accuracy"].between(0, 1).all()
     assert (table["epochs"] == 3).all()
+    assert set(table["processor"]) == {processor()}
     assert table.loc[0, ["learning_rate", "warmup", "widths"]].tolist() == [
         0.14,
         0.2,
@@ -75,6 +77,7 @@ def test_a_search_without_test_data_writes_its_tables_and_figures(searched):
     ranked = pd.read_csv(searched / "reports/search/small-finalists.csv")
     assert ranked["val_accuracy"].is_monotonic_decreasing
     assert set(ranked["configuration"]) == {"block", "trial 1", "trial 2", "trial 3"}
+    assert set(ranked["processor"]) == {processor()}
     assert np.allclose(ranked[["seed_1", "seed_2"]].mean(axis=1), ranked["val_accuracy"], atol=1e-6)
     figures = {path.name for path in (searched / "reports/search").glob("*.png")}
     assert figures == {f"small-{name}.png" for name in ("history", "importance", "slices", "finalists")}
@@ -192,6 +195,7 @@ def test_a_search_in_which_all_fails_ends(workspace):
         ({"small": {"schedule": ["cosine", "cosin"]}}, "search.small.schedule is 'cosin', but must be constant"),
         ({"small": {"schedule": ["cosine"]}}, "search.small.schedule is ['cosine'], but must be a list of two or more"),
         ({"small": {"dropout": [0.1, 0.1]}}, "must be a list of two or more values, none twice"),
+        ({"small": {"dropout": [0, 0.0]}}, "must be a list of two or more values, none twice"),
     ],
 )
 def test_wrong_ranges_are_refused_in_a_sentence(section, said):
@@ -207,6 +211,8 @@ def test_right_ranges_mean_what_they_say():
     assert found["learning_rate"] == Numbers(1, 2, log=False, whole=False)
     assert found["patience"] == Choice(("null", "3"))
     assert None in found["patience"]
+    choice = read_ranges({"small": {"dropout": [0, 0.5]}}, {"small": block_of("small")})["small"]["dropout"]
+    assert 0.0 in choice  # a block of which `dropout` is 0
     assert RATE.rounded(0.123456) == 0.1235
     assert Numbers(0.12344, 1, log=False, whole=False).rounded(0.123441) == 0.12344  # 0.1234 lies below
 
@@ -231,6 +237,7 @@ def test_only_the_check_depends_on_the_ranges(dry_workspace):
         (("small", "--seeds", "1"), "--seeds is 1, but must be 2 or more."),
         (("small", "--jobs", "0"), "--jobs is 0, but must be 1 or more."),
         (("small", "--scheduler", "tcp://127.0.0.1:1"), "default remote"),
+        (("small", "--jobs", "2", "--ssh", "one"), "give one"),
     ],
 )
 def test_wrong_options_are_refused_in_a_sentence(dry_workspace, options, said):

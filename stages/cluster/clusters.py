@@ -1,25 +1,24 @@
 """Where stages run: on this machine's cores, on hosts that are reached by SSH, or on a Dask cluster that is there."""
 
-import itertools
 import logging
-import os
-import re
+import pickle
 import shlex
-import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cloudpickle
 import dask
 from distributed import Client, Scheduler, Security, SpecCluster, SSHCluster, Worker
 
+from stages.cluster import worker
 from stages.common.errors import InputError
 
-logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # what matters of it is told by `stages.parallel`
+for name in ("distributed", "distributed.client", "distributed.gc"):  # what matters of it is told by `stages.parallel`
+    logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 FOLDER = Path(".dvc/tmp/parallel")  # of the workers' copies, in the project on each machine
+cloudpickle.register_pickle_by_value(worker)  # workers get its code, and need not have this project
 LONELY = 60  # seconds in which a worker has to come, and after which a cluster by SSH ends that nobody uses any more
-GPU = "GPU"  # the name of the resource that a worker offers: how many GPUs it has for itself
 
 # Dask takes half a second for the duration of what it does not know, and would let stages wait behind others. The memory of
 # a stage, which is a process of its own, is not Dask's to watch.
@@ -35,13 +34,22 @@ SETTINGS = {
 }
 
 
-@contextmanager
-def on_this_machine(shares: list[list[str]]) -> Iterator[Client]:
-    """A cluster of workers in this process, to which nobody else can connect.
+class ByValue:
+    """A function that is pickled with its code: schedulers and workers need not have the module that defines it."""
 
-    Args:
-        shares: The GPUs of each worker: see `shares_of`.
-    """
+    def __init__(self, function: Callable):
+        self.function = function
+
+    def __call__(self, *given: object) -> object:
+        return self.function(*given)
+
+    def __reduce__(self) -> tuple[Callable, tuple[bytes]]:
+        return pickle.loads, (cloudpickle.dumps(self.function),)
+
+
+@contextmanager
+def on_this_machine(count: int) -> Iterator[Client]:
+    """A cluster of `count` workers in this process, named by numbers from 1, to which nobody else can connect."""
     workers = {
         number: {
             "cls": Worker,
@@ -49,11 +57,10 @@ def on_this_machine(shares: list[list[str]]) -> Iterator[Client]:
                 "name": number,
                 "nthreads": 1,
                 "local_directory": str(FOLDER),
-                "resources": {GPU: len(gpus)},
                 "dashboard_address": "127.0.0.1:0",
             },
         }
-        for number, gpus in enumerate(shares, 1)
+        for number in range(1, count + 1)
     }
     scheduler = {"cls": Scheduler, "options": {"protocol": "inproc", "dashboard_address": "127.0.0.1:0"}}
     with (
@@ -62,17 +69,6 @@ def on_this_machine(shares: list[list[str]]) -> Iterator[Client]:
         Client(cluster) as client,
     ):
         yield client
-
-
-def gpus_here() -> list[str]:
-    """The names by which CUDA knows this machine's GPUs, of those that this process may use."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        names = [name.strip() for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",")]
-        return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", check=False).stdout
-    return [str(number) for number, _ in enumerate(re.findall(r"^GPU \d", listed, re.MULTILINE))]
 
 
 def shares_of(gpus: list[str], jobs: int, devices: int) -> list[list[str]]:
@@ -88,6 +84,20 @@ def shares_of(gpus: list[str], jobs: int, devices: int) -> list[list[str]]:
     """
     count = min(jobs, max(1, len(gpus) // devices)) if gpus else jobs
     return [gpus[number::count] for number in range(count)]
+
+
+def shares_on_hosts(client: Client) -> dict[str, list[str]]:
+    """The names of the GPUs of each worker, by the worker's name: those of its host, divided among the host's workers."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    found = client.run(ByValue(worker.gpus_here))
+    groups: dict[tuple, list[str]] = {}
+    for address, gpus in found.items():
+        groups.setdefault((workers[address]["host"], *gpus), []).append(address)
+    return {
+        str(workers[address]["name"]): found[address][place :: len(addresses)]
+        for addresses in groups.values()
+        for place, address in enumerate(addresses)
+    }
 
 
 @contextmanager

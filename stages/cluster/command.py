@@ -12,16 +12,18 @@ from pathlib import Path
 from distributed import Client
 
 from stages.cluster import archive, clusters
-from stages.cluster.worker import Project
+from stages.cluster.worker import Project, gpus_here
 from stages.common.cache import cache_folder, setting
 from stages.common.commands import dvc
 from stages.common.errors import InputError
 from stages.common.parameters import read_parameters
 
+JOBS = 2  # stages that run at once, unless an option says otherwise
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where stages run: jobs, scheduler, ssh and folder."""
-    parser.add_argument("--jobs", type=int, default=2, help="stages that run at once on this machine (default: 2)")
+    parser.add_argument("--jobs", type=int, help=f"stages that run at once on this machine (default: {JOBS})")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="use a Dask cluster that is there: tcp://HOST:8786")
     parser.add_argument("--ssh", metavar="HOST,HOST", help="start a worker on each host by SSH")
     parser.add_argument("--folder", default=str(Path.cwd()), help="of the project on these hosts (default: as here)")
@@ -29,10 +31,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def refuse_options(given: argparse.Namespace) -> None:
     """Raise `InputError` if one of the options of `add_options` has a wrong value."""
-    if given.jobs < 1:
+    if given.jobs is not None and given.jobs < 1:
         raise InputError(f"--jobs is {given.jobs}, but must be 1 or more.")
-    if given.scheduler and given.ssh:
-        raise InputError("--scheduler uses a cluster that is there, --ssh starts one: give one of them.")
+    if sum(option is not None for option in (given.jobs, given.scheduler, given.ssh)) > 1:
+        raise InputError(
+            "--jobs is for this machine, --scheduler for a cluster that is there, --ssh for hosts: give one."
+        )
+    for name, value in (("scheduler", given.scheduler), ("ssh", given.ssh)):
+        if value is not None and not value.strip(" ,"):
+            raise InputError(f"--{name} is {value!r}, which names nothing: see --help.")
     if given.scheduler or given.ssh:
         refuse_without_remote()
 
@@ -77,11 +84,13 @@ def workers_for(given: argparse.Namespace) -> Iterator[tuple[Client, str]]:
     """
     content, inside = archive.pack(Path.cwd())
     if not (given.scheduler or given.ssh):
-        gpus = clusters.shares_of(clusters.gpus_here(), given.jobs, read_parameters("devices"))
-        if len(gpus) < given.jobs:
-            print(f"note: this machine has GPUs for {len(gpus)} stages at once.", flush=True)
-        project = Project(content, inside, str(cache_folder(Path.cwd())), dict(enumerate(gpus, 1)), {})
-        cluster = clusters.on_this_machine(gpus)
+        jobs = given.jobs or JOBS
+        shares = clusters.shares_of(gpus_here(), jobs, read_parameters("devices"))
+        if len(shares) < jobs:
+            print(f"note: this machine has GPUs for {len(shares)} stages at once.", flush=True)
+        gpus = {str(number): share for number, share in enumerate(shares, 1)}
+        project = Project(content, inside, str(cache_folder(Path.cwd())), gpus, {})
+        cluster = clusters.on_this_machine(len(shares))
     else:
         if dvc("push", "--quiet").returncode:
             raise InputError("DVC could not send the data to its default remote; the cause is printed above.")
@@ -90,6 +99,8 @@ def workers_for(given: argparse.Namespace) -> Iterator[tuple[Client, str]]:
         cluster = clusters.at(given.scheduler) if given.scheduler else clusters.by_ssh(hosts, given.folder)
     with cluster as client:
         refuse_other_pythons(client)
+        if given.ssh:
+            project.gpus = clusters.shares_on_hosts(client)
         client.register_plugin(project)
         try:
             yield client, project.name

@@ -1,13 +1,53 @@
 """What a user sees while workers run stages: in a terminal a table, elsewhere a line as a stage begins or ends."""
 
 import time
+from collections.abc import Callable
 
+from distributed import Client
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from stages.cluster.worker import Done
 from stages.common.progress import format_seconds
+
+LINES = 15  # of what a failed stage printed that are shown
+
+
+def end_of(log: str) -> str:
+    """The end of what a stage printed, indented."""
+    return "\n".join(f"  {line}" for line in log.rstrip().splitlines()[-LINES:])
+
+
+class Output(Console):
+    """A console that leaves the end of the program to `entry_point`, where nobody reads on: `... | head`."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+class Attendance:
+    """Says when a worker of a cluster is lost, and when none is left.
+
+    Attributes:
+        names: Of the workers, by address.
+    """
+
+    def __init__(self, client: Client, say: Callable[[str], None]):
+        self.say = say
+        self.names = {address: one["name"] for address, one in client.scheduler_info(n_workers=-1)["workers"].items()}
+        client.subscribe_topic("all", lambda event: self.count(**event[1]))
+
+    def count(self, action: str = "", worker: str = "", expected: bool = True, **_: object) -> None:
+        """Count the workers when Dask tells of one."""
+        if action == "add-worker":
+            self.names.setdefault(worker, worker)
+        if action == "remove-worker":
+            name = self.names.pop(worker, worker)
+            if not expected:
+                self.say(f"worker {name} was lost")
+            if not expected and not self.names:
+                self.say("no worker is left: this waits until one comes back; Ctrl-C ends it")
 
 
 class Display:
@@ -17,17 +57,13 @@ class Display:
         took: The seconds of the stages that have ended.
     """
 
-    def __init__(self, names: list[str], workers: list[str], slots: int, expected: dict[str, float | None]):
-        """A display of the stages `names`, with expected seconds where they are known.
-
-        `workers` are the addresses of those that run them, `slots` how many stages they run at once.
-        """
+    def __init__(self, names: list[str], slots: int, expected: dict[str, float | None]):
+        """A display of the stages `names`, of which `slots` run at once, with expected seconds where they are known."""
         self.names, self.slots, self.expected = names, slots, expected
-        self.workers: set[object] = set(workers)
         self.began: dict[str, tuple[str, float]] = {}  # a stage that runs: its worker, and when it began
         self.took: dict[str, float] = {}
         self.started = time.time()
-        self.console = Console(highlight=False)
+        self.console = Output(highlight=False)
         self.live = Live(get_renderable=self.table, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> "Display":
@@ -44,18 +80,6 @@ class Display:
         self.began[name] = (where, when)
         self.say(f"{name} runs {'again, ' if again else ''}on worker {where}")
 
-    def count(self, action: str = "", **event: object) -> None:
-        """Count the workers, and show that one was lost, when Dask says so."""
-        if action == "add-worker":
-            self.workers.add(event.get("worker"))
-        if action == "remove-worker" and not event["expected"]:
-            self.workers.discard(event["worker"])
-            names = [key.rpartition("/")[0] for key in event["processing-tasks"]]
-            places = {self.began[name][0] for name in names if name in self.began}
-            self.say(f"worker {', '.join(places) or event['worker']} was lost")
-            if not self.workers:
-                self.say("no worker is left: the stages wait until one comes back; Ctrl-C ends this")
-
     def end(self, done: Done) -> None:
         """Show that a stage has ended, or will not run."""
         name = done["stage"]
@@ -64,7 +88,7 @@ class Display:
         if done["status"]:
             self.say(f"{name} failed after {seconds}")
         elif done["status"] is None:
-            self.say(f"{name} does not run: it needs a stage that failed")
+            self.say(f"{name} does not run: {done['log']}")
         else:
             self.say(f"{name} ended after {seconds}")
 

@@ -1,33 +1,18 @@
 """Hand the stages of a plan to the workers of a Dask cluster, which runs each as soon as what it needs is there."""
 
-import pickle
 from collections.abc import Callable
 
-import cloudpickle
 from distributed import Client, Future, KilledWorker, as_completed
 
 from stages.cluster import worker
-from stages.cluster.clusters import GPU
-from stages.cluster.display import Display
+from stages.cluster.clusters import ByValue
+from stages.cluster.display import Attendance, Display
 from stages.cluster.plan import Plan, priorities
-from stages.cluster.worker import Done
+from stages.cluster.worker import GPU, Done, not_run
 from stages.common.errors import InputError
 from stages.common.progress import expected
 
-cloudpickle.register_pickle_by_value(worker)  # workers get its code, and need not have this project
-
-
-class ByValue:
-    """A function that is pickled with its code: schedulers and workers need not have the module that defines it."""
-
-    def __init__(self, function: Callable):
-        self.function = function
-
-    def __call__(self, *given: object) -> object:
-        return self.function(*given)
-
-    def __reduce__(self) -> tuple[Callable, tuple[bytes]]:
-        return pickle.loads, (cloudpickle.dumps(self.function),)
+LOST = "the connection to the scheduler was lost"
 
 
 def run_plan(
@@ -52,11 +37,9 @@ def run_plan(
     slots = sum(one["nthreads"] for one in workers.values())
     devices = asked_for(plan, [one["resources"].get(GPU, 0) for one in workers.values()])
     ranks = priorities(plan, seconds)
-    with Display(
-        list(plan.needs), list(workers), slots, {name: expected(name, seconds) for name in plan.needs}
-    ) as display:
+    with Display(list(plan.needs), slots, {name: expected(name, seconds) for name in plan.needs}) as display:
         client.subscribe_topic(token, lambda event: display.begin(**event[1]))
-        client.subscribe_topic("all", lambda event: display.count(**event[1]))
+        Attendance(client, display.say)
         futures: dict[str, Future] = {}
         for name, needed in plan.needs.items():
             futures[name] = client.submit(
@@ -92,15 +75,17 @@ def asked_for(plan: Plan, offered: list[float]) -> dict[str, int]:
 
 def result_of(future: Future) -> Done:
     """What became of a stage; one whose workers were lost, again and again, failed."""
+    name = future.key.rpartition("/")[0]
+    if future.cancelled():
+        return not_run(name, LOST)
     error = future.exception()
     if error is None:
         return future.result()
     lost = isinstance(error, KilledWorker)
-    log = f"its worker was lost {error.allowed_failures + 1} times" if lost else f"{type(error).__name__}: {error}"
-    return Done(
-        stage=future.key.rpartition("/")[0],
-        status=1,
-        log=log,
-        worker=str(error.last_worker.name) if lost else "",
-        runs={},
-    )
+    return not_run(name, "") | {
+        "status": 1,
+        "log": f"its worker was lost {error.allowed_failures + 1} times"
+        if lost
+        else f"{type(error).__name__}: {error}",
+        "worker": str(error.last_worker.name) if lost else "",
+    }

@@ -20,13 +20,11 @@ class Plan:
         here: Those whose results DVC's cache of runs does not hold, in order: they run in the workspace, before all others.
         needs: For each of the others, in an order in which they can run, those of the others that it needs directly.
         devices: How many GPUs a stage computes on, where it computes on any.
-        targets: The stages that were asked for and all that they need; what need not run is among them.
     """
 
     here: tuple[str, ...]
     needs: dict[str, tuple[str, ...]]
     devices: dict[str, int]
-    targets: tuple[str, ...]
 
 
 def read_plan(targets: tuple[str, ...]) -> Plan:
@@ -45,14 +43,15 @@ def read_plan(targets: tuple[str, ...]) -> Plan:
         graph = get_active_graph(repo.index.graph)  # an arrow leads from a stage to what it needs
         asked = collect_stages(repo, targets or ["dvc.yaml"])
         wanted = set(asked).union(*(networkx.descendants(graph, stage) for stage in asked))
-        changed = set(repo.status(targets=[stage.addressing for stage in wanted if not stage.frozen]))
+        with repo.lock:
+            changed = {stage for stage in wanted if not stage.frozen and stage.status(check_updates=True)}
         order = [stage for stage in reversed(list(networkx.topological_sort(graph))) if stage in wanted]
         runs: set[Stage] = set()
         here: list[Stage] = []
         needs: dict[Stage, list[Stage]] = {}
         for stage in order:
             needed = list(graph.successors(stage))
-            if stage.frozen or not (stage.addressing in changed or any(other in runs for other in needed)):
+            if stage.frozen or not (stage in changed or any(other in runs for other in needed)):
                 continue
             runs.add(stage)
             if is_kept(stage) or any(other in needs for other in needed):
@@ -63,7 +62,6 @@ def read_plan(targets: tuple[str, ...]) -> Plan:
             tuple(stage.addressing for stage in here),
             {stage.addressing: tuple(other.addressing for other in needed) for stage, needed in needs.items()},
             {stage.addressing: read_parameters("devices") for stage in needs if reads_devices(stage)},
-            tuple(stage.addressing for stage in order if not stage.frozen),
         )
 
 

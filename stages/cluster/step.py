@@ -21,6 +21,7 @@ from dvc.stage.cache import _can_hash, _get_cache_hash, _get_stage_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.hydra import apply_overrides
 from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.tree import Tree
 
 from stages.common.entry import entry_point
 from stages.common.environment import REQUIREMENTS, other_versions
@@ -47,8 +48,9 @@ def restore(runs: dict[str, str]) -> None:
         for entry, text in entries.items():
             if not entry.exists():
                 write_text(entry, text)
-        results = [result for entry in entries for result in load_yaml(entry)["outs"]]
-        travel(repo.cloud.pull, {HashInfo("md5", result["md5"]) for result in results}, "get data from")
+        results = {HashInfo("md5", result["md5"]) for entry in entries for result in load_yaml(entry)["outs"]}
+        travel(repo.cloud.pull, results, "get data from")
+        travel(repo.cloud.pull, inside(repo, results), "get data from")
 
 
 def record(name: str, remote: bool) -> dict[str, str]:
@@ -70,8 +72,15 @@ def record(name: str, remote: bool) -> dict[str, str]:
         key = _get_stage_hash(stage)
         path = Path("runs", key[:2], key, _get_cache_hash(to_single_stage_lockfile(stage)))
         if remote:
-            travel(repo.cloud.push, {result.hash_info for result in stage.outs}, "send data to")
+            results = {result.hash_info for result in stage.outs}
+            travel(repo.cloud.push, inside(repo, results), "send data to")
+            travel(repo.cloud.push, results, "send data to")  # a folder's list last: where it is, DVC expects its files
         return {str(path): (Path(repo.cache.legacy.path) / path).read_text(encoding="utf-8")}
+
+
+def inside(repo: Repo, results: set[HashInfo]) -> set[HashInfo]:
+    """The files in those of the results that are folders, whose lists are in DVC's cache."""
+    return {file for result in results if result.isdir for _, _, file in Tree.load(repo.cache.local, result)}
 
 
 def refuse_unreachable() -> None:

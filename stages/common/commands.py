@@ -7,6 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+
+from stages.common.files import write_csv
+from stages.common.lock_file import is_defined
+from stages.common.progress import SECONDS, read_seconds
+
 
 def environment() -> dict[str, str]:
     """The environment variables for DVC.
@@ -39,6 +45,13 @@ def run_stage(name: str, quiet: bool = False) -> None:
     )
     if done.returncode:
         sys.exit(done.returncode)
+
+
+def keep_seconds(took: dict[str, float]) -> None:
+    """Write how many seconds stages took into `SECONDS`, where the last run of each other stage is kept."""
+    if took:
+        known = {name: seconds for name, seconds in (read_seconds() | took).items() if is_defined(name)}
+        write_csv(SECONDS, pd.DataFrame(known.items(), columns=["stage", "seconds"]))
 
 
 def repro(*arguments: str) -> int:

@@ -100,7 +100,8 @@ def choice(name: str, key: str, content: list, block: Block, faults: list[str]) 
     path = f"search.{name}.{key}"
     if not allow(block, key, content, path, faults):
         return None
-    values = tuple(json.dumps(value) for value in content)
+    blocks = [type(block).model_validate(block.model_dump() | {key: value}) for value in content]
+    values = tuple(json.dumps(one.model_dump()[key]) for one in blocks)  # 0 of a fraction is 0.0, as in the block
     if len(set(values)) < max(len(values), 2):
         faults.append(f"{path} is {shown(content)}, but must be a list of two or more values, none twice.")
         return None

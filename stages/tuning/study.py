@@ -152,8 +152,8 @@ def table(study: Study, keys: list[str]) -> pd.DataFrame:
 
     Returns:
         Columns number, from 0; state; val_accuracy, 0 to 1, of a pruned trial its last one; epochs; seconds, from the start
-        of the trial's process to its end, few if DVC's cache had its result; model_md5, of the model's file; reason, of a
-        failure; and the value of each of `keys`, lists as JSON.
+        of the trial's process to its end, few if DVC's cache had its result; model_md5, of the model's file; processor, on
+        which it was trained; reason, of a failure; and the value of each of `keys`, lists as JSON.
     """
     rows = []
     for trial in study.get_trials(deepcopy=False):
@@ -162,7 +162,7 @@ def table(study: Study, keys: list[str]) -> pd.DataFrame:
         told, values = trial.user_attrs, trial.user_attrs.get("values", {})
         last = trial.intermediate_values.get(trial.last_step) if state(trial) == "pruned" else None
         row = {"number": trial.number, "state": state(trial), "val_accuracy": trial.value if last is None else last}
-        row |= {name: told.get(name) for name in ("epochs", "seconds", "model_md5", "reason")}
+        row |= {name: told.get(name) for name in ("epochs", "seconds", "model_md5", "processor", "reason")}
         row |= {key: cell(values[key]) for key in keys if key in values}
         rows.append(row)
     return pd.DataFrame(rows).astype({"epochs": "Int64"})
