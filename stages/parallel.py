@@ -3,6 +3,9 @@
 DVC says what has to run. Workers of a Dask cluster run each stage, as soon as what it needs is there, in copies of the
 project, and so fill DVC's cache. Then `dvc repro` restores all results in the project. What was edited and is not committed
 counts as it does for `dvc repro`. What is edited while stages run makes `dvc repro` run them again at the end.
+
+Stages that run at once share the cores as the operating system divides them. How many threads a stage has does not depend on
+how many run at once: its results depend on it, and it is `threads` of params.yaml. GPUs are divided: each worker has its own.
 """
 
 import argparse
