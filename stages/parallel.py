@@ -4,8 +4,8 @@ DVC says what has to run. Workers of a Dask cluster run each stage, as soon as w
 project, and so fill DVC's cache. Then `dvc repro` restores all results in the project. What was edited and is not committed
 counts as it does for `dvc repro`. What is edited while stages run makes `dvc repro` run them again at the end.
 
-Stages that run at once share the cores as the operating system divides them. How many threads a stage has does not depend on
-how many run at once: its results depend on it, and it is `threads` of params.yaml. GPUs are divided: each worker has its own.
+The cores and GPUs of this machine are divided among the stages that run at once. How many threads a stage has does not
+depend on that: its results depend on it, and it is `threads` of params.yaml.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,11 +15,12 @@ import pytest
 from pandas import read_csv
 from rich.console import Console
 
-from stages.cluster import archive, clusters
+from stages.cluster import archive, clusters, cores
 from stages.cluster.display import Display
 from stages.cluster.execution import asked_for
 from stages.cluster.plan import UNKNOWN, Plan, priorities
 from stages.cluster.worker import gpus_here, own_cache
+from stages.common import environment
 from stages.common.entry import UNREAD
 from stages.common.errors import InputError
 from stages.common.workspace import commit_of
@@ -211,6 +213,27 @@ def test_gpus_are_divided_among_workers_and_a_training_gets_what_devices_says():
     assert asked_for(plan, [1, 2]) == {"train@a-0": 2}
     with pytest.raises(InputError, match="the most is 1"):
         asked_for(plan, [1, 1])
+
+
+def test_cores_are_divided_among_the_stages_that_run():
+    assert cores.shares_of([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]]
+    assert cores.shares_of([3, 7], 3) == [[3], [7], [3]]
+    assert cores.shares_of([3, 7], 1) == [[3, 7]]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or environment.cores() < 2, reason="needs Linux and two cores")
+def test_a_stage_that_runs_alone_has_all_cores():
+    whole = os.sched_getaffinity(0)
+    program = [sys.executable, "-c", "import time; time.sleep(60)", cores.PROGRAM]
+    with cores.divided():
+        first = subprocess.Popen(program)
+        with subprocess.Popen(program) as second:
+            wait_until(lambda: not os.sched_getaffinity(first.pid) & os.sched_getaffinity(second.pid))
+            assert os.sched_getaffinity(first.pid) | os.sched_getaffinity(second.pid) == whole
+            first.kill()
+            first.wait()
+            wait_until(lambda: os.sched_getaffinity(second.pid) == whole)
+            second.kill()
 
 
 def test_the_gpus_that_a_process_may_use(monkeypatch):

@@ -12,6 +12,7 @@ import dask
 from distributed import Client, Scheduler, Security, SpecCluster, SSHCluster, Worker
 
 from stages.cluster import worker
+from stages.cluster.cores import divided
 from stages.common.errors import InputError
 
 for name in ("distributed", "distributed.client", "distributed.gc"):  # what matters of it is told by `stages.parallel`
@@ -67,6 +68,7 @@ def on_this_machine(count: int) -> Iterator[Client]:
         dask.config.set(SETTINGS),
         SpecCluster(workers=workers, scheduler=scheduler) as cluster,
         Client(cluster) as client,
+        divided(),
     ):
         yield client
 

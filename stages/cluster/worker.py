@@ -234,7 +234,8 @@ def run_step(
             if task is None or task.state != "executing":  # it was cancelled
                 break
             look()
-            time.sleep(PAUSE)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PAUSE)
     finally:
         stop(process)
     status, printed = process.returncode, log.read_text(encoding="utf-8", errors="replace")
