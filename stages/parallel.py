@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dvc.exceptions import DvcException
 
+from stages.cluster.archive import without
 from stages.cluster.command import add_options, alone, refuse_options, workers_for
 from stages.cluster.display import end_of
 from stages.cluster.execution import run_plan
@@ -26,6 +27,8 @@ from stages.common.checkpoint import remove_recorded
 from stages.common.commands import environment, keep_seconds, repro, run_stage
 from stages.common.entry import entry_point
 from stages.common.errors import InputError
+from stages.common.files import read_text, write_text
+from stages.common.lock_file import LOCK
 from stages.common.notes import notes
 from stages.common.progress import read_seconds
 
@@ -67,6 +70,8 @@ def collect(targets: list[str], plan: Plan, ended: list[Done]) -> int:
     if runs:
         restore(runs)
     whole = [done["stage"] for done in ended if done["status"] == 0]
+    if replaced := tuple(name for name in plan.lost if name in whole):
+        write_text(LOCK, without(replaced, read_text(LOCK)))
     if len(whole) == len(ended):
         return repro("--quiet", *targets)
     last = [name for name in whole if not any(name in plan.needs[other] for other in whole)]
@@ -86,7 +91,7 @@ def main() -> None:
             sys.exit(status)
         ended = []
         if plan.needs:
-            with workers_for(given) as (client, token):
+            with workers_for(given, plan.lost) as (client, token):
                 ended = run_plan(client, plan, read_seconds(), token)
         status = collect(given.targets, plan, ended)
     keep_seconds({done["stage"]: done["took"] for done in ended if done["took"] is not None})

@@ -7,17 +7,23 @@ from pathlib import Path
 
 import pygit2
 
+from stages.common.files import read_text, write_text
+from stages.common.lock_file import HEAD, LOCK, blocks_of
 from stages.common.workspace import git_folder, own_repository
 
 CONFIGURATION = Path(".dvc/config.local")  # which git ignores
 
 
-def pack(folder: Path) -> tuple[bytes, str]:
+def pack(folder: Path, lost: tuple[str, ...] = ()) -> tuple[bytes, str]:
     """The project in `folder` as a tar archive, and the project's path inside it.
 
     The archive holds the files that git tracks or would add, and a repository with the last commit and its history, but
     without the content of files in it: so a stage that records the last commit of the project records the same one.
     Without a git repository, the archive holds the files that `.gitignore` does not name.
+
+    Args:
+        folder: Of the project.
+        lost: Stages whose entries in `dvc.lock` are left out: see `Plan`.
 
     Returns:
         The archive; and the project's folder in its repository, which is `.` unless the repository holds more.
@@ -28,12 +34,21 @@ def pack(folder: Path) -> tuple[bytes, str]:
         git = pygit2.Repository(str(place)) if place else empty_repository(folder, Path(temporary))
         with tarfile.open(fileobj=written, mode="w", dereference=True) as archive:
             for path in files_of(git, folder):
-                archive.add(path, path.relative_to(place or folder), recursive=False)
+                if path != folder / LOCK:
+                    archive.add(path, path.relative_to(place or folder), recursive=False)
+            if (folder / LOCK).exists():
+                write_text(Path(temporary) / LOCK, without(lost, read_text(folder / LOCK)))
+                archive.add(Path(temporary) / LOCK, inside / LOCK)
             if (folder / CONFIGURATION).exists():
                 archive.add(folder / CONFIGURATION, inside / CONFIGURATION)
             if place:
                 archive.add(history(git, Path(temporary) / "history"), ".git")
         return written.getvalue(), str(inside)
+
+
+def without(names: tuple[str, ...], text: str) -> str:
+    """The text of a lock file without the entries of stages."""
+    return HEAD + "".join(block for name, block in blocks_of(text).items() if name not in names) if names else text
 
 
 def empty_repository(folder: Path, temporary: Path) -> pygit2.Repository:

@@ -76,13 +76,15 @@ def alone() -> Iterator[None]:
 
 
 @contextmanager
-def workers_for(given: argparse.Namespace) -> Iterator[tuple[Client, str]]:
+def workers_for(given: argparse.Namespace, lost: tuple[str, ...] = ()) -> Iterator[tuple[Client, str]]:
     """The cluster that the options ask for, with copies of the project on its workers, and the copies' name.
+
+    The copies know nothing of earlier results of the stages `lost`: see `stages.cluster.plan.Plan`.
 
     Raises:
         InputError: There is no such cluster, or the project cannot be sent to it.
     """
-    content, inside = archive.pack(Path.cwd())
+    content, inside = archive.pack(Path.cwd(), lost)
     if not (given.scheduler or given.ssh):
         jobs = given.jobs or JOBS
         shares = clusters.shares_of(gpus_here(), jobs, read_parameters("devices"))

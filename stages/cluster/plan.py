@@ -20,11 +20,14 @@ class Plan:
         here: Those whose results DVC's cache of runs does not hold, in order: they run in the workspace, before all others.
         needs: For each of the others, in an order in which they can run, those of the others that it needs directly.
         devices: How many GPUs a stage computes on, where it computes on any.
+        lost: Those whose results in `dvc.lock` are not in DVC's cache, as in a fresh clone. DVC prefers an entry of
+            `dvc.lock` to its cache of runs, and would run them again although a worker did.
     """
 
     here: tuple[str, ...]
     needs: dict[str, tuple[str, ...]]
     devices: dict[str, int]
+    lost: tuple[str, ...] = ()
 
 
 def read_plan(targets: tuple[str, ...]) -> Plan:
@@ -62,6 +65,7 @@ def read_plan(targets: tuple[str, ...]) -> Plan:
             tuple(stage.addressing for stage in here),
             {stage.addressing: tuple(other.addressing for other in needed) for stage, needed in needs.items()},
             {stage.addressing: read_parameters("devices") for stage in needs if reads_devices(stage)},
+            tuple(stage.addressing for stage in needs if not stage.outs_cached()),
         )
 
 
