@@ -172,17 +172,17 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
 
 @entry_point
 def main() -> None:
-    with stage.checked(stage.read_stage("bench")):  # as DVC's stages are: DVC records it afterwards
-        compare()
-
-
-def compare() -> None:
-    """Train each contender again and again, and write what was measured."""
     parser = argparse.ArgumentParser(description="Compare the training speed with a plain Keras notebook.")
     parser.add_argument("--repetitions", type=int, default=3, help="how often each contender trains (default: 3)")
     repetitions = parser.parse_args().repetitions
     if repetitions < 1:
         raise InputError(f"--repetitions is {repetitions}, but must be at least 1.")
+    with stage.checked(stage.read_stage("bench")):  # as DVC's stages are: DVC records it afterwards
+        compare(repetitions)
+
+
+def compare(repetitions: int) -> None:
+    """Train each contender so many times, and write what was measured."""
     blocks = read_parameters("models")
     contenders = [name for name, ours in CONTENDERS.items() if ours is None or ours[0] in blocks]
     dataset = load_summary()["dataset"]

@@ -5,7 +5,8 @@ project, and so fill DVC's cache. Then `dvc repro` restores all results in the p
 counts as it does for `dvc repro`. What is edited while stages run makes `dvc repro` run them again at the end.
 
 The cores and GPUs of this machine are divided among the stages that run at once. How many threads a stage has does not
-depend on that: its results depend on it, and it is `threads` of params.yaml.
+depend on that: its results depend on it, and it is `threads` of params.yaml. The times in the reports are then longer than
+those of a stage that has the machine for itself.
 """
 
 import argparse
@@ -72,6 +73,7 @@ def collect(targets: list[str], plan: Plan, ended: list[Done]) -> int:
     whole = [done["stage"] for done in ended if done["status"] == 0]
     if replaced := tuple(name for name in plan.lost if name in whole):
         write_text(LOCK, without(replaced, read_text(LOCK)))
+    print("collecting the results by `dvc repro`", flush=True)
     if len(whole) == len(ended):
         return repro("--quiet", *targets)
     last = [name for name in whole if not any(name in plan.needs[other] for other in whole)]
