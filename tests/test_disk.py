@@ -92,6 +92,15 @@ def test_a_disk_that_cannot_be_written_is_named_before_a_stage_begins(folder, pl
 
 
 @needs_mounts
+def test_a_full_disk_of_temporary_files_is_named_and_another_one_taken_where_none_can_be_made(folder, tmp_path):
+    place = tmp_path / "temporary"
+    place.mkdir()
+    error = prepared(folder, f"mount -t tmpfs {FULL} none {place}", TMPDIR=str(place))
+    assert error.startswith(f"the disk is full: cannot write {place}: ")
+    assert not prepared(folder, f"mount -t tmpfs {READ_ONLY} none {place}", TMPDIR=str(place))
+
+
+@needs_mounts
 def test_a_cache_on_another_disk_is_the_one_that_is_tried(folder, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

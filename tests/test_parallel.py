@@ -165,6 +165,19 @@ def test_a_stage_that_is_killed_has_failed(workspace):
     assert ran(run(workspace, "dvc", "repro", "eda")) == set()
 
 
+def test_what_a_worker_tells_is_shown_in_order_and_once():
+    display = Display(["a", "b"], 1, {"a": None, "b": None})
+    display.console = Console(file=io.StringIO(), width=100)
+    ended = {"stage": "a", "status": 0, "log": ""}
+    display.hear({"name": "a", "where": "1", "when": time.time()})
+    display.hear({"done": ended})
+    display.hear({"name": "b", "where": "1", "when": time.time()})
+    display.end(ended)  # the scheduler tells of it later
+    display.hear({"name": "a", "where": "2", "when": time.time()})  # its result was lost with the worker
+    said = [line.partition("] ")[2] for line in display.console.file.getvalue().splitlines()]
+    assert said == ["a runs on worker 1", "a ended after 0:00", "b runs on worker 1", "a runs again, on worker 2"]
+
+
 @pytest.mark.fault("Nobody reads on: `... | head -1`.", "The run ends at once, and nothing of it goes on.")
 def test_a_closed_pipe_ends_it(workspace):
     slow_down(workspace, "explain", 60)

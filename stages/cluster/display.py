@@ -74,15 +74,24 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def begin(self, name: str, where: str, when: float, **_: object) -> None:
+    def hear(self, message: dict) -> None:
+        """Show what a worker tells: that a stage begins, or what became of one."""
+        if "done" in message:
+            self.end(message["done"])
+        else:
+            self.begin(**message)
+
+    def begin(self, name: str, where: str, when: float) -> None:
         """Show that a stage runs on the worker `where` since `when`, in seconds since 1970."""
-        again = name in self.began
+        again = name in self.began or self.took.pop(name, None) is not None
         self.began[name] = (where, when)
         self.say(f"{name} runs {'again, ' if again else ''}on worker {where}")
 
     def end(self, done: Done) -> None:
-        """Show that a stage has ended, or will not run."""
+        """Show that a stage has ended, or will not run; once, though a worker and the scheduler tell of it."""
         name = done["stage"]
+        if name in self.took:
+            return
         self.took[name] = time.time() - self.began.pop(name, ("", time.time()))[1]
         seconds = format_seconds(self.took[name])
         if done["status"]:

@@ -38,7 +38,7 @@ def run_plan(
     devices = asked_for(plan, [one["resources"].get(GPU, 0) for one in workers.values()])
     ranks = priorities(plan, seconds)
     with Display(list(plan.needs), slots, {name: expected(name, seconds) for name in plan.needs}) as display:
-        client.subscribe_topic(token, lambda event: display.begin(**event[1]))
+        client.subscribe_topic(token, lambda event: display.hear(event[1]))
         Attendance(client, display.say)
         futures: dict[str, Future] = {}
         for name, needed in plan.needs.items():

@@ -140,7 +140,9 @@ def run_stage(token: str, name: str, *needed: Done) -> Done:
     worker.log_event(token, {"name": name, "where": str(worker.name), "when": time.time()})
     with copy_of(token) as folder:
         known = {path: text for other in needed for path, text in other["runs"].items()}
-        return run_step(token, folder, name, known)
+        done = run_step(token, folder, name, known)
+    worker.log_event(token, {"done": done | {"log": "", "runs": {}}})  # before this worker begins another stage
+    return done
 
 
 def run_trial(token: str, name: str, values: list[str], history: str, results: list[str]) -> Done:

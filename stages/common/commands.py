@@ -5,13 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
 from stages.common.files import write_csv
 from stages.common.lock_file import is_defined
 from stages.common.progress import SECONDS, read_seconds
+
+PATIENCE = 5  # seconds for DVC and a stage to end by themselves after Ctrl-C
 
 
 def environment() -> dict[str, str]:
@@ -55,14 +59,30 @@ def keep_seconds(took: dict[str, float]) -> None:
 
 
 def repro(*arguments: str) -> int:
-    """Run `dvc repro`; return its exit status. After Ctrl-C, wait until DVC has ended its stage and released its locks."""
+    """Run `dvc repro`; return its exit status. After Ctrl-C, wait until DVC has ended its stage and released its locks.
+
+    In a terminal, DVC and the stage get Ctrl-C, too. Where only this process gets SIGINT, as by `kill`, it tells them.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    patience = None
     try:
         with subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], env=environment()) as process:
             while True:
                 try:
-                    return process.wait()
-                except KeyboardInterrupt:  # DVC and the stage get the signal, too
+                    return process.wait(patience)
+                except KeyboardInterrupt:
                     print("\nstopping; the stages that ended are kept. Type the command again to go on.", flush=True)
+                    patience = PATIENCE
+                except subprocess.TimeoutExpired:
+                    interrupt(process.pid)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def interrupt(number: int) -> None:
+    """Send SIGINT to the process of this number, and to all that it started."""
+    with suppress(psutil.Error):
+        process = psutil.Process(number)
+        for one in (*process.children(recursive=True), process):
+            with suppress(psutil.Error):
+                one.send_signal(signal.SIGINT)
