@@ -118,7 +118,13 @@ def test_a_block_has_the_defaults_and_what_differs_from_them(path):
             [3],
             "models.small.distillation_weight is 0, but must be a number from 0 to 1, above 0 where there are teachers",
         ),
+        ("models.small.teachers", [3] * 21, "but must be a list of up to 20 numbers of epochs"),
         ("models.ensemble", GOOD["models"]["small"], "models.ensemble has the name of the row of the ensemble"),
+        (
+            "models.my-net",
+            GOOD["models"]["small"],
+            "models.my-net is no name for a Python module: use letters, digits and _, such as my_net",
+        ),
         ("model", 1, "model is unknown; did you mean models?"),
         ("seeds", [], "seeds is [], but must be a list of one or more whole numbers, none twice"),
         ("seeds", [0, 0], "seeds is [0, 0], but must be a list of one or more whole numbers, none twice"),
@@ -216,6 +222,13 @@ def test_a_fault_of_the_defaults_is_told_once_and_not_again_for_each_model(path,
     assert sentence in told
     assert "models." not in told
     assert len(told.splitlines()) == 2
+
+
+def test_the_longest_list_of_teachers_is_allowed(path):
+    content = yaml.safe_load(text())
+    content["models"]["small"].update(teachers=[3] * 20, distillation_weight=0.5)
+    path.write_text(yaml.safe_dump(content))
+    assert len(models.read_all(path)[1]["small"].teachers) == 20
 
 
 def test_a_fault_in_a_block_is_told_where_the_defaults_have_another(path):

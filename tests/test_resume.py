@@ -9,6 +9,7 @@ import pickle
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -341,7 +342,8 @@ def test_what_a_killed_process_left_of_a_checkpoint_is_removed(mine):
     written, other = mine / ".mine.4567.part7.checkpoint", mine / ".other.0123.part7.checkpoint"
     for path in (left, old, written, other):  # `written` may be of another experiment that runs
         path.touch()
-    os.utime(old, (0, 0))
+    for path, seconds in ((old, 605), (written, 595)):  # ten minutes are the longest that writing takes
+        os.utime(path, (time.time() - seconds,) * 2)
     assert checkpoint.open_checkpoint("mine", {}).parts == {}
     assert set(mine.iterdir()) == {written, other}
 
