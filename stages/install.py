@@ -26,6 +26,7 @@ CANDIDATES = ("python3", "python3.13", "python3.12", "python3.11", "python")
 OLDEST, NEWEST = (3, 11), (3, 13)
 # Without bytecode: Python writes it when a module is first imported, and most modules of the packages never are.
 PIP_INSTALL = ("install", "--quiet", "--disable-pip-version-check", "--no-compile")
+PARTS = 4  # processes that install at once, at most
 
 # The settings of pip, from environment variables and configuration files, that are kept: where and how to get packages.
 # The others (`user`, `target`, `constraint`, `no-deps` ...) would install other packages, or install them elsewhere.
@@ -141,13 +142,34 @@ def pip_environment() -> dict[str, str]:
     return {**environment, "PIP_CONFIG_FILE": os.devnull}
 
 
-def install(requirements: Path) -> None:
-    """Install the packages that a file pins into `.venv`. Exits with an error if that fails."""
+def install_in_parts(command: list[str], requirements: Path) -> bool:
+    """Install the packages that a file pins by several processes of pip at once; return whether nothing is missing then.
+
+    Only for an environment without packages: a process that replaces one could be in the way of another.
+    """
+    lines = [line.split(" #")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    count = min(PARTS, os.cpu_count() or 1, len(lines))
+    if command[0] == "uv" or count < 2 or any(line.startswith("-") or line.endswith("\\") for line in lines):
+        return False
+    environment = pip_environment()
+    processes = [
+        subprocess.Popen([*command, "--no-deps", *lines[number::count]], env=environment, stderr=subprocess.DEVNULL)
+        for number in range(count)
+    ]
+    statuses = [process.wait() for process in processes]
+    return not any(statuses) and prints(*command[: command.index("install")], "check") is not None
+
+
+def install(requirements: Path, empty: bool) -> None:
+    """Install the packages that a file pins into `.venv`, which may be `empty`. Exits with an error if that fails."""
     command = installer()
     if command is None:
         make_environment()
         command = installer() or []
     print(f"Installing the packages of {requirements} (only once; takes some minutes)", flush=True)
+    if empty and install_in_parts(command, requirements):
+        return
     done = subprocess.run([*command, "--requirement", str(requirements)], env=pip_environment(), check=False)
     if done.returncode:
         fail(
@@ -216,8 +238,8 @@ def main() -> None:
     packages = stamp.get("packages", {})
     if {**packages, **wanted} != packages:
         STAMP.unlink() if STAMP.exists() else None  # so that an interrupted installation continues the next time
-        for file in files[1:] or files:  # each of the others includes the first
-            install(file)
+        for number, file in enumerate(files[1:] or files):  # each of the others includes the first
+            install(file, empty=not runs and number == 0)
         packages = {**packages, **wanted} if packages.get(files[0].name) == wanted[files[0].name] else wanted
     move_scripts(stamp.get("environment", now), now)
     with tempfile.NamedTemporaryFile("w", dir=str(ENVIRONMENT), delete=False, encoding="utf-8") as beside:

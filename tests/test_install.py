@@ -16,18 +16,20 @@ HAS_PIP = subprocess.run([BASE, "-m", "pip", "--version"], capture_output=True, 
 HAS_VENV = subprocess.run([BASE, "-c", "import venv, ensurepip"], capture_output=True, check=False).returncode == 0
 needs_venv = pytest.mark.skipif(not HAS_VENV, reason="this Python cannot make an environment by itself")
 
-METADATA = "Metadata-Version: 2.1\nName: tiny\nVersion: {}\n"
+METADATA = "Metadata-Version: 2.1\nName: {}\nVersion: {}\n{}"
 WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
-def make_wheel(folder: Path, version: str) -> str:
-    """A package with a command `tiny`, which says its version; returns the line that requires it."""
-    name, info = f"tiny-{version}-py3-none-any.whl", f"tiny-{version}.dist-info"
+def make_wheel(folder: Path, version: str, package: str = "tiny", needs: str = "") -> str:
+    """A package with a command of its name, which says its version; returns the line that requires it."""
+    name, info = f"{package}-{version}-py3-none-any.whl", f"{package}-{version}.dist-info"
     with zipfile.ZipFile(folder / name, "w") as archive:
-        archive.writestr("tiny.py", f"def main():\n    print('tiny {version}')\n")
-        archive.writestr(f"{info}/METADATA", METADATA.format(version))
+        archive.writestr(f"{package}.py", f"def main():\n    print('{package} {version}')\n")
+        archive.writestr(
+            f"{info}/METADATA", METADATA.format(package, version, f"Requires-Dist: {needs}\n" if needs else "")
+        )
         archive.writestr(f"{info}/WHEEL", WHEEL)
-        archive.writestr(f"{info}/entry_points.txt", "[console_scripts]\ntiny = tiny:main\n")
+        archive.writestr(f"{info}/entry_points.txt", f"[console_scripts]\n{package} = {package}:main\n")
         archive.writestr(f"{info}/RECORD", "")
     return f"./{name}\n"
 
@@ -108,6 +110,22 @@ def test_it_installs_once_whatever_pips_settings_say_and_survives_a_move(folder,
     assert "requirements-dev.txt" in install(moved, "--dev")
     assert tiny(moved) == "tiny 2.0"
     assert install(moved, "--dev") == install(moved) == ""
+
+
+@pytest.mark.fault(
+    "`requirements.txt` was edited by hand, and does not name what a package needs.", "That is installed, too."
+)
+@needs_venv
+def test_what_packages_need_is_installed_although_no_line_names_it(folder, tmp_path):
+    make_wheel(tmp_path, "1.0", "needed")
+    lines = [
+        make_wheel(folder, "1.0", name, needs) for name, needs in (("tiny", ""), ("other", "needed"), ("third", ""))
+    ]
+    (folder / "requirements.txt").write_text("# by hand\n" + "".join(lines))
+    assert "Making .venv" in install(folder, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
+    assert tiny(folder) == "tiny 1.0"
+    assert {path.name for path in (folder / ".venv/bin").iterdir()} >= {"needed", "other", "third"}
+    assert install(folder) == ""
 
 
 @pytest.mark.fault(
