@@ -71,6 +71,15 @@ BUILDERS = {
         layers.GlobalAveragePooling1D(),
         layers.Dense(10),
     ),
+    "augmenting": lambda: network(  # only while it trains
+        layers.RandomFlip("horizontal"),
+        layers.RandomRotation(0.1),
+        layers.RandomZoom(0.1),
+        layers.RandomContrast(0.1),
+        layers.GaussianNoise(0.1),
+        layers.Flatten(),
+        layers.Dense(10, activation="tanh"),
+    ),
     "transposed": lambda: network(
         layers.Rescaling(1 / 255),
         layers.Conv2D(4, 3, strides=2, activation="silu"),
@@ -119,12 +128,30 @@ class Spectrum(layers.Layer):
         return real + imaginary
 
 
+class Inverse(layers.Layer):
+    """A layer of two inputs with an operation that neither ONNX nor LiteRT has."""
+
+    def call(self, first, second):
+        return ops.erfinv(ops.tanh(first + second))
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.tflite"])
+def test_a_layer_of_two_inputs_and_the_operation_that_is_missing_are_named(file, tmp_path):
+    inputs = keras.Input((28, 28, 1))
+    first = layers.Dense(10)(layers.Flatten()(inputs))
+    model = keras.Model(inputs, layers.Dense(10)(Inverse(name="inverse")(first, layers.Dense(10)(first))))
+    named = r"its layer inverse \(Inverse\) cannot be converted \(the format has no operation Erfinv\)"
+    with pytest.raises(InputError, match=named):
+        formats.write(file, model, "none", 1, tmp_path / file, ABOUT)
+
+
 @pytest.mark.fault(
     "A layer that a format does not have ends the export in a converter's traceback.", "A sentence names the layer."
 )
 @pytest.mark.parametrize("file", ["model.onnx", "model.tflite"])
 def test_a_layer_that_cannot_be_converted_is_named(file, tmp_path, capfd):
-    model = network(layers.Rescaling(1 / 255), Spectrum(name="spectrum"), layers.Flatten(), layers.Dense(10))
+    augmented = layers.Rescaling(1 / 255), layers.RandomFlip()
+    model = network(*augmented, Spectrum(name="spectrum"), layers.Flatten(), layers.Dense(10))
     with pytest.raises(InputError, match=rf"cannot be exported as {file}: its layer spectrum \(Spectrum\) cannot be"):
         formats.write(file, model, "none", 1.0, tmp_path / file, ABOUT)
     assert not list(tmp_path.iterdir())

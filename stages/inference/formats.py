@@ -6,6 +6,7 @@ output `probabilities`, float32 (N, classes), calibrated. Equal models give byte
 
 import copy
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -46,9 +47,9 @@ def serving_model(model: keras.Model, augmentation: str, temperature: float) -> 
         view = framed[:, 1 - offset : 1 - offset + height, 1 - offset : 1 - offset + width] if offset else pixels
         views.append(ops.flip(view, axis=2) if mirrored else view)
     if len(views) == 1:
-        logits = model(pixels)  # (N, classes)
+        logits = model(pixels, training=False)  # (N, classes)
     else:
-        every = model(ops.concatenate(views))  # (V x N, classes)
+        every = model(ops.concatenate(views), training=False)  # (V x N, classes)
         weights = np.array([weight for weight, *_ in VIEWS[augmentation]], np.float32)
         by_view = ops.reshape(every, (len(views), -1, every.shape[-1]))  # (V, N, classes)
         logits = ops.sum(by_view * weights[:, None, None], axis=0)  # (N, classes)
@@ -233,22 +234,34 @@ def converting() -> Iterator[None]:
 
 def cannot_be_converted(name: str, model: keras.Model, writer: Callable, error: Exception) -> str:
     """A sentence that names the layer that cannot be converted, if one can be found."""
-    reason = " ".join(str(error).split())[:300]
     for layer in model._flatten_layers(include_self=False):
         try:
-            symbol = keras.Input(layer.input.shape[1:], dtype=layer.input.dtype)
-            alone = keras.Model(symbol, layer(symbol))
-        except Exception:  # a layer of several inputs, or that is called by another layer
+            alone = up_to(layer, model)
+        except Exception:  # a layer that is called by another layer
             continue
         with tempfile.TemporaryDirectory() as folder:
             try:
                 with converting():
                     writer(alone, Path(folder) / name, {})
             except Exception as fault:
-                kind = type(layer).__name__
-                reason = " ".join(str(fault).split())[:300]
                 return (
-                    f"the model cannot be exported as {name}: its layer {layer.name} ({kind}) cannot be converted "
-                    f"({reason}). Replace it by layers or keras.ops that can be, or remove the model."
+                    f"the model cannot be exported as {name}: its layer {layer.name} ({type(layer).__name__}) cannot be "
+                    f"converted ({reason_of(fault)}). Replace it by layers or keras.ops that can be, or remove the model."
                 )
+    reason = reason_of(error)
     return f"the model cannot be exported as {name} ({reason}): replace its last changed layers by ones that can be."
+
+
+def up_to(layer: keras.Layer, model: keras.Model) -> keras.Model:
+    """A layer as a model of its own, as it predicts; one of several inputs as the part of its model that ends with it."""
+    part = model if isinstance(layer.input, list) else layer
+    symbol = keras.Input(part.input.shape[1:], dtype=part.input.dtype)
+    alone = keras.Model(symbol, layer(symbol)) if part is layer else keras.Model(model.inputs, layer.output)
+    return keras.Model(symbol, alone(symbol, training=False))
+
+
+def reason_of(error: Exception) -> str:
+    """What a converter says, in one line; of its many, the operation that the format does not have."""
+    text = " ".join(str(error).split())
+    missing = re.search(r"'tf\.(\w+)' op is neither|No Op registered for (\w+)", text)
+    return f"the format has no operation {missing[1] or missing[2]}" if missing else text[:300]
