@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -26,8 +27,9 @@ from stages.common.files import write_csv
 from tests.conftest import ENVIRONMENT, ROOT, build, commit, edit, run
 
 RESULTS = ROOT / "tests" / "soak.csv"
-COLUMNS = ("stage", "victim", "seconds", "epochs_repeated", "orphans", "by_hand")
+COLUMNS = ("stage", "works", "victim", "seconds", "epochs_repeated", "orphans", "by_hand")
 VICTIMS = ("everything", "DVC", "stage")
+PROGRAMS = {"DVC": {"dvc", "repro"}, "stage": {"-E", "-m"}}  # words of their command lines
 PATIENCE = 900  # seconds in which a stage that is waited for begins
 NEVER_THE_SAME = ("reports/timing", "reports/report.html")  # wall times
 
@@ -97,18 +99,26 @@ def running(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def programs(folder: Path, kind: str) -> list[psutil.Process]:
+    """The processes of a kind, `"DVC"` or `"stage"`, that work in a folder."""
+    found = []
+    for one in running(folder):
+        try:
+            if PROGRAMS[kind] <= set(one.cmdline()) and one.name() not in {"sh", "dash"}:
+                found.append(one)
+        except psutil.Error:
+            continue
+    return found
+
+
 def kill(process: subprocess.Popen, folder: Path, victim: str) -> int:
     """Kill a part of a run or all of it, wait for the rest, and return how many processes are still there 5 s later."""
-    words = {"DVC": ["dvc", "repro"], "stage": ["-E", "-m"]}
     if victim == "everything":
         os.killpg(process.pid, signal.SIGKILL)
     else:
-        for one in running(folder):
-            try:
-                if set(words[victim]) <= set(one.cmdline()) and one.name() not in {"sh", "dash"}:
-                    one.kill()
-            except psutil.Error:
-                continue
+        for one in programs(folder, victim):
+            with suppress(psutil.Error):
+                one.kill()
     process.wait()
     until = time.monotonic() + 5
     while running(folder) and time.monotonic() < until:
@@ -155,6 +165,7 @@ def disturb(folder: Path, kills: int, took: dict[str, float], epochs: dict[str, 
             process.wait(row["seconds"])
         except subprocess.TimeoutExpired:
             killed = True
+            row["works"] = "the stage" if programs(folder, "stage") else "DVC"  # which prepares a stage, or records one
             row["orphans"] = kill(process, folder, row["victim"])
         parts = list(sections((folder / "log").read_text()))
         for name, text in parts:
@@ -188,18 +199,27 @@ def clean_copy(finished: Path, folder: Path) -> Path:
     return folder
 
 
-def check(folder: Path, expected: dict[str, str], but: tuple[str, ...] = ()) -> None:
+def files(folder: Path) -> set[str]:
+    """The paths of the files of a project, without git's and DVC's own, bytecode and logs."""
+    own = {".git", "__pycache__", ".dvc", "log", "first_run.log"}
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path.as_posix() for path in paths if not own & set(path.parts)}
+
+
+def check(folder: Path, expected: dict[str, str], present: set[str], but: tuple[str, ...] = ()) -> None:
     """Fail if a graph that was disturbed has other results than one that was not, or if something is left.
 
     Args:
         folder: Where it ran.
         expected: The MD5s of the results of an undisturbed run.
+        present: Its `files`.
         but: How the paths of results begin that may differ.
     """
     found = hashes(folder)
     others = [path for path in found | expected if found.get(path) != expected.get(path) and not path.startswith(but)]
     assert not others, f"other results after kills: {others}"
     assert not running(folder)
+    assert files(folder) == present
     left = [*folder.rglob("*.part*"), *folder.rglob("*.checkpoint"), *folder.rglob("index.lock")]
     assert not left, left
     assert "up to date" in run(folder, "dvc", "status")
@@ -217,7 +237,7 @@ def undisturbed(folder: Path) -> tuple[dict[str, float], dict[str, list[str]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=60)
-    parser.add_argument("--epochs", type=int, default=1000, help="of one model, so that its training takes minutes")
+    parser.add_argument("--epochs", type=int, default=3000, help="of one model, so that its training takes minutes")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     rows: list[dict] = []
@@ -237,7 +257,7 @@ def main() -> None:
         while len(rows) < given.kills:
             folder = clean_copy(base, Path(temporary) / f"run-{len(rows)}")
             found = disturb(folder, given.kills - len(rows), took, epochs, given.seed + len(rows))
-            check(folder, expected)
+            check(folder, expected, files(first))
             rows += found
             assert not any(row["orphans"] for row in rows)
             assert max(row["epochs_repeated"] for row in rows) <= 1
