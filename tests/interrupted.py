@@ -5,6 +5,11 @@ from pathlib import Path
 from stages.common import checkpoint
 
 MADE_WITH = {"seed": "0"}
+OWN = {  # the project's models, and changes with which they train shortly
+    "cnn": {"epochs": 4, "patience": 1, "learning_rate": 0.02, "batch_size": 40},
+    "sprint": {"epochs": 3, "batch_size": 40},
+    "resnet": {"epochs": 2, "teachers": [1], "distillation_weight": 0.5, "batch_size": 40},
+}
 
 
 class Killed(Exception):

@@ -5,11 +5,13 @@ import json
 import pytest
 
 from stages.common.errors import InputError
+from stages.common.parameters import read_parameters
 from stages.trained import precision
 from stages.trained.precision import use_bfloat16
 from stages.training.devices import several_devices
 from stages.training.fit import train
 from tests.conftest import ROOT, block_of, run
+from tests.interrupted import OWN
 from tests.models import plain
 
 
@@ -41,6 +43,16 @@ def test_a_model_with_every_feature_trains_on_two_devices(backend):
     assert result["finite"]
     assert min(result["accuracy"]) > 0.5
     assert result["interrupted"] == 2 + 4 + 1  # the teacher and what it says; between epochs; at the end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize(("model", "changes"), OWN.items(), ids=OWN)
+def test_the_projects_own_models_go_on_after_interruptions_on_two_devices(backend, model, changes, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    if model not in read_parameters("models"):
+        pytest.skip(f"params.yaml has no model {model}")
+    assert one_and_two_devices(backend, model, "interrupted", **changes)["interrupted"] >= 2
 
 
 def test_images_are_selected_by_their_losses_under_jax_too():

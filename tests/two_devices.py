@@ -24,6 +24,7 @@ from tests.conftest import block_of  # starts Keras: the devices are set  # isor
 
 import keras
 
+from stages import models
 from stages.common.checkpoint import Checkpoint
 from stages.data import drawn
 from stages.trained import saving
@@ -37,8 +38,13 @@ split = images[100:, ..., None], labels[100:], images[:100, ..., None], labels[:
 
 def trained(name: str, devices: int, kept: Checkpoint | None = None, **changes: object):
     keras.utils.clear_session()  # as in a process of its own
-    block = block_of(name, **{"epochs": 1, "batch_size": 50} | changes)
-    return fit.train({"plain": plain, "small": small}[name], block, 0, *split, devices=devices, checkpoint=kept)
+    changes = {"epochs": 1, "batch_size": 50} | changes
+    if name in {"plain", "small"}:
+        architecture, block = {"plain": plain, "small": small}[name], block_of(name, **changes)
+    else:  # a model of the project
+        architecture, block = models.load(name), models.read_block(name)
+        block = type(block).model_validate(block.model_dump() | changes)
+    return fit.train(architecture, block, 0, *split, devices=devices, checkpoint=kept)
 
 
 def file_of(run: fit.Trained) -> bytes:
