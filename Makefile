@@ -77,6 +77,7 @@ advisories: installed-dev ## known vulnerabilities of the pinned packages, if th
 	else echo "note: not audited, because https://pypi.org cannot be reached."; fi
 
 clean: ## remove .venv and the files of tools; keeps downloads, models and DVC's cache
+	@$(PYTHON) -c "from stages.common import checkpoint; checkpoint.remove_recorded()" 2>/dev/null || true
 	@rm -rf .venv .pytest_cache .ruff_cache dvc_plots
 	@find stages tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@set -- .dvc/tmp/checkpoints/*.checkpoint; if [ -e "$$1" ]; then \

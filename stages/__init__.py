@@ -1,7 +1,8 @@
 """The pipeline. Every file in this folder can be run (`python -m stages.NAME`). The folders hold the code they share."""
 
-from stages.common import environment, late
+from stages.common import environment, late, start
 
+start.answer_ctrl_c()
 environment.refuse_another_python()
 IGNORED = environment.ignore_user_settings()  # names of the variables that it removed
 late.load_when_used(

@@ -142,9 +142,33 @@ def test_a_folder_in_the_place_of_a_file_is_named(folder):
 def test_the_space_of_the_last_time_is_asked_for(folder):
     entry = "stages:\n  train:\n    outs:\n    - path: data/models/a.keras\n      md5: '00'\n      size: {}\n"
     (folder / "dvc.lock").write_text(entry.format(10**17))
-    assert "100000000000.0 MB were written the last time, " in prepared(folder)
+    assert "200000000000.0 MB are needed, as the last time, " in prepared(folder)
     (folder / "dvc.lock").write_text(entry.format(1000))
     assert not prepared(folder)
+
+
+@needs_mounts
+def test_the_copy_in_dvcs_cache_takes_space_too(folder):
+    entry = "stages:\n  train:\n    outs:\n    - path: data/models/a.keras\n      md5: '00'\n      size: {}\n"
+    small = (
+        "mkdir disk && mount -t tmpfs -o size=16m none disk && mkdir disk/models disk/cache && mount --bind {0}/models"
+    )
+    command = small.format("disk") + " data/models && mount --bind disk/cache .dvc/cache"
+    for size, kind, fits in ((6 << 20, "copy", True), (10 << 20, "copy", False), (10 << 20, "hardlink,copy", True)):
+        (folder / "dvc.lock").write_text(entry.format(size))
+        (folder / ".dvc/config.local").write_text(f"[cache]\n    type = {kind}\n")
+        error = prepared(folder, command.replace("mkdir disk ", "mkdir -p disk "))
+        assert ("the disk is full" in error) == (not fits), error
+
+
+def test_what_a_killed_stage_left_is_removed(folder):
+    left = folder / "data/models/.a.part7.keras", folder / "data/models/.a.part8.keras/inside"
+    probe = folder / "reports/.probe.part9"
+    left[1].mkdir(parents=True)
+    for path in (left[0], probe):
+        path.touch()
+    assert not prepared(folder)
+    assert not any(path.exists() for path in (*left, left[1].parent, probe))
 
 
 @needs_mounts

@@ -15,13 +15,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages.common import lock_file, stage
+from stages.common import lock_file, runs, stage
+from stages.common import start as start_of
 from stages.common.errors import InputError
+from stages.common.start import INTERRUPTED, STOPPED
 from tests.conftest import ENVIRONMENT, ROOT, edit, ran, run, wait_until
 from tests.soak import hashes
 
 RUN, STAGE = "plain-0", "train@plain-0"
 GONE = object()  # a value that is left out
+DEEP = "lists in lists"  # a value that is too deep for Python's parser
 MODEL = Path(f"data/models/{RUN}.keras")
 
 
@@ -93,6 +96,21 @@ def test_an_edit_during_a_run_is_not_recorded(workspace, what):
     assert (workspace / "dvc.lock").read_bytes() == lock
     assert not (workspace / MODEL).exists()
     assert not history.exists()
+
+
+def test_code_that_is_edited_while_a_stage_loads_it_is_noticed(dry_workspace, monkeypatch):
+    monkeypatch.chdir(dry_workspace)
+    path = "stages/training/fit.py"
+    monkeypatch.setattr(start_of, "AT_START", start_of.times() | {path: 1})
+    begun = []
+    named = rf"{path} changed while {STAGE} ran\. .* Type the command again"
+    with pytest.raises(InputError, match=named), stage.checked(stage.read_stage(STAGE)):
+        begun.append("with other code than is there now")
+    assert not begun
+    with stage.checked(stage.read_stage("prepare")):  # which does not read this file
+        pass
+    monkeypatch.setattr(start_of, "AT_START", start_of.times())
+    assert start_of.edited() == set()
 
 
 def test_results_in_folders_are_removed_too(tmp_path, monkeypatch):
@@ -260,7 +278,8 @@ def test_a_stage_ends_with_dvc(workspace, signal_number):  # SIGHUP: the termina
 
 
 @pytest.mark.fault(
-    "Ctrl-C during `dvc repro`.", "A sentence says what to type to go on; no traceback, nothing half-written."
+    "Ctrl-C during `dvc repro`, also in the first second of a stage.",
+    "A sentence says what to type to go on; no traceback.",
 )
 def test_ctrl_c_is_answered_in_a_sentence(workspace):
     history = longer(workspace, 500)
@@ -269,9 +288,27 @@ def test_ctrl_c_is_answered_in_a_sentence(workspace):
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(30) != 0
     printed = (workspace / "log").read_text()
-    assert "stopped; nothing half-written is left. Type the command again to go on." in printed
+    assert STOPPED in printed
     assert "Traceback" not in printed
     assert not (workspace / MODEL).exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not tell what a process has loaded")
+@pytest.mark.parametrize("name", ["check", "train", "run", "predict"])
+def test_ctrl_c_is_answered_while_libraries_are_loaded(name):
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"stages.{name}"],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_signals,
+    )
+    wait_until(lambda: "numpy" in Path(f"/proc/{process.pid}/maps").read_text())
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert printed.strip() == STOPPED
 
 
 @pytest.mark.fault(
@@ -499,6 +536,7 @@ def test_a_lock_with_both_sides_of_a_merge_is_told(workspace):
         ({"model": GONE}, "does not say its model"),
         ({"split_sha256": GONE, "parameters": GONE}, "does not say its parameters, split_sha256"),
         ({"more": "x" * 1_000_001}, "its origin.json has 1,00"),
+        ({"more": DEEP}, "has no origin"),
     ],
 )
 def test_a_foreign_model_is_not_evaluated(workspace, change, named):
@@ -509,7 +547,7 @@ def test_a_foreign_model_is_not_evaluated(workspace, change, named):
     for key, value in change.items():
         origin[key] = origin[key] | value if isinstance(value, dict) else value
     origin = {key: value for key, value in origin.items() if value is not GONE}
-    members["origin.json"] = json.dumps(origin).encode()
+    members["origin.json"] = json.dumps(origin).replace(f'"{DEEP}"', "[" * 100_000).encode()
     path.unlink()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
@@ -521,3 +559,24 @@ def test_a_foreign_model_is_not_evaluated(workspace, change, named):
         edit(workspace, lambda content: content.update(models={"plain": content["models"]["plain"]}))
         edit(workspace, lambda content: content["audit"].update(model="plain"))
         assert named in run(workspace, "python", "-m", "stages.select", succeeds=False)
+
+
+@pytest.mark.parametrize(("place", "value"), [(6, 1), (8, 77)])  # in the header: encrypted; an unknown compression
+def test_a_model_that_cannot_be_unpacked_is_told(tmp_path, place, value):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("origin.json", "{}")
+    content = bytearray(path.read_bytes())
+    content[place] = content[content.index(b"PK\1\2") + place + 2] = value
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="has no origin"):
+        runs.read_origin(path)
+
+
+def test_damaged_predictions_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = runs.PREDICTIONS / "val" / "plain-0.npz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"plain-0\.npz is damaged"):
+        runs.load_predictions("val", "plain-0")

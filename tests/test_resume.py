@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 
 from stages import models
-from stages.common import checkpoint
+from stages.common import checkpoint, stage
+from stages.common.cache import cache_folder
 from stages.common.checkpoint import Checkpoint
 from stages.common.errors import InputError
 from stages.common.parameters import read_parameters
 from stages.trained.saving import save_model
 from stages.training import fit, resume
 from tests.conftest import ENVIRONMENT, ROOT, block_of, edit, run, wait_until
-from tests.interrupted import Interrupted, Killed
+from tests.interrupted import OWN, Interrupted, Killed
 from tests.models import plain, small
 from tests.test_record import start
 
@@ -38,13 +39,6 @@ VARIANTS = {
         small,
         {"epochs": 4, "teachers": [1], "distillation_weight": 0.5, "ema_momentum": 0.5, "patience": 1, "cutmix": 0.3},
     ),
-}
-
-
-OWN = {  # the project's models
-    "cnn": {"epochs": 4, "patience": 1, "learning_rate": 0.02, "batch_size": 40},
-    "sprint": {"epochs": 3, "batch_size": 40},
-    "resnet": {"epochs": 2, "teachers": [1], "distillation_weight": 0.5, "batch_size": 40},
 }
 
 
@@ -323,6 +317,56 @@ def test_a_stage_that_has_ended_keeps_its_checkpoint_until_its_result_is_recorde
     assert set(mine.iterdir()) == others
 
 
+def test_the_checkpoint_of_an_experiment_goes_when_dvc_has_kept_its_result(mine):
+    Path("result").write_bytes(b"result")
+    first = checkpoint.open_checkpoint("mine", {})
+    first.put("a training", PART)
+    first.keep_for(Path("result"))
+    checkpoint.remove_recorded()
+    assert list(mine.iterdir())
+    entry = Path(".dvc/cache/runs/0a/0a1b/2c3d")  # DVC's cache of runs: experiments leave `dvc.lock` as it is
+    entry.parent.mkdir(parents=True)
+    entry.write_text(f"outs:\n- path: result\n  md5: {hashlib.md5(b'result').hexdigest()}\n")
+    checkpoint.remove_recorded()
+    assert not list(mine.iterdir())
+
+
+def test_a_checkpoint_belongs_to_the_values_with_which_the_stage_began(mine):
+    entry = stage.read_stage("mine")
+    Path(".dvc").mkdir(exist_ok=True)
+
+    def run_it() -> None:
+        with stage.checked(entry):
+            Path("params.yaml").write_text("rate: 2\n")  # after the stage read it
+            checkpoint.open_checkpoint("mine", {}).put("a training", PART)
+
+    with pytest.raises(InputError, match=r"rate of params\.yaml changed"):
+        run_it()
+    with stage.checked(entry):  # typed again
+        assert checkpoint.open_checkpoint("mine", {}).get("a training") is None
+    Path("params.yaml").write_text("rate: 1\n")
+    with stage.checked(entry):
+        assert checkpoint.open_checkpoint("mine", {}).get("a training") is not None
+
+
+def test_a_checkpoint_knows_what_results_depend_on_besides_the_stage(monkeypatch):
+    monkeypatch.setattr(resume, "open_checkpoint", lambda name, conditions: conditions)
+    conditions = resume.checkpoint_of(STAGE)
+    needed = {
+        "backend",
+        "devices",
+        "processor",
+        "threads",
+        "gpu_capabilities",
+        "python",
+        "tensorflow",
+        "keras",
+        "numpy",
+    }
+    assert needed <= conditions.keys()
+    assert all(isinstance(value, str) for value in conditions.values())
+
+
 def test_a_forced_stage_removes_its_own_checkpoint_and_no_other(mine, monkeypatch, capfd):
     for conditions in ({}, {"processor": "another"}):
         checkpoint.open_checkpoint("mine", conditions).put("a training", PART)
@@ -385,6 +429,10 @@ def test_a_stage_goes_on_after_a_kill_whenever_it_comes(workspace, monkeypatch):
     history = (workspace / f"reports/history/{RUN}.csv").read_bytes()
     # Now as if DVC had been killed before it recorded the results.
     run(workspace, "git", "checkout", "HEAD", "--", "dvc.lock")
+    md5 = hashlib.md5(model).hexdigest()
+    for entry in cache_folder(workspace).glob("runs/*/*/*"):
+        if md5 in entry.read_text():
+            entry.unlink()
     output = run(workspace, "dvc", "repro", "--no-run-cache", "--single-item", STAGE)
     assert "plain-0 has ended already" in output
     assert (workspace / MODEL).read_bytes() == model

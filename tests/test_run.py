@@ -104,6 +104,12 @@ def test_a_command_outside_the_plan_says_nothing(tmp_path, monkeypatch, capsys):
         pass
     assert capsys.readouterr().out == ""
     assert list(json.loads(path.read_text())["took"]) == ["report"]
+    monkeypatch.setenv("DVC_STAGE", FIT)
+    monkeypatch.setattr(sys, "argv", ["stages/train.py"])
+    monkeypatch.setattr(progress, "resumed", True)  # from a checkpoint: it took longer than this process did
+    with report_progress():
+        pass
+    assert list(json.loads(path.read_text())["took"]) == ["report"]
     with pytest.raises(InputError), report_progress():
         raise InputError
     monkeypatch.delenv(progress.PLAN)

@@ -529,7 +529,18 @@ def test_what_cannot_be_right_is_warned_of(history, probabilities, momentum, sen
         assert re.search(part.replace("(10", r"\(10").replace("%)", r"%\)"), sentence)
 
 
-def test_the_stage_warns_of_an_absurd_learning_rate(workspace):
-    edit(workspace, lambda content: content["models"]["plain"].update(learning_rate=1e-9))
+@pytest.mark.parametrize("rate", [1e-9, 100])
+def test_the_stage_warns_of_an_absurd_learning_rate(workspace, rate):
+    edit(workspace, lambda content: content["models"]["plain"].update(learning_rate=rate))
     output = run(workspace, "python", "-m", "stages.train", "plain")
     assert "warning: plain-0: " in output
+
+
+@pytest.mark.fault("A class is missing from the training images.", "A warning names it: it is never predicted.")
+def test_the_stage_warns_of_a_class_that_is_missing_from_training(workspace):
+    path = workspace / "data/prepared/train.npz"
+    with np.load(path) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    np.savez(path, images=images[labels != 8], labels=labels[labels != 8])
+    output = run(workspace, "python", "-m", "stages.train", "plain")
+    assert re.search("warning: plain-0: .*Bag", output), output

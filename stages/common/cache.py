@@ -61,6 +61,16 @@ def cache_folder(folder: Path) -> Path:
     return Path(os.path.normpath(relative_to / os.path.expanduser(value or "cache")))
 
 
+def links(folder: Path) -> bool:
+    """Whether DVC is configured to link results to its cache, so that they take no space twice."""
+    return bool(re.search("hardlink|symlink", setting(folder, "cache", "type")[0]))
+
+
+def is_in_a_run(md5: str) -> bool:
+    """Whether DVC's cache of runs has a result with this MD5."""
+    return any(md5.encode() in path.read_bytes() for path in (cache_folder(Path.cwd()) / "runs").glob("*/*/*"))
+
+
 def digest(path: Path) -> str:
     """The MD5 of a file, as DVC records it; empty if there is none."""
     try:

@@ -13,15 +13,14 @@ import os
 import re
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from stages.common import orphans, stage
-from stages.common.cache import digest
+from stages.common.cache import digest, is_in_a_run
 from stages.common.errors import InputError, sentence
-from stages.common.files import atomic_write, read_text
+from stages.common.files import DAMAGED, atomic_write, read_text
 from stages.common.workspace import main_folder
 
 FOLDER = Path(".dvc/tmp/checkpoints")  # STAGE.KEY.checkpoint or, when the stage has ended, STAGE.KEY.MD5.checkpoint
@@ -95,7 +94,7 @@ def open_checkpoint(name: str, conditions: dict[str, str]) -> Checkpoint | None:
         entry = stage.read_stage(name)
     except InputError:
         return None
-    made_with = {"stage": name, **stage.fingerprint(entry), **conditions}
+    made_with = {"stage": name, **stage.read_at_start(entry), **conditions}
     key = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:16]
     folder = main_folder(Path.cwd()) / FOLDER
     for left in folder.glob(f".{glob.escape(name)}.*part*"):  # by a process that was killed; another may be writing
@@ -158,15 +157,16 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, Arrays]]:
                 name, _, key = full.partition("/")
                 parts.setdefault(name, {})[key] = arrays[full]
             return json.loads(str(arrays["made_with"])), parts
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise InputError(f"it is no checkpoint of this project ({error})") from None
 
 
 def remove_recorded() -> None:
-    """Remove the checkpoints of stages whose results are in `dvc.lock`."""
+    """Remove the checkpoints of stages whose results are in `dvc.lock` or, of an experiment, in DVC's cache of runs."""
     lock = read_text(Path("dvc.lock"))
     for path in (main_folder(Path.cwd()) / FOLDER).glob("*.*.*.checkpoint"):
-        if has_ended(path) and path.name.split(".")[-2] in lock:
+        md5 = path.name.split(".")[-2]
+        if has_ended(path) and (md5 in lock or is_in_a_run(md5)):
             path.unlink(missing_ok=True)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from stages.common import checkpoint, lock_file, orphans, progress, stage
 from stages.common.errors import TRACEBACK, InputError, sentence
+from stages.common.start import INTERRUPTED, STOPPED
 
 ROOT = Path(__file__).resolve().parents[2]
-INTERRUPTED, UNREAD = 130, 141  # exit statuses after Ctrl-C and a closed pipe, as those of shells
+UNREAD = 141  # exit status after a closed pipe, as that of shells
 GRACE = 5  # seconds
 
 
@@ -49,7 +50,7 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
                 traceback.print_exc()
             sys.exit(f"error: {sentence(error)}")
         except KeyboardInterrupt:
-            print("stopped; nothing half-written is left. Type the command again to go on.", file=sys.stderr)
+            print(STOPPED, file=sys.stderr)
             sys.exit(INTERRUPTED)
         finally:
             signal.signal(signal.SIGINT, before)

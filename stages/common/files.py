@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+# What NumPy, `zipfile` and `json` raise when they read a damaged file, or a foreign one.
+DAMAGED = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
 def try_to_write(folder: Path) -> None:
     """Write a file of `PROBE` bytes into a folder, which is made if it is missing, and remove the file.
 
@@ -45,6 +51,8 @@ def try_to_write(folder: Path) -> None:
     probe = folder / f".probe.part{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".probe.part*"):  # by a process that was killed
+            left.unlink(missing_ok=True)
         try:
             probe.write_bytes(bytes(PROBE))
         finally:
@@ -59,7 +67,7 @@ def refuse_a_full_disk(folder: Path, size: int, number: int) -> None:
     free = disk.f_bavail * disk.f_frsize
     lacks = ""
     if disk.f_blocks > 0 and free < size:  # some file systems do not tell their size,
-        lacks = f"{size / 1e6:.1f} MB were written the last time, {free / 1e6:.1f} MB are free"
+        lacks = f"{size / 1e6:.1f} MB are needed, as the last time, {free / 1e6:.1f} MB are free"
     if disk.f_files > 0 and disk.f_favail < number:  # or have no fixed number of files
         lacks = f"{number} files have to be written, {disk.f_favail} more are possible"
     if lacks:

@@ -16,8 +16,11 @@ from pathlib import Path
 
 import psutil
 
+from stages.common.files import write_text
+
 PLAN = "FASHION_MNIST_PLAN"
 SECONDS = Path("reports/timing/stages.csv")  # one row per stage: its name, seconds in the last run
+resumed = False  # whether this stage goes on from a checkpoint: then its own seconds are not those of the whole
 PATIENCE = 60  # seconds after which the measured speed counts as much as the expected one
 
 
@@ -87,5 +90,7 @@ def report_progress() -> Iterator[None]:
     if name in plan["stages"]:
         print(headline(plan, name), flush=True)
     yield
+    if resumed:
+        return
     plan["took"][name] = round(time.time() - psutil.Process().create_time(), 1)
-    path.write_text(json.dumps(plan), encoding="utf-8")
+    write_text(path, json.dumps(plan))

@@ -10,7 +10,7 @@ import numpy as np
 from stages.common.cache import remedy
 from stages.common.environment import versions
 from stages.common.errors import InputError
-from stages.common.files import atomic_write, read_json
+from stages.common.files import DAMAGED, atomic_write, read_json
 from stages.common.parameters import read_parameters, unknown
 
 METRICS = Path("reports/metrics")  # val/RUN.json, which also has the network's numbers, and test/RUN.json
@@ -93,7 +93,7 @@ def read_origin(path: Path) -> dict:
         ):
             raise ValueError("its origin.json is no mapping of what this project writes")
         return origin
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise InputError(
             f"{path} has no origin ({error}): it is damaged, or was not saved by this project. {remedy(path)}"
         ) from None
@@ -139,9 +139,16 @@ def save_predictions(
 
 
 def load_predictions(split: str, run: str) -> dict[str, np.ndarray]:
-    """A run's `probabilities` with its test-time augmentation and from a `single_view`, each (N, 10), and `labels` (N,)."""
-    with np.load(PREDICTIONS / split / f"{run}.npz") as arrays:
-        return dict(arrays)
+    """A run's `probabilities` with its test-time augmentation and from a `single_view`, each (N, 10), and `labels` (N,).
+
+    Raises `InputError` if the file is damaged.
+    """
+    path = PREDICTIONS / split / f"{run}.npz"
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except DAMAGED as error:
+        raise InputError(f"{path} is damaged ({error}). {remedy(path)}") from None
 
 
 def load_folds() -> dict[str, np.ndarray]:
@@ -154,7 +161,7 @@ def load_folds() -> dict[str, np.ndarray]:
     try:
         with np.load(FOLDS) as arrays:
             return {name: arrays[name] for name in ("probabilities", "labels", "fold")}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise InputError(f"{FOLDS} is damaged ({error}). {remedy(FOLDS)}") from None
 
 

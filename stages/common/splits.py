@@ -1,13 +1,12 @@
 """The three splits of the data, as written by `prepare`: train, validation and test."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from stages.common.cache import remedy
 from stages.common.errors import InputError
-from stages.common.files import read_json
+from stages.common.files import DAMAGED, read_json
 
 PREPARED = Path("data/prepared")
 
@@ -27,7 +26,7 @@ def load_split(name: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path) as arrays:
             return arrays["images"][..., None], arrays["labels"]
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise InputError(f"{path} is damaged ({error}). {remedy(path)}") from None
 
 

@@ -19,14 +19,16 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from stages.common.cache import cache_folder, digest, recorded, remedy
+from stages.common.cache import cache_folder, digest, links, recorded, remedy
 from stages.common.errors import InputError
 from stages.common.files import read_text, refuse_a_full_disk, try_to_write
 from stages.common.parameters import load_yaml
+from stages.common.start import edited
 from stages.common.workspace import prepare_to_record
 
 NAMED = 5  # changes that an error names
 OF_PARAMETERS = " of params.yaml"
+READ: dict[str, dict[str, str]] = {}  # what the stage that runs read at its start, by its name: see `read_at_start`
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,11 @@ def fingerprint(stage: Stage) -> dict[str, str]:
     return found
 
 
+def read_at_start(stage: Stage) -> dict[str, str]:
+    """The `fingerprint` of a stage when it began, whatever is edited since; of a stage that does not run, as it is now."""
+    return READ.get(stage.name) or fingerprint(stage)
+
+
 def leaves(key: str, value: Any) -> Iterator[tuple[str, str]]:
     """The values inside a value, with their dotted keys."""
     if isinstance(value, dict) and value:
@@ -134,8 +141,10 @@ def checked(stage: Stage) -> Iterator[None]:
         OSError: It cannot write: see `prepare_to_write`.
     """
     prepare_to_write(stage)
-    before = fingerprint(stage)
+    before = READ[stage.name] = fingerprint(stage)
     refuse_damaged(before)
+    if early := sorted(edited() & before.keys()):  # the code that runs is the one before
+        raise InputError(what_changed(stage, early, {}, {}))
     yield
     after = fingerprint(stage)
     changed = [name for name in before | after if before.get(name) != after.get(name)]
@@ -178,7 +187,7 @@ def prepare_to_write(stage: Stage) -> None:
     """
     for path in stage.results:
         for left in path.parent.glob(f".{glob.escape(path.stem)}.part*{glob.escape(path.suffix)}"):
-            left.unlink(missing_ok=True)
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     for folder in dict.fromkeys([*(path.parent for path in stage.results), Path(tempfile.gettempdir())]):
@@ -186,8 +195,13 @@ def prepare_to_write(stage: Stage) -> None:
     prepare_to_record(Path.cwd())
     known = recorded()
     sizes = {path: known[path.as_posix()].size if path.as_posix() in known else 0 for path in stage.results}
-    disks = {path: path.parent.stat().st_dev for path in sizes}
-    for disk in set(disks.values()):
-        written = [path for path in sizes if disks[path] == disk]
-        refuse_a_full_disk(written[0].parent, sum(sizes[path] for path in written), len(written))
-    refuse_a_full_disk(cache_folder(Path.cwd()), sum(sizes.values()), len(sizes))
+    cache = cache_folder(Path.cwd())
+    places = [(path.parent, size) for path, size in sizes.items()]
+    places += [
+        (cache, 0 if links(Path.cwd()) else size) for size in sizes.values()
+    ]  # else DVC copies each into its cache
+    by_disk: dict[int, list[tuple[Path, int]]] = {}
+    for folder, size in places:
+        by_disk.setdefault(folder.stat().st_dev, []).append((folder, size))
+    for written in by_disk.values():
+        refuse_a_full_disk(written[0][0], sum(size for _, size in written), len(written))

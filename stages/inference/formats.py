@@ -67,7 +67,7 @@ def write_saved_model(model: keras.Model, path: Path, metadata: dict) -> None:
     signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)
     classify = tf.function(lambda pixels: {OUTPUT: model(pixels, training=False)}, input_signature=[signature])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.part") as folder:
         written = Path(folder) / path.name
         tf.saved_model.save(serving, str(written), signatures=classify.get_concrete_function())
         (written / "fingerprint.pb").unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import keras
 from stages.common.cache import remedy
 from stages.common.environment import machine
 from stages.common.errors import InputError
-from stages.common.files import atomic_write
+from stages.common.files import DAMAGED, atomic_write
 from stages.common.runs import read_origin
 from stages.layers import fast
 from stages.trained.precision import use_bfloat16
@@ -63,7 +63,7 @@ def load_model(path: Path, custom_objects: dict[str, type] | None = None) -> ker
         in_bfloat16 = precision == "bfloat16" and use_bfloat16("auto")
         with dtype_policy("bfloat16" if in_bfloat16 else "float32"):
             return copied(model, FAST, float32=not in_bfloat16)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (*DAMAGED, OSError, TypeError) as error:
         raise InputError(f"{path} cannot be loaded: {str(error).rstrip('. ')}. {remedy(path)}") from None
 
 

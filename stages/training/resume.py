@@ -6,6 +6,7 @@ from importlib.metadata import version
 import keras
 import numpy as np
 
+from stages.common import progress
 from stages.common.checkpoint import Arrays, Checkpoint, open_checkpoint
 from stages.common.environment import machine
 from stages.trained.precision import gpu_capabilities
@@ -49,6 +50,7 @@ class Resume(keras.callbacks.Callback):
         self.found = checkpoint.get(name) if checkpoint else None
         self.epoch = int(self.found["epoch"]) if self.found else 0
         if self.found:
+            progress.resumed = True
             self.records = json.loads(str(self.found["records"]))
             history.rows = self.records["history"]
             clock.seconds, clock.training_seconds, clock.ends = self.records["clock"]
