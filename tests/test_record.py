@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,6 +48,24 @@ def start(folder: Path, *command: str) -> subprocess.Popen:
             start_new_session=True,
             preexec_fn=heed_signals,
         )
+
+
+def type_until_it_runs(folder: Path, *command: str) -> None:
+    """Run a command of DVC; again where DVC refuses it, because another one holds its lock for more than 3 s."""
+    for _ in range(10):
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *command],
+            cwd=folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not done.returncode:
+            return
+        assert "Unable to acquire lock" in done.stderr, done.stderr
+        time.sleep(1)
+    raise AssertionError("DVC's lock was held all the time")
 
 
 def longer(folder: Path, epochs: int = 40) -> Path:
@@ -335,18 +355,18 @@ def test_two_commands_at_once_lose_nothing(workspace):
 )
 def test_experiments_at_once_mix_nothing(workspace):
     rates = ("0.002", "0.004")
-    command = (sys.executable, "-m", "dvc", "exp", "run", "--temp")
-    processes = [
-        subprocess.Popen(
-            [*command, "--name", f"rate-{place}", "-S", f"models.plain.learning_rate={rate}", STAGE],
-            cwd=workspace,
-            env=ENVIRONMENT,
-        )
-        for place, rate in enumerate(rates)
-    ]
-    edit(workspace, lambda content: content["models"]["small"].update(epochs=2))
-    run(workspace, "dvc", "repro", "--single-item", "train@small-0")
-    assert [process.wait(120) for process in processes] == [0, 0]
+    with ThreadPoolExecutor() as pool:
+        ended = [
+            pool.submit(
+                type_until_it_runs, workspace, "exp", "run", "--temp", "--name", f"rate-{place}", "-S",
+                f"models.plain.learning_rate={rate}", STAGE,
+            )
+            for place, rate in enumerate(rates)
+        ]  # fmt: skip
+        edit(workspace, lambda content: content["models"]["small"].update(epochs=2))
+        type_until_it_runs(workspace, "repro", "--single-item", "train@small-0")
+        for one in ended:
+            one.result()
     shown = json.loads(run(workspace, "dvc", "exp", "show", "--json"))
     ended = [experiment["revs"][0] for place in shown for experiment in place.get("experiments") or []]
     assert sorted(one["name"] for one in ended) == ["rate-0", "rate-1"]
