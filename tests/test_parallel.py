@@ -169,8 +169,8 @@ def test_what_a_worker_tells_is_shown_in_order_and_once():
     display = Display(["a", "b"], 1, {"a": None, "b": None})
     display.console = Console(file=io.StringIO(), width=100)
     ended = {"stage": "a", "status": 0, "log": ""}
-    display.hear({"name": "a", "where": "1", "when": time.time()})
-    display.hear({"done": ended})
+    display.hear({"name": "a", "where": "1", "when": time.time(), "worker": "added by the scheduler"})
+    display.hear({"done": ended, "worker": "added by the scheduler"})
     display.hear({"name": "b", "where": "1", "when": time.time()})
     display.end(ended)  # the scheduler tells of it later
     display.hear({"name": "a", "where": "2", "when": time.time()})  # its result was lost with the worker

@@ -81,7 +81,7 @@ class Display:
         else:
             self.begin(**message)
 
-    def begin(self, name: str, where: str, when: float) -> None:
+    def begin(self, name: str, where: str, when: float, **_: object) -> None:
         """Show that a stage runs on the worker `where` since `when`, in seconds since 1970."""
         again = name in self.began or self.took.pop(name, None) is not None
         self.began[name] = (where, when)
