@@ -14,10 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 from pandas import read_csv
-from rich.console import Console
 
 from stages.cluster import archive, clusters, cores
-from stages.cluster.display import Display
+from stages.cluster.display import Display, Output
 from stages.cluster.execution import asked_for
 from stages.cluster.plan import UNKNOWN, Plan, priorities
 from stages.cluster.worker import gpus_here, own_cache
@@ -167,7 +166,7 @@ def test_a_stage_that_is_killed_has_failed(workspace):
 
 def test_what_a_worker_tells_is_shown_in_order_and_once():
     display = Display(["a", "b"], 1, {"a": None, "b": None})
-    display.console = Console(file=io.StringIO(), width=100)
+    display.console = Output(file=io.StringIO(), width=100)
     ended = {"stage": "a", "status": 0, "log": ""}
     display.hear({"name": "a", "where": "1", "when": time.time(), "worker": "added by the scheduler"})
     display.hear({"done": ended, "worker": "added by the scheduler"})
@@ -194,7 +193,7 @@ def test_a_closed_pipe_ends_it(workspace):
 
 def test_what_runs_and_waits_and_how_long_is_shown():
     display = Display(["a", "b", "c", "d"], 2, {"a": 60, "b": 30, "c": 10, "d": 10})
-    display.console = Console(file=io.StringIO(), width=100)
+    display.console = Output(file=io.StringIO(), width=100)
     now = time.time()
     display.started = now - 20
     display.begin("a", "1", now - 20)

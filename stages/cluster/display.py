@@ -20,9 +20,16 @@ def end_of(log: str) -> str:
 
 
 class Output(Console):
-    """A console that leaves the end of the program to `entry_point`, where nobody reads on: `... | head`."""
+    """A console that leaves the end of the program to `entry_point`, where nobody reads on: `... | head`.
+
+    Attributes:
+        unread: Whether that was so. In a thread of Dask's, the error itself is lost.
+    """
+
+    unread = False
 
     def on_broken_pipe(self) -> None:
+        self.unread = True
         raise BrokenPipeError
 
 
@@ -88,8 +95,14 @@ class Display:
         self.say(f"{name} runs {'again, ' if again else ''}on worker {where}")
 
     def end(self, done: Done) -> None:
-        """Show that a stage has ended, or will not run; once, though a worker and the scheduler tell of it."""
+        """Show that a stage has ended, or will not run; once, though a worker and the scheduler tell of it.
+
+        Raises:
+            BrokenPipeError: Nobody reads what is shown.
+        """
         name = done["stage"]
+        if self.console.unread:
+            raise BrokenPipeError
         if name in self.took:
             return
         self.took[name] = time.time() - self.began.pop(name, ("", time.time()))[1]
