@@ -150,14 +150,12 @@ def test_the_space_of_the_last_time_is_asked_for(folder):
 @needs_mounts
 def test_the_copy_in_dvcs_cache_takes_space_too(folder):
     entry = "stages:\n  train:\n    outs:\n    - path: data/models/a.keras\n      md5: '00'\n      size: {}\n"
-    small = (
-        "mkdir disk && mount -t tmpfs -o size=16m none disk && mkdir disk/models disk/cache && mount --bind {0}/models"
-    )
-    command = small.format("disk") + " data/models && mount --bind disk/cache .dvc/cache"
+    disk = "mkdir -p disk && mount -t tmpfs -o size=16m none disk && mkdir disk/models disk/cache"
+    command = f"{disk} && mount --bind disk/models data/models && mount --bind disk/cache .dvc/cache"
     for size, kind, fits in ((6 << 20, "copy", True), (10 << 20, "copy", False), (10 << 20, "hardlink,copy", True)):
         (folder / "dvc.lock").write_text(entry.format(size))
         (folder / ".dvc/config.local").write_text(f"[cache]\n    type = {kind}\n")
-        error = prepared(folder, command.replace("mkdir disk ", "mkdir -p disk "))
+        error = prepared(folder, command)
         assert ("the disk is full" in error) == (not fits), error
 
 

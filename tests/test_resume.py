@@ -347,6 +347,8 @@ def test_a_checkpoint_belongs_to_the_values_with_which_the_stage_began(mine):
     Path("params.yaml").write_text("rate: 1\n")
     with stage.checked(entry):
         assert checkpoint.open_checkpoint("mine", {}).get("a training") is not None
+    Path("params.yaml").write_text("rate: 3\n")
+    assert stage.read_at_start(entry) == {"rate of params.yaml": "3"}  # no stage runs any more
 
 
 def test_a_checkpoint_knows_what_results_depend_on_besides_the_stage(monkeypatch):

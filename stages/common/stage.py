@@ -141,11 +141,15 @@ def checked(stage: Stage) -> Iterator[None]:
         OSError: It cannot write: see `prepare_to_write`.
     """
     prepare_to_write(stage)
-    before = READ[stage.name] = fingerprint(stage)
+    before = fingerprint(stage)
     refuse_damaged(before)
     if early := sorted(edited() & before.keys()):  # the code that runs is the one before
         raise InputError(what_changed(stage, early, {}, {}))
-    yield
+    READ[stage.name] = before
+    try:
+        yield
+    finally:
+        del READ[stage.name]
     after = fingerprint(stage)
     changed = [name for name in before | after if before.get(name) != after.get(name)]
     if changed:
@@ -197,9 +201,8 @@ def prepare_to_write(stage: Stage) -> None:
     sizes = {path: known[path.as_posix()].size if path.as_posix() in known else 0 for path in stage.results}
     cache = cache_folder(Path.cwd())
     places = [(path.parent, size) for path, size in sizes.items()]
-    places += [
-        (cache, 0 if links(Path.cwd()) else size) for size in sizes.values()
-    ]  # else DVC copies each into its cache
+    copied = not links(Path.cwd())  # by DVC, into its cache
+    places += [(cache, size if copied else 0) for size in sizes.values()]
     by_disk: dict[int, list[tuple[Path, int]]] = {}
     for folder, size in places:
         by_disk.setdefault(folder.stat().st_dev, []).append((folder, size))

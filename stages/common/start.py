@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -12,7 +13,13 @@ STOPPED = "stopped. Type the command again to go on."
 
 def times() -> dict[str, int]:
     """When each file of the code was last edited, in nanoseconds since 1970, by its path in the project."""
-    return {path.relative_to(ROOT).as_posix(): path.stat().st_mtime_ns for path in ROOT.glob("stages/**/*.py")}
+    found = {}
+    for path in ROOT.glob("stages/**/*.py"):
+        with suppress(
+            FileNotFoundError
+        ):  # an editor's lock, which is a link to nowhere, or a file that is being replaced
+            found[path.relative_to(ROOT).as_posix()] = path.stat().st_mtime_ns
+    return found
 
 
 def edited() -> set[str]:
