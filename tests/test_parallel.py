@@ -13,13 +13,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from distributed import CommClosedError
 from pandas import read_csv
 
 from stages.cluster import archive, clusters, cores
 from stages.cluster.display import Display, Output
-from stages.cluster.execution import asked_for
+from stages.cluster.execution import LOST, asked_for, result_of
 from stages.cluster.plan import UNKNOWN, Plan, priorities
-from stages.cluster.worker import gpus_here, own_cache
+from stages.cluster.worker import gpus_here, not_run, own_cache
 from stages.common import environment
 from stages.common.entry import UNREAD
 from stages.common.errors import InputError
@@ -175,6 +176,22 @@ def test_what_a_worker_tells_is_shown_in_order_and_once():
     display.hear({"name": "a", "where": "2", "when": time.time()})  # its result was lost with the worker
     said = [line.partition("] ")[2] for line in display.console.file.getvalue().splitlines()]
     assert said == ["a runs on worker 1", "a ended after 0:00", "b runs on worker 1", "a runs again, on worker 2"]
+
+
+def test_what_a_worker_told_counts_where_the_scheduler_is_lost_before_it_hands_over_the_result():
+    class Lost:
+        key = "eda/token"
+
+        def __init__(self, cancelled: bool):
+            self.cancelled, self.exception = lambda: cancelled, lambda: None
+
+        def result(self):
+            raise CommClosedError
+
+    ended = not_run("eda", "") | {"status": 0}
+    for future in (Lost(cancelled=True), Lost(cancelled=False)):
+        assert result_of(future, {"eda": ended}) == ended
+        assert result_of(future) == not_run("eda", LOST)
 
 
 @pytest.mark.fault("Nobody reads on: `... | head -1`.", "The run ends at once, and nothing of it goes on.")

@@ -100,6 +100,7 @@ def test_a_command_outside_the_plan_says_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(progress.PLAN, str(path))
     monkeypatch.setattr(sys, "argv", ["stages/report.py"])
     monkeypatch.setenv("DVC_STAGE", "report")
+    monkeypatch.setattr(progress, "resumed", False)  # whatever another test did in this process
     with report_progress():
         pass
     assert capsys.readouterr().out == ""

@@ -1,6 +1,8 @@
 """Hand the stages of a plan to the workers of a Dask cluster, which runs each as soon as what it needs is there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from types import MappingProxyType
 
 from distributed import Client, Future, KilledWorker, as_completed
 
@@ -38,7 +40,14 @@ def run_plan(
     devices = asked_for(plan, [one["resources"].get(GPU, 0) for one in workers.values()])
     ranks = priorities(plan, seconds)
     with Display(list(plan.needs), slots, {name: expected(name, seconds) for name in plan.needs}) as display:
-        client.subscribe_topic(token, lambda event: display.hear(event[1]))
+        told: dict[str, Done] = {}
+
+        def hear(event: tuple[float, dict]) -> None:
+            if done := event[1].get("done"):
+                told[done["stage"]] = done
+            display.hear(event[1])
+
+        client.subscribe_topic(token, hear)
         Attendance(client, display.say)
         futures: dict[str, Future] = {}
         for name, needed in plan.needs.items():
@@ -53,7 +62,7 @@ def run_plan(
             )
         ended = []
         for future in as_completed(futures.values()):
-            ended.append(result_of(future))
+            ended.append(result_of(future, told))
             display.end(ended[-1])
         return ended
 
@@ -73,14 +82,22 @@ def asked_for(plan: Plan, offered: list[float]) -> dict[str, int]:
     return plan.devices if most else {}
 
 
-def result_of(future: Future) -> Done:
-    """What became of a stage; one whose workers were lost, again and again, failed."""
+def result_of(future: Future, told: Mapping[str, Done] = MappingProxyType({})) -> Done:
+    """What became of a stage; one whose workers were lost, again and again, failed.
+
+    Args:
+        future: Its key begins with the name of the stage.
+        told: What workers told of stages that ended, by name: it counts where the connection was lost since.
+    """
     name = future.key.rpartition("/")[0]
     if future.cancelled():
-        return not_run(name, LOST)
+        return told.get(name, not_run(name, LOST))
     error = future.exception()
     if error is None:
-        return future.result()
+        try:
+            return future.result()
+        except (OSError, CancelledError):
+            return told.get(name, not_run(name, LOST))
     lost = isinstance(error, KilledWorker)
     return not_run(name, "") | {
         "status": 1,

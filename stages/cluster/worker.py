@@ -141,7 +141,7 @@ def run_stage(token: str, name: str, *needed: Done) -> Done:
     with copy_of(token) as folder:
         known = {path: text for other in needed for path, text in other["runs"].items()}
         done = run_step(token, folder, name, known)
-    worker.log_event(token, {"done": done | {"log": "", "runs": {}}})  # before this worker begins another stage
+    worker.log_event(token, {"done": done | {"log": ""}})  # before this worker begins another stage
     return done
 
 
