@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from distributed import CommClosedError
+from distributed.comm import CommClosedError
 from pandas import read_csv
 
 from stages.cluster import archive, clusters, cores
