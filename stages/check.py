@@ -13,7 +13,7 @@ from stages.common.entry import entry_point
 from stages.common.environment import REQUIREMENTS, other_versions
 from stages.common.files import read_text
 from stages.common.progress import stage_name
-from stages.common.workspace import refuse_before_training, remove_stale_locks
+from stages.common.workspace import refuse_before_training, remove_leftovers, remove_stale_locks
 from stages.tuning.ranges import read_ranges
 
 
@@ -22,9 +22,10 @@ def main() -> None:
     sections, blocks = models.read_all()
     read_ranges(sections.search, blocks)
     if not stage_name():  # not while DVC runs this
-        for repaired in (remove_stale_locks(Path.cwd()), lock_file.repair(), lock_file.remove_damaged_runs()):
-            if repaired:
-                print(f"note: {repaired}", file=sys.stderr)
+        here = Path.cwd()
+        notes = (remove_stale_locks(here), remove_leftovers(here), lock_file.repair(), lock_file.remove_damaged_runs())
+        for repaired in filter(None, notes):
+            print(f"note: {repaired}", file=sys.stderr)
     refuse_before_training(Path.cwd())
     others = other_versions(read_text(REQUIREMENTS))
     if others:

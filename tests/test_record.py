@@ -21,7 +21,7 @@ from stages.common import lock_file, runs, stage
 from stages.common import start as start_of
 from stages.common.errors import InputError
 from stages.common.start import INTERRUPTED, STOPPED
-from tests.conftest import ENVIRONMENT, ROOT, edit, ran, run, wait_until
+from tests.conftest import ENVIRONMENT, ROOT, edit, planned, ran, run, wait_until
 from tests.soak import hashes
 
 RUN, STAGE = "plain-0", "train@plain-0"
@@ -491,6 +491,20 @@ def test_a_killed_commit_loses_nothing(workspace):
         run(workspace, "python", "-m", "stages.check")
     assert ran(run(workspace, "dvc", "repro")) == set()
     assert hashes(workspace) == before
+
+
+def test_no_stage_runs_for_what_a_killed_dvc_left_among_the_results(dry_workspace):
+    left = [
+        dry_workspace / place / ".2hBk0dGmXzVqk3l5yY1HSw.tmp" for place in ("reports/history", "data/predictions/test")
+    ]
+    for path in left:
+        path.write_text("test")
+    try:
+        assert planned(dry_workspace) == set()
+        assert not run(dry_workspace, "git", "status", "--porcelain")
+    finally:
+        for path in left:
+            path.unlink()
 
 
 def test_entries_of_other_stages_of_a_user_are_whole():

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -156,6 +157,44 @@ def test_a_damaged_list_of_locks_is_told(folder):
         (folder / ".dvc" / "tmp" / "rwlock").write_text(content)
         with pytest.raises(InputError, match=r"rwlock is damaged: type `rm \.dvc/tmp/rwlock`"):
             refuse_before_training(folder)
+
+
+@pytest.mark.fault(
+    "DVC is killed while it writes its `rwlock`, at which every later command fails.",
+    "`make run` and `python -m stages.check` remove the lock file, and say so.",
+)
+def test_a_damaged_list_of_locks_is_removed_unless_dvc_is_writing_it(folder):
+    lock = folder / ".dvc/tmp/rwlock"
+    lock.write_text("")
+    assert "was damaged" in remove_stale_locks(folder)
+    assert not lock.exists()
+    lock.write_text("")
+    writer = threading.Timer(0.05, rwlock, (folder, os.getpid(), 0))
+    writer.start()
+    assert not remove_stale_locks(folder)
+    writer.join()
+    assert workspace.lock_holders(folder) == {os.getpid(): "dvc repro"}
+
+
+@pytest.mark.fault(
+    "DVC is killed while it tries which links a disk has; the file that it leaves among the results changes folders that "
+    "stages read.",
+    "No stage runs because of it; `make run` and `python -m stages.check` remove it, and say so.",
+)
+def test_what_a_killed_dvc_left_among_the_results_is_removed_unless_dvc_works(folder):
+    places = [folder / "reports/history", folder / "data/models"]
+    left, others = "." + "aB-_3" * 4 + "xy.tmp", (".mine.tmp", "mine.tmp")
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        for name in (left, *others):
+            (place / name).write_text("test")
+    rwlock(folder, os.getpid(), age=0)
+    assert not workspace.remove_leftovers(folder)
+    (folder / ".dvc/tmp/rwlock").unlink()
+    assert workspace.remove_leftovers(folder).startswith("2 ")
+    for place in places:
+        assert {path.name for path in place.glob("*.tmp")} | {path.name for path in place.glob(".*.tmp")} == set(others)
+    assert not workspace.remove_leftovers(folder)
 
 
 @pytest.mark.fault(

@@ -16,6 +16,9 @@ from stages.common.errors import InputError
 from stages.common.files import read_text, try_to_write
 
 RWLOCK = Path(".dvc/tmp/rwlock")  # of DVC
+WRITING = 0.2  # seconds in which DVC has written it
+LEFT = re.compile(r"\.[\w-]{22}\.tmp")  # the name under which DVC writes a file
+PLACES = ("data", "reports")  # where results are
 GIT_WAIT = 3  # seconds to wait for the lock of another git command; an editor's git commands take less than one
 
 
@@ -143,16 +146,50 @@ def works(folder: Path, number: int) -> bool:
 
 
 def remove_stale_locks(folder: Path) -> str:
-    """Remove DVC's lock file if no process that it names still runs: DVC cannot tell in all cases.
+    """Remove DVC's lock file if no process that it names still runs, or if it is damaged.
+
+    DVC cannot tell the former in all cases. It does not write the file atomically, and fails at a damaged one.
 
     Returns:
         A sentence that says what was done; empty if nothing had to be.
     """
-    holders = lock_holders(folder)
+    try:
+        holders = lock_holders(folder)
+    except InputError:
+        time.sleep(WRITING)
+        if is_damaged(folder):
+            (folder / RWLOCK).unlink(missing_ok=True)
+            return f"{RWLOCK} was damaged, as when DVC is killed while it writes the file, and was removed."
+        holders = lock_holders(folder)
     if not any(map(psutil.pid_exists, holders)) or any(works(folder, number) for number in holders):
         return ""
     (folder / RWLOCK).unlink(missing_ok=True)
     return f"{RWLOCK} was removed: the processes that it named have ended."
+
+
+def is_damaged(folder: Path) -> bool:
+    """Whether DVC's lock file is damaged, or DVC writes it at this moment."""
+    try:
+        lock_holders(folder)
+    except InputError:
+        return True
+    return False
+
+
+def remove_leftovers(folder: Path) -> str:
+    """Remove files of DVC that it left among the results when it was killed, if no DVC works in a folder now.
+
+    DVC writes a file under a name such as `.2hBk0dGmXzVqk3l5yY1HSw.tmp` to copy a result, or to see which links a disk has.
+
+    Returns:
+        A sentence that says what was done; empty if nothing had to be.
+    """
+    if any(works(folder, number) for number in lock_holders(folder)):
+        return ""
+    left = [path for place in PLACES for path in (folder / place).rglob(".*.tmp") if LEFT.fullmatch(path.name)]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return f"{len(left)} partly written files, left by a DVC that was killed, were removed." if left else ""
 
 
 def main_folder(folder: Path) -> Path:
