@@ -11,11 +11,13 @@ those of a stage that has the machine for itself.
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
 
 from dvc.exceptions import DvcException
+from dvc.lock import LockError
 
 from stages.cluster.archive import without
 from stages.cluster.command import add_options, alone, refuse_options, workers_for
@@ -31,6 +33,7 @@ from stages.common.errors import InputError
 from stages.common.files import read_text, write_text
 from stages.common.lock_file import LOCK
 from stages.common.notes import notes
+from stages.common.orphans import RUN
 from stages.common.progress import read_seconds
 
 
@@ -52,6 +55,8 @@ def plan_of(targets: list[str]) -> Plan:
     """What has to run; see `read_plan`. Raises `InputError` where DVC raises an error of its own."""
     try:
         return read_plan(tuple(targets))
+    except LockError:
+        raise InputError("another command of DVC works here: type this again when it has ended.") from None
     except DvcException as error:
         raise InputError(f"{error}. `dvc stage list` shows all stages.") from None
 
@@ -67,6 +72,8 @@ def collect(targets: list[str], plan: Plan, ended: list[Done]) -> int:
             print(f"\n{done['stage']} failed{where}. The end of what it printed:", file=sys.stderr)
             print(end_of(done["log"]), file=sys.stderr)
             print(f"To run it again: {shlex.join(['dvc', 'repro', done['stage']])}", file=sys.stderr)
+    for line in warnings_of(ended):
+        print(line, file=sys.stderr)
     runs = {path: text for done in ended for path, text in done["runs"].items()}
     if runs:
         restore(runs)
@@ -80,10 +87,16 @@ def collect(targets: list[str], plan: Plan, ended: list[Done]) -> int:
     return (repro("--quiet", *last) if last else 0) or 1
 
 
+def warnings_of(ended: list[Done]) -> list[str]:
+    """The warnings and notes, once each, that stages printed which did not fail."""
+    lines = [line for done in ended if done["status"] == 0 for line in done["log"].splitlines()]
+    return list(dict.fromkeys(line for line in lines if re.match("(warning|note): ", line)))
+
+
 @entry_point
 def main() -> None:
     given = arguments()
-    os.environ |= environment()  # for DVC within this process, and for workers on this machine
+    os.environ |= environment() | {RUN: str(os.getpid())}  # for DVC in and below this process, and for workers here
     run_stage("check", quiet=True)  # whose errors are clearer than DVC's
     for note in notes(Path.cwd()):
         print(f"note: {note}", flush=True)

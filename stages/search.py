@@ -6,6 +6,8 @@ worse than others are stopped. The best ones, and the model's block as it is, ar
 command is no stage, and changes no result of the pipeline. Type it again to go on with a search that was stopped.
 """
 
+from __future__ import annotations
+
 import argparse
 import io
 import json
@@ -16,10 +18,9 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from distributed import Client, Future
 from dvc.repo import Repo
 from dvc.stage.serialize import to_single_stage_lockfile
 
@@ -37,12 +38,16 @@ from stages.common.entry import entry_point
 from stages.common.environment import versions
 from stages.common.errors import InputError
 from stages.common.files import write_csv
+from stages.common.orphans import RUN
 from stages.common.parameters import read_parameters, unknown
 from stages.common.runs import HISTORY, METRICS, MODELS, run_name
 from stages.common.splits import load_summary
 from stages.figures import search as figures
 from stages.tuning import finalists, study
 from stages.tuning.ranges import Range, read_ranges
+
+if TYPE_CHECKING:  # `stages.cluster` says what to type where it is not installed
+    from distributed import Client, Future
 
 FOLDER = Path("reports/search")
 CANDIDATES = 3  # the best trials that are trained with other seeds
@@ -340,7 +345,7 @@ def verdict(best: pd.Series, seeds: list[int]) -> str:
 @entry_point
 def main() -> None:
     given = arguments()
-    os.environ |= environment()  # for DVC within this process, and for workers on this machine
+    os.environ |= environment() | {RUN: str(os.getpid())}  # for DVC in and below this process, and for workers here
     run_stage("check", quiet=True)
     model, block = given.model, models.read_block(given.model)
     section, all_seeds, confidence = read_parameters("search", "seeds", "statistics.confidence")

@@ -1,5 +1,6 @@
 """`make run JOBS=2`: stages that do not need each other run at once, in copies that fill the cache."""
 
+import argparse
 import io
 import json
 import os
@@ -11,12 +12,15 @@ import sys
 import time
 from pathlib import Path
 
+import dask
 import psutil
 import pytest
 from distributed.comm import CommClosedError
+from dvc.lock import LockError
 from pandas import read_csv
 
-from stages.cluster import archive, clusters, cores
+from stages import parallel
+from stages.cluster import archive, clusters, command, cores
 from stages.cluster.display import Display, Output
 from stages.cluster.execution import LOST, asked_for, result_of
 from stages.cluster.plan import UNKNOWN, Plan, priorities
@@ -26,7 +30,7 @@ from stages.common.entry import UNREAD
 from stages.common.errors import InputError
 from stages.common.workspace import commit_of
 from stages.export import CODE
-from tests.conftest import ENVIRONMENT, commit, edit, ran, run, wait_until
+from tests.conftest import ENVIRONMENT, ROOT, commit, edit, ran, run, wait_until
 from tests.soak import hashes
 
 ANY = ("python", "-m", "stages.parallel")
@@ -124,6 +128,92 @@ def test_a_failure_stops_only_what_needs_it(workspace):
     assert ran(run(workspace, "dvc", "repro", "compare")) == set()  # it was collected
     run(workspace, "git", "checkout", "stages/eda.py")
     assert ran(run(workspace, "dvc", "repro")) == {"report"}
+
+
+@pytest.mark.fault(
+    "The command is killed while DVC runs a stage in the project itself, such as `fetch`.",
+    "That stage ends, too, nothing is recorded, and the next command is not told that DVC works here.",
+)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_outlives_a_run_that_was_stopped_while_dvc_ran_a_stage_here(workspace, number):
+    slow_down(workspace, "fetch", 100)
+    process = start(workspace, "prepare")
+    wait_until(lambda: "waiting" in (workspace.parent / "log").read_text())
+    process.send_signal(number)
+    assert process.wait(30) != 0
+    wait_until(lambda: processes_in(workspace) == [], 30)
+    run(workspace, "git", "checkout", "stages/fetch.py")
+    assert "prepare" not in ran(run(workspace, "dvc", "repro", "prepare"))
+
+
+def test_warnings_of_stages_that_ended_are_shown_once():
+    logs = {"a": "Running\nwarning: a: no class 3.\nnote: x\n", "b": "note: x\nwarning", "c": "warning: c failed"}
+    ended = [not_run(name, log) | {"status": int(name == "c")} for name, log in logs.items()]
+    assert parallel.warnings_of(ended) == ["warning: a: no class 3.", "note: x"]
+
+
+@pytest.mark.fault(
+    "Another command of DVC holds its lock when a run with several jobs asks what has to run.",
+    "A sentence says so; nothing runs.",
+)
+def test_a_lock_of_dvc_is_told(monkeypatch):
+    def locked(_):
+        raise LockError("\x1b[36mUnable to acquire lock.")
+
+    monkeypatch.setattr(parallel, "read_plan", locked)
+    with pytest.raises(InputError, match=r"^another command of DVC works here: type this again when it has ended\.$"):
+        parallel.plan_of([])
+
+
+@pytest.mark.fault(
+    "The computer sleeps, or Ctrl-Z stops the command, for longer than Dask waits for a worker.",
+    "Workers in the command's own process are never given up: it goes on.",
+)
+def test_no_worker_of_this_process_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with dask.config.set({"distributed.scheduler.worker-ttl": "5s"}), clusters.on_this_machine(1) as client:
+        assert client.cluster.scheduler.worker_ttl is None
+
+
+@pytest.mark.fault(
+    "Someone runs stages in a clone in which others have workers by SSH.",
+    "The copies of these are left alone.",
+)
+def test_copies_of_workers_that_others_started_are_left(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    theirs, ours = clusters.FOLDER / "dask-scratch-space" / "worker", clusters.COPIES / "x"
+    theirs.mkdir(parents=True)
+    ours.mkdir(parents=True)
+    with command.alone():
+        assert not ours.exists()
+        ours.mkdir(parents=True)
+    assert theirs.exists()
+    assert not clusters.COPIES.exists()
+
+
+@pytest.mark.parametrize("name", ["parallel", "search"])
+def test_without_the_packages_a_sentence_says_what_to_type(name):
+    hide = "import sys, importlib.util as util; find = util.find_spec; sys.modules['distributed'] = None; "
+    hide += "util.find_spec = lambda name, *more: None if name == 'distributed' else find(name, *more); "
+    printed = run(ROOT, "python", "-c", f"{hide}import stages.{name}", succeeds=False)
+    assert "Traceback" not in printed
+    assert "type `make installed-parallel`" in printed
+
+
+def test_users_of_hosts_belong_into_the_configuration_of_ssh():
+    given = argparse.Namespace(jobs=None, scheduler=None, ssh="me@a,b")
+    with pytest.raises(InputError, match=r"'me@a,b': give hosts alone, and their users in ~/\.ssh/config"):
+        command.refuse_options(given)
+
+
+def test_a_remote_in_the_home_folder_is_the_same_for_the_copies(dry_workspace, monkeypatch):
+    monkeypatch.chdir(dry_workspace)
+    before = Path(".dvc/config").read_text()
+    try:
+        Path(".dvc/config").write_text(f"{before}\n[core]\nremote = s\n['remote \"s\"']\nurl = ~/storage\n")
+        assert command.absolute_remote() == {'remote "s".url': str(Path.home() / "storage")}
+    finally:
+        Path(".dvc/config").write_text(before)
 
 
 @pytest.mark.fault(

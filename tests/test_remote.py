@@ -62,6 +62,7 @@ stages:
     - score: {cache: false}
 """
 COLLECT = "dvc gc --all-commits --cloud --force"  # as README.md says, in a fresh clone
+CLONE = "git clone --quiet --config remote.origin.fetch=+refs/remotes/*:refs/remotes/all/* ."  # so does this
 
 
 @dataclass
@@ -473,6 +474,33 @@ def test_what_another_branch_needs_survives(team):
     team.dvc("alice", *COLLECT.split()[1:])  # not in a fresh clone: results of earlier parameters are gone
     (alice / "in").write_text("two of another branch")
     assert ran(team.dvc("alice", "repro")) == {"score"}
+
+
+@pytest.mark.fault(
+    "`dvc gc --cloud` deletes what a branch needs that is only on the git server, or what was not yet sent to it.",
+    "In a fresh clone of this clone with the branches of the server, as README.md makes it, it keeps both.",
+)
+def test_what_a_branch_of_the_server_or_of_this_clone_needs_survives(team):
+    alice, hub = team.folder / "alice", team.folder / "hub"
+    run(team.folder, "git", "clone", "--quiet", "--bare", "alice", "hub")
+    run(alice, "git", "remote", "add", "origin", str(hub))
+    run(team.folder, "git", "clone", "--quiet", "hub", "bob")
+    run(team.folder / "bob", "git", "checkout", "--quiet", "-b", "bobs")
+    (team.folder / "bob/in").write_text("of bob")
+    team.dvc("bob", "repro", "--quiet")
+    commit(team.folder / "bob", "Of bob")
+    team.dvc("bob", "push", "--quiet")
+    run(team.folder / "bob", "git", "push", "--quiet", "origin", "bobs")
+    for content in ("nobody's", "not sent yet"):
+        team.make(content)
+        team.dvc("alice", "push", "--quiet")
+    commit(alice, "Not sent yet")
+    run(alice, "git", "fetch", "--all", "--quiet")
+    run(alice, *CLONE.split(), "../fresh")
+    *needed, nobodys = (team.server.path(content) for content in ("of bob", "not sent yet", "nobody's"))
+    team.dvc("fresh", *COLLECT.split()[1:])
+    assert all(path.exists() for path in needed)
+    assert not nobodys.exists()
 
 
 @pytest.mark.fault(

@@ -18,6 +18,7 @@ from stages.common.errors import InputError
 for name in ("distributed", "distributed.client", "distributed.gc"):  # what matters of it is told by `stages.parallel`
     logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 FOLDER = Path(".dvc/tmp/parallel")  # of the workers' copies, in the project on each machine
+COPIES = FOLDER / "here"  # of the workers of this machine; those that others reach by SSH have the folder itself
 cloudpickle.register_pickle_by_value(worker)  # workers get its code, and need not have this project
 LONELY = 60  # seconds in which a worker has to come, and after which a cluster by SSH ends that nobody uses any more
 
@@ -33,6 +34,8 @@ SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
 }
+# In one process, no worker can be lost, though all of it may be stopped for long: Ctrl-Z, a laptop that is closed.
+STAYING = {"distributed.scheduler.worker-ttl": None}
 
 
 class ByValue:
@@ -57,7 +60,7 @@ def on_this_machine(count: int) -> Iterator[Client]:
             "options": {
                 "name": number,
                 "nthreads": 1,
-                "local_directory": str(FOLDER),
+                "local_directory": str(COPIES),
                 "dashboard_address": "127.0.0.1:0",
             },
         }
@@ -65,7 +68,7 @@ def on_this_machine(count: int) -> Iterator[Client]:
     }
     scheduler = {"cls": Scheduler, "options": {"protocol": "inproc", "dashboard_address": "127.0.0.1:0"}}
     with (
-        dask.config.set(SETTINGS),
+        dask.config.set(SETTINGS | STAYING),
         SpecCluster(workers=workers, scheduler=scheduler) as cluster,
         Client(cluster) as client,
         divided(),

@@ -40,6 +40,8 @@ def refuse_options(given: argparse.Namespace) -> None:
     for name, value in (("scheduler", given.scheduler), ("ssh", given.ssh)):
         if value is not None and not value.strip(" ,"):
             raise InputError(f"--{name} is {value!r}, which names nothing: see --help.")
+    if "@" in (given.ssh or ""):
+        raise InputError(f"--ssh is {given.ssh!r}: give hosts alone, and their users in ~/.ssh/config (`User NAME`).")
     if given.scheduler or given.ssh:
         refuse_without_remote()
 
@@ -68,11 +70,13 @@ def alone() -> Iterator[None]:
             raise InputError(
                 "another process runs stages in parallel here: type this again when it has ended."
             ) from None
-        shutil.rmtree(clusters.FOLDER, ignore_errors=True)
+        shutil.rmtree(clusters.COPIES, ignore_errors=True)
         try:
             yield
         finally:
-            shutil.rmtree(clusters.FOLDER, ignore_errors=True)
+            shutil.rmtree(clusters.COPIES, ignore_errors=True)
+            with suppress(OSError):  # others have workers here
+                clusters.FOLDER.rmdir()
 
 
 @contextmanager
@@ -115,7 +119,7 @@ def absolute_remote() -> dict[str, str]:
     """For the copies: the place of DVC's default remote, if it is a folder that is relative to the project's."""
     section = f'remote "{setting(Path.cwd(), "core", "remote")[0]}"'
     url, relative_to = setting(Path.cwd(), f"'{section}'", "url")
-    return {} if "://" in url or not url else {f"{section}.url": os.path.abspath(relative_to / url)}
+    return {} if "://" in url or not url else {f"{section}.url": os.path.abspath(relative_to / os.path.expanduser(url))}
 
 
 def refuse_other_pythons(client: Client) -> None:

@@ -76,8 +76,8 @@ def asked_for(plan: Plan, offered: list[float]) -> dict[str, int]:
     most, needed = max(offered, default=0), max(plan.devices.values(), default=0)
     if 0 < most < needed:
         raise InputError(
-            f"`devices` in params.yaml is {needed}, but no worker offers so many GPUs: the most is {most:g}. Start workers "
-            f"with `--resources {GPU}={needed}`, or change `devices`."
+            f"`devices` in params.yaml is {needed}, but no worker offers so many GPUs: the most is {most:g}. Set "
+            f"`devices` to that, or start workers (`dask worker`) with `--resources {GPU}={needed}`."
         )
     return plan.devices if most else {}
 

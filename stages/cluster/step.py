@@ -27,6 +27,7 @@ from stages.common.entry import entry_point
 from stages.common.environment import REQUIREMENTS, other_versions
 from stages.common.errors import InputError
 from stages.common.files import read_json, read_text, write_json, write_text
+from stages.common.orphans import end_with_dvc
 from stages.common.parameters import load_yaml
 
 FILLED = Path(".dvc/tmp/filled")  # it is there if what did not change has been restored
@@ -141,6 +142,7 @@ def get(paths: list[str], remote: bool) -> None:
 @entry_point
 def main() -> None:
     name, *values = sys.argv[1:]
+    end_with_dvc()  # with the worker, and on this machine with the command
     remote = RUNS.exists()
     others = other_versions(read_text(REQUIREMENTS)) if remote else []
     if others:
