@@ -26,9 +26,9 @@ SOAK_HEAD = """
 ## Kills at random moments
 
 `make soak` kills `make run` (SIGKILL) at random moments on drawn images, with a checkpoint after each epoch, and starts it
-again: {kills} kills ({victims}). After each graph, all hashes in `dvc.lock` were those of an undisturbed run, wall times
-aside, and no file was left. Commands that had to be typed by hand, as an error said: {by_hand}. The epoch that was running
-at a kill is repeated.
+again: {kills} kills ({victims}), {works} of them while no stage ran, but DVC prepared or recorded one. After each graph,
+all hashes in `dvc.lock` were those of an undisturbed run, wall times aside, and no file was left. Commands that had to be
+typed by hand, as an error said: {by_hand}. The epoch that was running at a kill is repeated.
 """
 
 SIMULATION_HEAD = """
@@ -63,7 +63,11 @@ def soak() -> str:
     names = ("killed in, or after the end of", "kills", "epochs repeated, at most", "processes left")
     table = tabulate(by_stage.itertuples(), names, tablefmt="pipe")
     victims = ", ".join(f"{count} hit {victim}" for victim, count in kills["victim"].value_counts().items())
-    return SOAK_HEAD.format(kills=len(kills), victims=victims, by_hand=kills["by_hand"].sum()) + f"\n{table}\n"
+    works = (kills["works"] == "DVC").sum()
+    return (
+        SOAK_HEAD.format(kills=len(kills), victims=victims, works=works, by_hand=kills["by_hand"].sum())
+        + f"\n{table}\n"
+    )
 
 
 def simulation() -> str:
