@@ -15,7 +15,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import psutil
 import pytest
 
 from stages import models
@@ -29,7 +28,6 @@ from stages.training import fit, resume
 from tests.conftest import ENVIRONMENT, ROOT, block_of, edit, run, wait_until
 from tests.interrupted import OWN, Interrupted, Killed
 from tests.models import plain, small
-from tests.test_parallel import processes_in
 from tests.test_record import start
 
 VARIANTS = {
@@ -461,20 +459,6 @@ def test_an_experiment_in_a_temporary_folder_goes_on_too(workspace, monkeypatch)
     command = ("exp", "run", "--temp", STAGE)
     kill_after(workspace, 4, *command)
     output = run(workspace, "dvc", *command)
-    assert "plain-0 goes on after epoch " in output
-
-
-def test_an_experiment_of_the_queue_goes_on_too(workspace, monkeypatch):
-    monkeypatch.setitem(ENVIRONMENT, checkpoint.EVERY, "0")
-    long_training(workspace, 0.0013)
-    queue, work = ("exp", "run", "--queue", STAGE), ("exp", "run", "--run-all")
-    run(workspace, "dvc", *queue)
-    kill_after(workspace, 4, *work)
-    for process in processes_in(workspace):  # DVC runs the queue in the background
-        process.kill()
-    psutil.wait_procs(processes_in(workspace), timeout=10)
-    run(workspace, "dvc", *queue)
-    output = run(workspace, "dvc", *work)
     assert "plain-0 goes on after epoch " in output
 
 
