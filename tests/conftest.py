@@ -110,7 +110,7 @@ def run(folder: Path, *command: str, succeeds: bool = True, **environment: str) 
     return done.stdout
 
 
-def wait_until(happens: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(happens: Callable[[], object], seconds: float = 150) -> None:
     """Wait until `happens` returns something true."""
     until = time.monotonic() + seconds
     while not happens():
