@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -163,16 +162,14 @@ def test_a_damaged_list_of_locks_is_told(folder):
     "DVC is killed while it writes its `rwlock`, at which every later command fails.",
     "`make run` and `python -m stages.check` remove the lock file, and say so.",
 )
-def test_a_damaged_list_of_locks_is_removed_unless_dvc_is_writing_it(folder):
+def test_a_damaged_list_of_locks_is_removed_unless_dvc_is_writing_it(folder, monkeypatch):
     lock = folder / ".dvc/tmp/rwlock"
     lock.write_text("")
     assert "was damaged" in remove_stale_locks(folder)
     assert not lock.exists()
     lock.write_text("")
-    writer = threading.Timer(0.05, rwlock, (folder, os.getpid(), 0))
-    writer.start()
+    monkeypatch.setattr(workspace.time, "sleep", lambda _: rwlock(folder, os.getpid(), age=0))  # meanwhile, DVC writes
     assert not remove_stale_locks(folder)
-    writer.join()
     assert workspace.lock_holders(folder) == {os.getpid(): "dvc repro"}
 
 

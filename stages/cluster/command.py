@@ -116,7 +116,7 @@ def workers_for(given: argparse.Namespace, lost: tuple[str, ...] = ()) -> Iterat
 
 
 def absolute_remote() -> dict[str, str]:
-    """For the copies: the place of DVC's default remote, if it is a folder that is relative to the project's."""
+    """For the copies: the whole path of DVC's default remote, if it is a folder here."""
     section = f'remote "{setting(Path.cwd(), "core", "remote")[0]}"'
     url, relative_to = setting(Path.cwd(), f"'{section}'", "url")
     return {} if "://" in url or not url else {f"{section}.url": os.path.abspath(relative_to / os.path.expanduser(url))}

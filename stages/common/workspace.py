@@ -153,14 +153,12 @@ def remove_stale_locks(folder: Path) -> str:
     Returns:
         A sentence that says what was done; empty if nothing had to be.
     """
-    try:
-        holders = lock_holders(folder)
-    except InputError:
+    if is_damaged(folder):
         time.sleep(WRITING)
         if is_damaged(folder):
             (folder / RWLOCK).unlink(missing_ok=True)
             return f"{RWLOCK} was damaged, as when DVC is killed while it writes the file, and was removed."
-        holders = lock_holders(folder)
+    holders = lock_holders(folder)
     if not any(map(psutil.pid_exists, holders)) or any(works(folder, number) for number in holders):
         return ""
     (folder / RWLOCK).unlink(missing_ok=True)
