@@ -13,7 +13,7 @@ unexport BASH_ENV ENV
 INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python was found. Install one, for example with \
   \`sudo apt install python3 python3-venv\` or from https://www.python.org, and type the command again."; false)
 
-.PHONY: help run search app demo test soak lint verify bench readme lock results advisories clean installed installed-dev installed-app installed-parallel
+.PHONY: help run search app demo test coverage soak lint verify bench readme lock results advisories clean installed installed-dev installed-app installed-parallel
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,6 +33,12 @@ demo: installed ## run the whole pipeline offline on drawn images, in a copy (da
 
 test: installed-dev ## run the tests (offline, without the real data)
 	@$(PYTHON) -m pytest
+
+coverage: installed-dev ## run all tests (an hour or more) and count the lines of stages/ that they run; writes tests/lines.md
+	@rm -rf .coverage && mkdir .coverage
+	@$(PYTHON) -m coverage run -m pytest -m ""
+	@$(PYTHON) -m coverage combine --quiet
+	@$(PYTHON) -m coverage report --format=markdown > tests/lines.md; tail -n 2 tests/lines.md
 
 lint: installed-dev ## check style and formatting
 	@$(PYTHON) -m ruff check .
@@ -78,7 +84,7 @@ advisories: installed-dev ## known vulnerabilities of the pinned packages, if th
 
 clean: ## remove .venv and the files of tools; keeps downloads, models and DVC's cache
 	@$(PYTHON) -c "from stages.common import checkpoint; checkpoint.remove_recorded()" 2>/dev/null || true
-	@rm -rf .venv .pytest_cache .ruff_cache dvc_plots
+	@rm -rf .venv .pytest_cache .ruff_cache .coverage dvc_plots
 	@find stages tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@set -- .dvc/tmp/checkpoints/*.checkpoint; if [ -e "$$1" ]; then \
 	  echo "$$# checkpoint(s) of interrupted trainings are kept: \`rm -r .dvc/tmp/checkpoints\` removes them."; fi

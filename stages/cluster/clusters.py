@@ -19,7 +19,6 @@ for name in ("distributed", "distributed.client", "distributed.gc"):  # what mat
     logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 FOLDER = Path(".dvc/tmp/parallel")  # of the workers' copies, in the project on each machine
 COPIES = FOLDER / "here"  # of the workers of this machine; those that others reach by SSH have the folder itself
-cloudpickle.register_pickle_by_value(worker)  # workers get its code, and need not have this project
 LONELY = 60  # seconds in which a worker has to come, and after which a cluster by SSH ends that nobody uses any more
 
 # Dask takes half a second for the duration of what it does not know, and would let stages wait behind others. The memory of
@@ -116,6 +115,7 @@ def by_ssh(hosts: list[str], folder: str) -> Iterator[Client]:
     Raises:
         InputError: A host cannot be reached, or has no such clone.
     """
+    cloudpickle.register_pickle_by_value(worker)  # workers elsewhere get its code, and need not have this project
     keys = Security.temporary().get_tls_config_for_role("scheduler")
     encryption = {"distributed.comm.require-encryption": True, "distributed.comm.tls.ca-file": keys["ca_file"]}
     for role in ("scheduler", "worker", "client"):
@@ -144,6 +144,7 @@ def at(address: str) -> Iterator[Client]:
     Raises:
         InputError: Nothing answers there, or no worker comes.
     """
+    cloudpickle.register_pickle_by_value(worker)  # workers elsewhere get its code, and need not have this project
     try:
         client = Client(address)
     except (OSError, ValueError) as error:
