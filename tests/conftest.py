@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from ruamel.yaml import YAML
@@ -108,6 +109,18 @@ def run(folder: Path, *command: str, succeeds: bool = True, **environment: str) 
     )
     assert (done.returncode == 0) == succeeds, f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}"
     return done.stdout
+
+
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """The processes that work in a folder or below."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
 
 
 def wait_until(happens: Callable[[], object], seconds: float = 150) -> None:

@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from stages.common.files import read_text
-from tests.conftest import ENVIRONMENT, commit, edit, ran, run, wait_until
+from tests.conftest import ENVIRONMENT, commit, edit, processes_in, ran, run, wait_until
 from tests.soak import hashes
-from tests.test_parallel import ANY, processes_in, start
+from tests.test_parallel import ANY, start
 from tests.test_remote import MOUNTS, SSHD, Server
 
 OUR_ADDRESS, THEIR_ADDRESS = "10.77.0.1", "10.77.0.2"

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import dask
-import psutil
 import pytest
 from distributed.comm import CommClosedError
 from dvc.lock import LockError
@@ -30,7 +29,7 @@ from stages.common.entry import UNREAD
 from stages.common.errors import InputError
 from stages.common.workspace import commit_of
 from stages.export import CODE
-from tests.conftest import ENVIRONMENT, ROOT, commit, edit, ran, run, wait_until
+from tests.conftest import ENVIRONMENT, ROOT, commit, edit, processes_in, ran, run, wait_until
 from tests.soak import hashes
 
 ANY = ("python", "-m", "stages.parallel")
@@ -49,18 +48,6 @@ def break_down(folder: Path, stage: str) -> None:
     path.write_text(
         path.read_text().replace("def main() -> None:\n", 'def main() -> None:\n    raise OSError("broken")\n', 1)
     )
-
-
-def processes_in(folder: Path) -> list[psutil.Process]:
-    """The processes that work in a folder or below."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
 
 
 def start(folder: Path, *options: str, **environment: str) -> subprocess.Popen:

@@ -25,7 +25,7 @@ from stages.common.errors import InputError
 from stages.common.parameters import read_parameters
 from stages.trained.saving import save_model
 from stages.training import fit, resume
-from tests.conftest import ENVIRONMENT, ROOT, block_of, edit, run, wait_until
+from tests.conftest import ENVIRONMENT, ROOT, block_of, edit, processes_in, run, wait_until
 from tests.interrupted import OWN, Interrupted, Killed
 from tests.models import plain, small
 from tests.test_record import start
@@ -460,6 +460,25 @@ def test_an_experiment_in_a_temporary_folder_goes_on_too(workspace, monkeypatch)
     kill_after(workspace, 4, *command)
     output = run(workspace, "dvc", *command)
     assert "plain-0 goes on after epoch " in output
+
+
+@pytest.mark.fault(
+    "The machine goes down while DVC's queue works: DVC calls the experiment running, and `--run-all` waits for ever.",
+    "After `dvc queue kill NAME`, it goes on where it was when it is queued again.",
+)
+def test_an_experiment_of_the_queue_goes_on_too(workspace, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, checkpoint.EVERY, "0")
+    long_training(workspace, 0.0013)
+    run(workspace, "dvc", "exp", "run", "--queue", "--name", "first", STAGE)
+    kill_after(workspace, 4, "exp", "run", "--run-all")
+    for process in processes_in(workspace):  # DVC runs the queue in the background
+        process.kill()
+    wait_until(lambda: not processes_in(workspace))
+    assert "Running" in run(workspace, "dvc", "queue", "status")
+    run(workspace, "dvc", "queue", "kill", "first")
+    run(workspace, "dvc", "exp", "run", "--queue", "--name", "second", STAGE)
+    run(workspace, "dvc", "exp", "run", "--run-all")
+    assert "plain-0 goes on after epoch " in run(workspace, "dvc", "queue", "logs", "second")
 
 
 def test_make_clean_counts_what_is_left(place):

@@ -20,9 +20,9 @@ from stages.common.parameters import read_parameters
 from stages.search import conditions_of
 from stages.tuning import finalists, study
 from stages.tuning.ranges import Choice, Numbers, read_ranges
-from tests.conftest import ENVIRONMENT, block_of, clone_with_data, commit, edit, planned, run, wait_until
+from tests.conftest import ENVIRONMENT, block_of, clone_with_data, commit, edit, planned, processes_in, run, wait_until
 from tests.soak import hashes
-from tests.test_parallel import break_down, processes_in
+from tests.test_parallel import break_down
 
 SEARCH = ("python", "-m", "stages.search", "small")
 MODEL = "data/models/small-0.keras"
