@@ -13,7 +13,7 @@ unexport BASH_ENV ENV
 INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python was found. Install one, for example with \
   \`sudo apt install python3 python3-venv\` or from https://www.python.org, and type the command again."; false)
 
-.PHONY: help run search app demo test coverage soak lint verify bench readme lock results advisories clean installed installed-dev installed-app installed-parallel
+.PHONY: help run search app push pull demo test coverage soak lint verify bench readme lock results advisories clean installed installed-dev installed-app installed-parallel
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -27,6 +27,12 @@ search: installed-parallel ## look for better parameters by validation: MODEL=sp
 
 app: installed-app ## a page in the browser: photos, drawings, models side by side (http://127.0.0.1:7860)
 	@$(PYTHON) -m stages.app
+
+push: installed ## send results and DVC's cache of runs to its default remote
+pull: installed ## get them from there: what others trained is not trained again
+push pull: # DVC is silent about a broken pipe (status 141)
+	@$(PYTHON) -m dvc $@ --run-cache || { status=$$?; if [ $$status = 141 ]; then \
+	  echo "error: the connection broke. What arrived is kept: type \`make $@\` again." >&2; fi; exit $$status; }
 
 demo: installed ## run the whole pipeline offline on drawn images, in a copy (data/demo)
 	@$(PYTHON) -m stages.demo

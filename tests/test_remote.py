@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,7 +22,7 @@ import asyncssh
 import psutil
 import pytest
 
-from tests.conftest import clone_with_data, commit, ran, run, wait_until
+from tests.conftest import ROOT, clone_with_data, commit, ran, run, wait_until
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin:/sbin")
 SFTP = shutil.which("sftp-server", path="/usr/lib/openssh:/usr/libexec/openssh:/usr/lib/ssh:/usr/libexec")
@@ -61,6 +62,8 @@ stages:
     metrics:
     - score: {cache: false}
 """
+MAKE = ("make", "--file", str(ROOT / "Makefile"), "INSTALL=:")
+BROKEN = "the connection broke. What arrived is kept: type `make {}` again"
 COLLECT = "dvc gc --all-commits --cloud --force"  # as README.md says, in a fresh clone
 CLONE = "git clone --quiet --config remote.origin.fetch=+refs/remotes/*:refs/remotes/all/* ."  # so does this
 
@@ -139,9 +142,17 @@ class Team:
     server: Server
 
     def dvc(self, whose: str, *arguments: str, succeeds: bool = True) -> str:
-        """Run a command of DVC in a clone, with this team's ~/.ssh, and an index of the remote for each clone."""
+        """Run a command of DVC in a clone: see `run`."""
+        return self.run(whose, "dvc", *arguments, succeeds=succeeds)
+
+    def make(self, whose: str, target: str, succeeds: bool = True) -> str:
+        """Run `make TARGET` in a clone: see `run`."""
+        return self.run(whose, *MAKE, f"PYTHON={sys.executable}", target, succeeds=succeeds)
+
+    def run(self, whose: str, *command: str, succeeds: bool = True) -> str:
+        """Run a command in a clone, with this team's ~/.ssh, and an index of the remote for each clone."""
         own = {"HOME": str(self.folder), "DVC_SITE_CACHE_DIR": str(self.folder / f"index-{whose}"), "SSH_AUTH_SOCK": ""}
-        output = run(self.folder / whose, "dvc", *arguments, succeeds=succeeds, **own)
+        output = run(self.folder / whose, *command, succeeds=succeeds, **own)
         assert "Traceback" not in output
         return output
 
@@ -149,7 +160,7 @@ class Team:
         run(self.folder, "git", "clone", "--quiet", "alice", name)
         return self.folder / name
 
-    def make(self, content: str) -> None:
+    def change_data(self, content: str) -> None:
         """Run alice's graph on other content."""
         (self.folder / "alice/in").write_text(content)
         self.dvc("alice", "repro", "--quiet")
@@ -235,7 +246,7 @@ def test_nothing_of_the_projects_graph_runs_after_a_pull(team, finished):
 
 
 def test_a_pulled_cache_of_runs_restores_only_stages_whose_results_all_lie_in_dvcs_cache(team):
-    team.make("twotwo")
+    team.change_data("twotwo")
     commit(team.folder / "alice", "Second run")
     team.dvc("alice", "push", "--all-commits", "--run-cache")
     bob = team.clone("bob")
@@ -270,8 +281,8 @@ def add_large_file(team: Team) -> bytes:
     return content
 
 
-def killed_while(team: Team, whose: str, command: str, storage: Path) -> str:
-    """Start a command, and kill the server when a part of a file has arrived in `storage`; returns what DVC says."""
+def killed_while(team: Team, whose: str, target: str, storage: Path) -> str:
+    """Start `make TARGET`, and kill the server when a part of a file has arrived in `storage`; returns what it says."""
 
     def arrived() -> bool:
         return any(path.stat().st_size for path in storage.glob("files/md5/??/.*.tmp"))
@@ -279,7 +290,7 @@ def killed_while(team: Team, whose: str, command: str, storage: Path) -> str:
     def attempt() -> tuple[bool, str]:
         team.server.restart_stalled()
         with ThreadPoolExecutor() as pool:
-            output = pool.submit(team.dvc, whose, command, succeeds=False)
+            output = pool.submit(team.make, whose, target, succeeds=False)
             try:
                 with suppress(AssertionError):
                     wait_until(lambda: output.done() or arrived(), 20)
@@ -291,14 +302,15 @@ def killed_while(team: Team, whose: str, command: str, storage: Path) -> str:
     for _ in range(3):  # now and then, nothing arrives on a busy machine
         came, printed = attempt()
         if came:
-            assert printed == "" or "ERROR: " in printed  # DVC takes a broken pipe for that of its output
+            # DVC takes a broken pipe for that of its output, and is silent.
+            assert "ERROR: " in printed or BROKEN.format(target) in printed
             return printed
     raise AssertionError(f"no part arrived: {printed}")
 
 
 @pytest.mark.fault(
     "The server of the remote dies in the middle of a `dvc push`.",
-    "DVC exits with an error, though after a broken pipe without a word; the next `dvc push` completes.",
+    "DVC says so or, after a broken pipe, only `make push`; the exit status is an error; the next push completes.",
 )
 @needs_sftp
 def test_a_push_completes_after_the_server_died(team):
@@ -310,6 +322,16 @@ def test_a_push_completes_after_the_server_died(team):
     team.dvc("alice", "push")
     assert content in team.server.objects().values()
     assert (team.folder / "alice/large").read_bytes() == content
+
+
+@pytest.mark.parametrize("target", ["push", "pull"])
+def test_a_broken_pipe_is_told_where_dvc_says_nothing(tmp_path, target):
+    for status, told in ((141, True), (255, False)):
+        python = tmp_path / f"ends-with-{status}"
+        python.write_text(f"#!/bin/sh\nexit {status}\n")
+        python.chmod(0o755)
+        printed = run(tmp_path, *MAKE, f"PYTHON={python}", target, succeeds=False)
+        assert (BROKEN.format(target) in printed) == told
 
 
 @pytest.mark.fault(
@@ -444,10 +466,10 @@ def test_an_http_remote_has_no_cache_of_runs_and_dvc_says_so_only_when_asked(tea
 def test_what_another_branch_needs_survives(team):
     alice = team.folder / "alice"
     run(alice, "git", "checkout", "--quiet", "-b", "other")
-    team.make("two of another branch")
+    team.change_data("two of another branch")
     commit(alice, "Second run")
     run(alice, "git", "checkout", "--quiet", "main")
-    team.make("three that nobody committed")
+    team.change_data("three that nobody committed")
     team.dvc("alice", "push", "--quiet", "--run-cache")
     team.dvc("alice", "push", "--quiet", "--all-commits")
     run(alice, "git", "reset", "--quiet", "--hard")
@@ -492,7 +514,7 @@ def test_what_a_branch_of_the_server_or_of_this_clone_needs_survives(team):
     team.dvc("bob", "push", "--quiet")
     run(team.folder / "bob", "git", "push", "--quiet", "origin", "bobs")
     for content in ("nobody's", "not sent yet"):
-        team.make(content)
+        team.change_data(content)
         team.dvc("alice", "push", "--quiet")
     commit(alice, "Not sent yet")
     run(alice, "git", "fetch", "--all", "--quiet")
@@ -510,7 +532,7 @@ def test_what_a_branch_of_the_server_or_of_this_clone_needs_survives(team):
 def test_nothing_is_deleted_when_a_commit_cannot_be_read(team):
     alice = team.folder / "alice"
     run(alice, "git", "checkout", "--quiet", "-b", "broken")
-    team.make("two")
+    team.change_data("two")
     team.dvc("alice", "push", "--quiet")
     (alice / "dvc.yaml").write_text("stages: [")
     commit(alice, "Break dvc.yaml")
