@@ -20,7 +20,7 @@ from stages.common.files import read_text
 from tests.conftest import ENVIRONMENT, commit, edit, processes_in, ran, run, wait_until
 from tests.soak import hashes
 from tests.test_parallel import ANY, start
-from tests.test_remote import MOUNTS, SSHD, Server
+from tests.test_remote import MOUNTS, SSHD, Server, web
 
 OUR_ADDRESS, THEIR_ADDRESS = "10.77.0.1", "10.77.0.2"
 DASK = (sys.executable, "-m")
@@ -396,6 +396,20 @@ def test_no_remote_and_no_scheduler_are_told(shared):
     run(shared, "dvc", "remote", "modify", "storage", "url", "/dev/null/storage")
     printed = run(shared, *ANY, "--scheduler", "tcp://127.0.0.1:1", succeeds=False)
     assert "could not send the data to its default remote" in printed
+
+
+def test_an_http_remote_serves_other_machines_too(shared, cluster):
+    cluster.add_worker("one")
+    cluster.add_worker("two")
+    storage = shared.parent / "storage"
+    storage.mkdir()
+    with web(storage) as address:
+        run(shared, "dvc", "remote", "modify", "storage", "url", address)
+        run(shared, "dvc", "remote", "modify", "storage", "method", "PUT")
+        edit(shared, lambda content: content["models"]["small"].update(epochs=1))
+        printed = run(shared, *ANY, "--scheduler", cluster.address, "select")
+    assert "train@small-0 runs on worker" in printed
+    assert ran(run(shared, "dvc", "repro", "select")) == set()
 
 
 @pytest.mark.fault(

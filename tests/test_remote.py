@@ -13,8 +13,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -433,26 +434,47 @@ def test_dvc_does_not_check_which_server_it_is(team):
 
 
 class Web(http.server.SimpleHTTPRequestHandler):
-    """A web server without a log."""
+    """A web server without a log, which also takes files."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self):
+        path = Path(self.translate_path(self.path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            while size := int(self.rfile.readline(), 16):  # a chunk
+                file.write(self.rfile.read(size))
+                self.rfile.readline()
+        self.rfile.readline()
+        self.send_response(201)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def log_message(self, *_):
         pass
 
 
-def test_an_http_remote_has_no_cache_of_runs_and_dvc_says_so_only_when_asked(team):
-    team.dvc("alice", "push", "--run-cache")
-    bob, storage = team.clone("bob"), team.server.folder / "storage"
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Web, directory=str(storage))) as server:
+@contextmanager
+def web(folder: Path) -> Iterator[str]:
+    """Serve a folder; yields the address."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Web, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            team.change("bob", "url", f"http://127.0.0.1:{server.server_port}")
-            refusal = "run-cache is not supported for http filesystem"
-            assert refusal not in team.dvc("bob", "pull", "--run-cache")
-            assert refusal in team.dvc("bob", "push", "--run-cache", "--verbose")
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_an_http_remote_has_no_cache_of_runs_and_dvc_says_so_only_when_asked(team):
+    team.dvc("alice", "push", "--run-cache")
+    bob, storage = team.clone("bob"), team.server.folder / "storage"
+    with web(storage) as address:
+        team.change("bob", "url", address)
+        refusal = "run-cache is not supported for http filesystem"
+        assert refusal not in team.dvc("bob", "pull", "--run-cache")
+        assert refusal in team.dvc("bob", "push", "--run-cache", "--verbose")
     assert list(storage.glob("runs/*/*/*"))
     assert [path.name for path in (bob / ".dvc/cache").iterdir()] == ["files"]
 
