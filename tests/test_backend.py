@@ -1,6 +1,9 @@
 """How Keras is started."""
 
 import gc
+from pathlib import Path
+
+import pytest
 
 from tests.conftest import ROOT, run
 
@@ -16,6 +19,16 @@ def test_keras_starts_with_the_backend_that_is_asked_for_and_without_a_word():
         code += "import sys, keras; print(keras.backend.backend(), keras.config.floatx())\n"
         code += "import matplotlib, sklearn"  # which were kept from TensorFlow
         assert run(ROOT, "python", "-c", code) == f"{backend} float32\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux, which tells the names of threads")
+@pytest.mark.parametrize("threads", [1, 5])
+def test_jax_computes_on_as_many_threads_as_it_is_told_whatever_the_number_of_cores(threads):
+    code = f"from stages.common.backend import start_keras; start_keras({threads}, 'jax')\n"
+    code += "import jax, pathlib; jax.numpy.ones((9, 9)).sum().block_until_ready()\n"
+    code += "names = [path.read_text().strip() for path in pathlib.Path('/proc/self/task').glob('*/comm')]\n"
+    code += "print(names.count('tf_XLAEigen'))"
+    assert run(ROOT, "python", "-c", code) == f"{threads}\n"
 
 
 def test_a_second_start_does_nothing_and_one_with_another_backend_is_refused():
