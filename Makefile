@@ -82,9 +82,12 @@ results: lint test ## run the checks, then all stages anew; show what changed in
 	@$(PYTHON) -m dvc repro --force $$($(PYTHON) -m dvc stage list --name-only | grep -vx bench)
 	@$(PYTHON) -m dvc metrics diff
 
+AUDIT := pip-audit==2.10.1
 advisories: installed-dev ## known vulnerabilities of the pinned packages, if the network knows them
 	@if $(PYTHON) -c "import requests; requests.get('https://pypi.org/pypi/pip/json', timeout=10).json()" 2>/dev/null; then \
-	  for file in requirements*.txt; do $(BIN)/uv tool run pip-audit==2.10.1 \
+	  $(BIN)/uv tool run $(AUDIT) --version >/dev/null 2>&1 || { \
+	  echo "note: not audited, because $(AUDIT) cannot be installed."; exit; }; \
+	  for file in requirements*.txt; do $(BIN)/uv tool run $(AUDIT) \
 	  --requirement $$file --no-deps --disable-pip --progress-spinner off || exit 1; done; \
 	else echo "note: not audited, because https://pypi.org cannot be reached."; fi
 

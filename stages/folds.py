@@ -6,6 +6,7 @@ that trained on it. The test set is not read. Writes `data/folds/probabilities.n
 which stage `audit` judges the test labels: the same kind of model judges all labels.
 """
 
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from stages.common.runs import FOLD_MODEL, FOLDS
 from stages.common.splits import load_split, load_summary, notice
 from stages.models.block import Block
 from stages.trained import prediction, saving
-from stages.training import fit, resume
+from stages.training import doubts, fit, resume
 
 if TYPE_CHECKING:
     import keras
@@ -77,10 +78,12 @@ def out_of_fold(
         print(f"{name}: training on {(~held_out).sum():,} images", flush=True)
         watched = images[held_out][:WATCHED], labels[held_out][:WATCHED]
         split = images[~held_out], labels[~held_out], *watched
-        model = fit.train(architecture, block, seed, *split, checkpoint=checkpoint, name=name).model
-        found = prediction.classify(model, images[held_out])
+        trained = fit.train(architecture, block, seed, *split, checkpoint=checkpoint, name=name)
+        found = prediction.classify(trained.model, images[held_out])
+        for warning in doubts.doubts(trained, found, labels[held_out]):
+            print(f"warning: {name}: {warning}.", file=sys.stderr, flush=True)
         if probabilities is None:
-            probabilities, first = np.empty((len(images), found.shape[1]), np.float32), model
+            probabilities, first = np.empty((len(images), found.shape[1]), np.float32), trained.model
         probabilities[held_out] = found
     return probabilities, first
 

@@ -5,7 +5,6 @@ of its layers as text, the history, the wall time of each epoch, the validation 
 """
 
 import sys
-from pathlib import Path
 
 import pandas as pd
 
@@ -16,7 +15,6 @@ from stages.common.files import write_csv, write_json, write_text
 from stages.common.parameters import read_parameters
 from stages.common.runs import HISTORY, METRICS, MODELS, TIMING, arguments, run_name, save_predictions
 from stages.common.splits import load_split, load_summary, notice
-from stages.common.workspace import refuse_before_training
 from stages.evaluation.scores import scores
 from stages.trained import cost, prediction, saving
 from stages.training import doubts, fit, resume
@@ -25,7 +23,6 @@ from stages.training import doubts, fit, resume
 @entry_point
 def main() -> None:
     model_name, seed = arguments("Train one model with one seed.")
-    refuse_before_training(Path.cwd())
     devices, backend, threads = read_parameters("devices", "backend", "threads")
     block = models.read_block(model_name)
     summary = load_summary()
@@ -52,8 +49,9 @@ def main() -> None:
         name=run,
     )
     predicted = prediction.predict(trained.model, val_split[0], block.test_time_augmentation)
-    for doubt in doubts.doubts(trained, predicted.probabilities, val_split[1]):
-        print(f"warning: {run}: {doubt}.", file=sys.stderr, flush=True)
+    warnings = doubts.doubts(trained, predicted.probabilities, val_split[1])
+    for warning in warnings:
+        print(f"warning: {run}: {warning}.", file=sys.stderr, flush=True)
     metrics = {
         "dataset": summary["dataset"],
         **scores(predicted.probabilities, predicted.single_view, val_split[1]),
@@ -66,6 +64,7 @@ def main() -> None:
             },
         ],
         "conditions": [saving.conditions(trained.model)],
+        **({"warnings": warnings} if warnings else {}),
     }
     origin = {
         "dataset": summary["dataset"],

@@ -75,6 +75,16 @@ def test_a_folder_that_can_be_written_is_left_as_it_was(folder):
     assert content() == before
 
 
+@pytest.mark.fault("There is no `/dev/shm`, or nobody may write to it.", "Nothing needs it: the same bytes.")
+@needs_mounts
+def test_nothing_needs_shared_memory(workspace):
+    stages = "eda train@small-0 evaluate@small-0 select calibrate explain"
+    repro = shlex.join([sys.executable, "-m", "dvc", "repro", "--force", "--single-item", *stages.split()])
+    run(workspace, *APART, "sh", "-c", f"mount -t tmpfs -o ro none /dev/shm && exec {repro}")
+    changed = {line[3:] for line in run(workspace, "git", "status", "--porcelain").splitlines()}
+    assert all(path == "dvc.lock" or path.startswith("reports/timing/") for path in changed), changed
+
+
 @pytest.mark.fault(
     "The disk of the results, of DVC's cache, of git or of temporary files is full, has no inodes left or is read-only.",
     "The stage stops before it begins, and names the folder.",

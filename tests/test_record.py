@@ -14,8 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from stages.common import lock_file, runs, stage
 from stages.common import start as start_of
@@ -321,6 +324,25 @@ def test_ctrl_c_is_answered_in_a_sentence(workspace):
     assert not (workspace / MODEL).exists()
 
 
+def test_ctrl_c_that_a_library_loses_is_answered_in_a_sentence_too():
+    code = "import time\nfrom stages.common import entry\nentry.GRACE = 0.5\ndef main():\n  while True:\n    try:\n"
+    code += "      print('works', flush=True); time.sleep(60)\n    except KeyboardInterrupt: pass\n"
+    code += "entry.entry_point(main)()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_signals,
+    )
+    assert process.stdout.readline() == "works\n"
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert (process.returncode, printed.strip()) == (INTERRUPTED, STOPPED)
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not tell what a process has loaded")
 @pytest.mark.parametrize("name", ["check", "train", "predict"])
 def test_ctrl_c_is_answered_while_libraries_are_loaded(name):
@@ -459,6 +481,40 @@ def test_an_incomplete_lock_is_repaired_wherever_it_ends(dry_workspace, known):
         assert lock.read_bytes() == whole, end
     lock.write_bytes(whole)
     assert "incomplete" not in run(dry_workspace, "python", "-m", "stages.check")
+
+
+@pytest.mark.fault(
+    "A bit of `dvc.lock` is flipped: every command of DVC fails at a key or a value that it does not know.",
+    "`make run` and `python -m stages.check` repair the file from git or a copy, and say so.",
+)
+def test_a_damaged_lock_is_repaired_wherever_dvc_would_fail_at_it(dry_workspace, monkeypatch):
+    monkeypatch.chdir(dry_workspace)
+    lock, copy = dry_workspace / "dvc.lock", dry_workspace / ".dvc/tmp/lock.copy.yaml"
+    whole = lock.read_bytes()
+    copy.write_bytes(whole)
+    places = np.random.default_rng(0).choice(len(whole), 20, replace=False)
+    marks = [
+        b"      - https:",
+        b"    - path:",
+        b"  deps:",
+        b"  outs:",
+        b"  params:",
+        b" hash: ",
+        b" path: ",
+        b" nfiles: ",
+    ]
+    keys = [whole.index(mark) + 3 for mark in marks]
+    try:
+        for place in [*keys, keys[-1] + 6, *places]:
+            damaged = bytearray(whole)
+            damaged[place] ^= 2
+            lock.write_bytes(damaged)
+            said = lock_file.repair()
+            assert lock.read_bytes() == (whole if said else damaged), place
+            COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock.read_bytes()))
+    finally:
+        lock.write_bytes(whole)
+        copy.unlink()
 
 
 def test_a_cut_within_a_new_entry_is_noticed(dry_workspace, monkeypatch):

@@ -155,6 +155,8 @@ DAMAGE = {
     "something else": lambda path: path.write_bytes(hashlib.sha256(b"hello").digest() + b"hello"),
     "a pickle": lambda path: path.write_bytes(hashlib.sha256(pickled).digest() + pickled),
     "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "made with a list": lambda path: checkpoint.write(path, ["train@plain-0"], {"a training": PART}),
+    "made with nothing": lambda path: checkpoint.write(path, None, {"a training": PART}),
 }
 pickled = pickle.dumps({"epoch": 3})
 
@@ -453,13 +455,28 @@ def test_a_stage_goes_on_after_a_kill_whenever_it_comes(workspace, monkeypatch):
     assert not list(workspace.rglob("*.part*"))
 
 
-def test_an_experiment_in_a_temporary_folder_goes_on_too(workspace, monkeypatch):
+def trained(lock: str) -> str:
+    """The MD5 of the model, by the text of a `dvc.lock`."""
+    return re.search(rf"path: {MODEL}\n +hash: md5\n +md5: (\w+)", lock)[1]
+
+
+def is_as_undisturbed(folder: Path, experiment: str) -> bool:
+    """Whether an experiment has the model that `dvc repro` trains with its parameters."""
+    run(folder, "dvc", "exp", "apply", experiment)
+    resumed = trained((folder / "dvc.lock").read_text())
+    run(folder, "dvc", "repro", "--force", "--single-item", STAGE)
+    return trained((folder / "dvc.lock").read_text()) == resumed
+
+
+@pytest.mark.parametrize(("option", "rate"), [("--temp", 0.0012), ("--set-param=models.plain.warmup=0.1", 0.0014)])
+def test_an_experiment_goes_on_too(workspace, monkeypatch, option, rate):
     monkeypatch.setitem(ENVIRONMENT, checkpoint.EVERY, "0")
-    long_training(workspace, 0.0012)
-    command = ("exp", "run", "--temp", STAGE)
+    long_training(workspace, rate)
+    command = ("exp", "run", "--name", "mine", option, STAGE)
     kill_after(workspace, 4, *command)
     output = run(workspace, "dvc", *command)
     assert "plain-0 goes on after epoch " in output
+    assert is_as_undisturbed(workspace, "mine")
 
 
 @pytest.mark.fault(
@@ -479,6 +496,7 @@ def test_an_experiment_of_the_queue_goes_on_too(workspace, monkeypatch):
     run(workspace, "dvc", "exp", "run", "--queue", "--name", "second", STAGE)
     run(workspace, "dvc", "exp", "run", "--run-all")
     assert "plain-0 goes on after epoch " in run(workspace, "dvc", "queue", "logs", "second")
+    assert is_as_undisturbed(workspace, "second")
 
 
 def test_make_clean_counts_what_is_left(place):

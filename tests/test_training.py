@@ -533,7 +533,15 @@ def test_what_cannot_be_right_is_warned_of(history, probabilities, momentum, sen
 def test_the_stage_warns_of_an_absurd_learning_rate(workspace, rate):
     edit(workspace, lambda content: content["models"]["plain"].update(learning_rate=rate))
     output = run(workspace, "python", "-m", "stages.train", "plain")
-    assert "warning: plain-0: " in output
+    (line,) = re.findall("^warning: plain-0: .*Its learning_rate is.*$", output, re.MULTILINE)
+    assert line in run(workspace, "python", "-m", "stages.table")  # also when DVC's cache had the result
+
+
+def test_a_fold_that_cannot_be_right_is_warned_of(workspace):
+    edit(workspace, lambda content: content["models"]["plain"].update(learning_rate=100))
+    edit(workspace, lambda content: content["audit"].update(model="plain"))
+    output = run(workspace, "python", "-m", "stages.folds")
+    assert re.search("warning: fold 1 of .*Its learning_rate is", output), output
 
 
 @pytest.mark.fault("A class is missing from the training images.", "A warning names it: it is never predicted.")

@@ -21,6 +21,22 @@ def test_it_follows_the_published_schema(tmp_path):
     run(ROOT, *check, str(tmp_path / "bad.yml"), succeeds=False)
 
 
+@pytest.mark.parametrize(
+    ("reached", "installed", "found", "said"),
+    [(1, 0, 0, "pypi.org cannot be reached"), (0, 1, 0, "cannot be installed"), (0, 0, 0, ""), (0, 0, 1, "")],
+)
+def test_the_audit_fails_only_where_it_found_something(tmp_path, reached, installed, found, said):
+    for name, text in (
+        ("python", f"exit {reached}"),
+        ("uv", f'case "$*" in *--version) exit {installed};; esac; exit {found}'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    printed = run(ROOT, "make", "INSTALL=:", f"BIN={tmp_path}", "advisories", succeeds=not found)
+    assert ("not audited" in printed) == bool(said)
+    assert said in printed
+
+
 def test_every_target_that_it_makes_is_there():
     targets = [step["run"] for job in JOBS.values() for step in job["steps"] if step.get("run", "").startswith("make ")]
     assert {"make lint", "make test", "make verify"} <= set(targets)

@@ -13,7 +13,7 @@ import pytest
 from dvc.fs import LocalFileSystem
 from dvc.rwlock import rwlock as rwlock_of_dvc
 
-from stages.common import workspace
+from stages.common import stage, workspace
 from stages.common.errors import InputError
 from stages.common.workspace import is_shallow, refuse_before_training, remove_stale_locks, repository
 
@@ -48,14 +48,16 @@ def test_a_folder_behind_a_link_is_refused(folder, tmp_path, name):
 
 
 @pytest.mark.fault(
-    "A `.git/index.lock` is left; DVC fails when a training has ended.",
+    "A `.git/index.lock` is left; DVC fails when a stage has ended, perhaps after minutes.",
     "Told before, with what to type.",
 )
 def test_the_lock_of_a_killed_git_is_named(folder, monkeypatch):
     monkeypatch.setattr(workspace, "GIT_WAIT", 0.2)
     (folder / ".git" / "index.lock").touch()
-    with pytest.raises(InputError, match=r"index\.lock is there: .*`rm '.*index\.lock'"):
-        refuse_before_training(folder)
+    monkeypatch.chdir(folder)
+    told = r"index\.lock is there: .*`rm '.*index\.lock'"
+    with pytest.raises(InputError, match=told), stage.checked(stage.Stage("folds", (), (), ())):
+        pytest.fail("the stage runs")
 
 
 def test_the_lock_of_a_git_that_runs_is_waited_for(folder):

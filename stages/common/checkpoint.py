@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,8 @@ class Checkpoint:
         if self.path.exists():
             for other in self.path.parent.glob(f"{glob.escape(self.path.name.split('.')[0])}.*.*.checkpoint"):
                 other.unlink(missing_ok=True)  # of an experiment, which DVC recorded elsewhere
-            os.replace(self.path, self.path.with_suffix(f".{digest(result)}.checkpoint"))
+            with suppress(FileNotFoundError):  # another experiment with the same values has taken it
+                os.replace(self.path, self.path.with_suffix(f".{digest(result)}.checkpoint"))
 
 
 def open_checkpoint(name: str, conditions: dict[str, str]) -> Checkpoint | None:
@@ -113,7 +115,8 @@ def open_checkpoint(name: str, conditions: dict[str, str]) -> Checkpoint | None:
                 raise InputError(f"it was made with {difference(found, made_with)}")
             opened.parts = parts
         except (InputError, OSError) as error:
-            print(f"note: the checkpoint {path} is not used: {sentence(error)}.", file=sys.stderr, flush=True)
+            told = f"note: the checkpoint {path} is not used: {sentence(error)}. `rm '{path}'` removes it."
+            print(told, file=sys.stderr, flush=True)
     return opened
 
 
@@ -156,9 +159,12 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, Arrays]]:
             for full in set(arrays.files) - {"made_with"}:
                 name, _, key = full.partition("/")
                 parts.setdefault(name, {})[key] = arrays[full]
-            return json.loads(str(arrays["made_with"])), parts
+            made_with = json.loads(str(arrays["made_with"]))
     except DAMAGED as error:
         raise InputError(f"it is no checkpoint of this project ({error})") from None
+    if not isinstance(made_with, dict):
+        raise InputError("it does not say what it was made with")
+    return made_with, parts
 
 
 def remove_recorded() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.common import checkpoint, lock_file, orphans, progress, stage
 from stages.common.errors import TRACEBACK, InputError, sentence
-from stages.common.start import INTERRUPTED, STOPPED
+from stages.common.start import INTERRUPTED, STOPPED, stop
 
 ROOT = Path(__file__).resolve().parents[2]
 UNREAD = 141  # exit status after a closed pipe, as that of shells
@@ -63,7 +63,7 @@ def interrupt(*_: object) -> None:
 
     Libraries lose exceptions that are raised in some of their callbacks; then a training would go on.
     """
-    timer = threading.Timer(GRACE, os._exit, [INTERRUPTED])
+    timer = threading.Timer(GRACE, stop)
     timer.daemon = True
     timer.start()
     raise KeyboardInterrupt

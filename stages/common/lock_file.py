@@ -1,4 +1,4 @@
-"""Repair an incomplete `dvc.lock`: DVC does not write it atomically, so a DVC that is killed may leave only a part of it.
+"""Repair a damaged `dvc.lock`: DVC does not write it atomically, so a DVC that is killed may leave only a part of it.
 
 DVC compares each entry of `dvc.lock` with what lies in the workspace. So an older entry can never make a result look newer
 than it is, and missing entries may be taken from git's last commit or from a copy, which each stage makes at its start.
@@ -48,9 +48,21 @@ def is_whole_file(file: dict) -> bool:
     return len(file) > 1
 
 
+def fits(block: str) -> bool:
+    """Whether DVC takes a stage's entry, which is YAML: it fails at a key or a kind of value that it does not know."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # here, because it takes long to load, and only `repair` needs it
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA({"schema": "2.0", "stages": YAML(typ="safe").load(block)})
+    except Invalid:
+        return False
+    return True
+
+
 def whole_blocks(text: str) -> dict[str, str]:
-    """The whole entries of a lock file."""
-    return {name: block for name, block in blocks_of(text).items() if is_whole(block)}
+    """The whole entries of a lock file, of which each is as DVC writes it."""
+    return {name: block for name, block in blocks_of(text).items() if is_whole(block) and fits(block)}
 
 
 def committed() -> str:
@@ -67,7 +79,7 @@ def committed() -> str:
 
 def known_blocks() -> dict[str, str]:
     """The entries of git's last commit and of the copy."""
-    return whole_blocks(committed()) | blocks_of(read_text(COPY))
+    return whole_blocks(committed()) | whole_blocks(read_text(COPY))
 
 
 def keep_copy() -> None:
@@ -79,23 +91,20 @@ def keep_copy() -> None:
 
 
 def is_incomplete(text: str) -> bool:
-    """Whether a lock file is only a part of what DVC wrote: it breaks off within an entry, or lacks the last ones."""
+    """Whether a lock file is damaged or a part of what DVC wrote: it breaks off within an entry, or lacks the last ones."""
     blocks = blocks_of(text)
-    if not blocks or text != HEAD + "".join(blocks.values()) or not all(map(is_whole, blocks.values())):
+    if not blocks or text != HEAD + "".join(blocks.values()) or whole_blocks(text) != blocks:
         return True
-    if is_cut(blocks):
+    if is_cut(*list(blocks.items())[-1], known_blocks()):
         return True
     names, copied = list(blocks), list(blocks_of(read_text(COPY)))
     return text != committed() and len(names) < len(copied) and names == copied[: len(names)]
 
 
-def is_cut(blocks: dict[str, str]) -> bool:
-    """Whether the last entry breaks off at the end of a line: as a known one does not, or before all its results."""
-    name, last = list(blocks.items())[-1]
-    was = known_blocks().get(name, "")
-    if was == last:
-        return False
-    return was.startswith(last) or lacks_results(name, last)
+def is_cut(name: str, block: str, known: dict[str, str]) -> bool:
+    """Whether a stage's entry breaks off at the end of a line: as a known one does not, or before all its results."""
+    was = known.get(name, "")
+    return was != block and (was.startswith(block) or lacks_results(name, block))
 
 
 def lacks_results(name: str, block: str) -> bool:
@@ -136,16 +145,15 @@ def repair() -> str:
         )
     if not LOCK.exists() or in_use() or not is_incomplete(text):
         return ""
-    found, known = whole_blocks(text), known_blocks()
-    if found and is_cut(found):
-        found.popitem()
+    known = known_blocks()
+    found = {name: block for name, block in whole_blocks(text).items() if not is_cut(name, block, known)}
     missing = {name: block for name, block in known.items() if name not in found and is_defined(name)}
     order = [name for name in known if name in found or name in missing]
     whole = {name: found.get(name, missing.get(name, "")) for name in [*order, *found]}
     write_text(LOCK, HEAD + "".join(whole.values()))
     return (
-        f"{LOCK} was incomplete, as when DVC is killed while it writes the file. It was repaired: {len(found)} entries "
-        f"were whole, {len(missing)} were taken from git or from a copy. `dvc status` shows what has to run."
+        f"{LOCK} was incomplete or damaged, as when DVC is killed while it writes the file. It was repaired: {len(found)} "
+        f"entries were whole, {len(missing)} were taken from git or from a copy. `dvc status` shows what has to run."
     )
 
 

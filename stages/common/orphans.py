@@ -63,7 +63,11 @@ def end_with_dvc() -> None:
         while watched and all(map(lives, watched)):
             time.sleep(PAUSE)
         try:
-            print("error: DVC has ended, so this stage ends, too. Nothing is recorded.", file=sys.stderr, flush=True)
+            print(
+                "error: DVC has ended, so this stage ends, too. Nothing is recorded. Type the command again.",
+                file=sys.stderr,
+                flush=True,
+            )
         finally:
             os._exit(ORPHANED)
 

@@ -71,6 +71,17 @@ def mixed_processors() -> str:
     return f"These runs come from different processors, which give slightly different numbers. {listed}."
 
 
+def training_warnings() -> str:
+    """The warnings of the trainings in `reports/metrics`, in one line each; empty if there are none."""
+    found = []
+    for model in read_parameters("models"):
+        for seed in read_parameters("seeds"):
+            path = METRICS / "val" / f"{run_name(model, seed)}.json"
+            warnings = read_json(path).get("warnings", []) if path.exists() else []
+            found += [f"warning: {run_name(model, seed)}: {warning}." for warning in warnings]
+    return "\n".join(found)
+
+
 def read_origin(path: Path) -> dict:
     """The origin of a saved model, from `origin.json` in its file.
 

@@ -35,7 +35,7 @@ def answer_ctrl_c() -> None:
 
 
 def stop(*_: object) -> None:
-    """End at once; nothing has been done yet."""
+    """End at once, with a sentence."""
     print(STOPPED, file=sys.stderr, flush=True)
     os._exit(INTERRUPTED)
 

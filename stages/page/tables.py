@@ -9,7 +9,7 @@ from tabulate import tabulate
 from stages.common.errors import InputError
 from stages.common.files import read_json
 from stages.common.parameters import fingerprint, read_parameters
-from stages.common.runs import EXPERIMENTS, mixed_processors
+from stages.common.runs import EXPERIMENTS, mixed_processors, training_warnings
 from stages.common.splits import notice
 
 SUMMARY = Path("reports/summary.json")
@@ -152,7 +152,7 @@ def for_terminal() -> str:
         disable_numparse=True,
         colalign=("left", *["right"] * (len(SHORT) - 1)),
     )
-    return "\n".join(["", table, "", *([told] if told else []), f"The report: {REPORT.resolve()}"])
+    return "\n".join(["", table, "", *filter(None, (told, training_warnings())), f"The report: {REPORT.resolve()}"])
 
 
 def current() -> str:
