@@ -44,7 +44,7 @@ coverage: installed-dev ## run all tests (an hour or more) and count the lines o
 	@rm -rf .coverage && mkdir .coverage
 	@$(PYTHON) -m coverage run -m pytest -m ""
 	@$(PYTHON) -m coverage combine --quiet
-	@$(PYTHON) -m coverage report --format=markdown > tests/lines.md; tail -n 2 tests/lines.md
+	@$(PYTHON) -m coverage report --format=markdown > tests/lines.md; status=$$?; grep TOTAL tests/lines.md; exit $$status
 
 lint: installed-dev ## check style and formatting
 	@$(PYTHON) -m ruff check .

@@ -17,8 +17,8 @@ HEAD = """# Tests
 `make test` runs them: offline, from a fresh clone, on small data that they make; where the publisher's files lie on this
 machine, a few use them. `make verify` runs those that compare what is committed with itself, which fail on a machine with
 other results. The tests have models of their own, in `tests/models`: each of the project's may be removed. `make coverage`
-runs them all, and counts the lines of `stages/` that they run: [lines.md](lines.md). What is missing runs in programs that
-do not count: an installer without packages, and workers on hosts that are reached by SSH.
+runs them all, and counts the lines of `stages/` that they run: [lines.md](lines.md). Most of what is missing there
+is the page of `make app`, whose tests need a browser, and the installer, which runs on a Python that counts nothing.
 
 The table says what can go wrong, and what happens instead: one row per fault, with the test that fails without the remedy.
 `make readme` writes it from the tests' marks.
