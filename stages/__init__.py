@@ -6,6 +6,7 @@ start.answer_ctrl_c()
 environment.refuse_another_python()
 IGNORED = environment.ignore_user_settings()  # names of the variables that it removed
 late.load_when_used(
+    "dvc.schema",
     "stages.benchmark.measure",
     "stages.common.checkpoint",
     "stages.common.lock_file",

@@ -20,7 +20,7 @@ from stages.quality.label_issues import label_issues
 from stages.quality.near_duplicates import centred, contrasts, distances, near_by_features, near_duplicates, same_bytes
 from stages.trained import prediction, saving
 from stages.trained.features import features_and_probabilities
-from stages.training import fit
+from stages.training import doubts, fit
 from tests.conftest import ROOT, block_of
 from tests.models import plain
 
@@ -260,7 +260,7 @@ def test_folds_are_stratified_seeded_and_refuse_a_class_that_is_too_rare():
         folds.fold_of(labels, 12, seed=0)
 
 
-def test_no_image_is_predicted_by_a_model_that_was_trained_on_it(monkeypatch):
+def test_no_image_is_predicted_by_a_model_that_was_trained_on_it(monkeypatch, capsys):
     images, labels = drawn.draw(120, seed=5)
     images = images[..., None]
     fold = folds.fold_of(labels, 3, seed=0)
@@ -278,10 +278,12 @@ def test_no_image_is_predicted_by_a_model_that_was_trained_on_it(monkeypatch):
 
     monkeypatch.setattr(fit, "train", train)
     monkeypatch.setattr(prediction, "classify", classify)
+    monkeypatch.setattr(doubts, "doubts", lambda *_: ["it learned nothing"])
     probabilities, first = folds.out_of_fold(images, labels, fold, plain, block_of("plain"), 0)
     assert probabilities.dtype == np.float32
     assert probabilities[:, 0] == pytest.approx((fold + 1) / 10)
     assert first == 1  # the model that has not seen fold 0
+    assert "warning: fold 3 of 3: it learned nothing." in capsys.readouterr().err
 
 
 def folder_with_folds(monkeypatch, tmp_path) -> dict[str, list]:

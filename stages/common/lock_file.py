@@ -9,7 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pygit2
+from dvc import schema
 from ruamel.yaml import YAML, YAMLError
+from voluptuous import Invalid
 
 from stages.common.cache import cache_folder
 from stages.common.errors import InputError
@@ -50,11 +52,8 @@ def is_whole_file(file: dict) -> bool:
 
 def fits(block: str) -> bool:
     """Whether DVC takes a stage's entry, which is YAML: it fails at a key or a kind of value that it does not know."""
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # here, because it takes long to load, and only `repair` needs it
-    from voluptuous import Invalid
-
     try:
-        COMPILED_LOCKFILE_SCHEMA({"schema": "2.0", "stages": YAML(typ="safe").load(block)})
+        schema.COMPILED_LOCKFILE_SCHEMA({"schema": "2.0", "stages": YAML(typ="safe").load(block)})
     except Invalid:
         return False
     return True
