@@ -13,7 +13,7 @@ from stages.common.entry import entry_point
 from stages.common.environment import REQUIREMENTS, other_versions
 from stages.common.files import read_text
 from stages.common.progress import stage_name
-from stages.common.workspace import refuse_before_training, remove_leftovers, remove_stale_locks
+from stages.common.workspace import prepare_to_record, refuse_lost_results, remove_leftovers, remove_stale_locks
 from stages.tuning.ranges import read_ranges
 
 
@@ -26,7 +26,8 @@ def main() -> None:
         notes = (remove_stale_locks(here), remove_leftovers(here), lock_file.repair(), lock_file.remove_damaged_runs())
         for repaired in filter(None, notes):
             print(f"note: {repaired}", file=sys.stderr)
-    refuse_before_training(Path.cwd())
+        refuse_lost_results(here)
+        prepare_to_record(here)
     others = other_versions(read_text(REQUIREMENTS))
     if others:
         print(f"note: results may differ in their last digits from those of the pinned versions: {', '.join(others)}.")

@@ -27,10 +27,12 @@ The table says what can go wrong, and what happens instead: one row per fault, w
 SOAK_HEAD = """
 ## Kills at random moments
 
-`make soak` kills `make run` (SIGKILL) at random moments on drawn images, with a checkpoint after each epoch, and starts it
-again: {kills} kills ({victims}), {works} of them while no stage ran, but DVC prepared or recorded one. After each graph,
-all hashes in `dvc.lock` were those of an undisturbed run, wall times aside, and no file was left. Commands that had to be
-typed by hand, as an error said: {by_hand}. The epoch that was running at a kill is repeated.
+`make soak` kills `make run` (SIGKILL) on drawn images, with a checkpoint after each epoch, and starts it again: {kills}
+kills ({victims}), {works} of them while no stage ran, but DVC prepared or recorded one. Half come at any moment; {aimed}
+were aimed at a stage that had begun to save its results, or at DVC as it recorded them. After each graph, all hashes in
+`dvc.lock` were those of an undisturbed run, wall times aside, and no file was left. Commands that had to be typed by hand,
+as an error said: {by_hand}. The epoch that was running at a kill is repeated. By default, checkpoints are a minute apart;
+then it is the epochs since the last one.
 """
 
 SIMULATION_HEAD = """
@@ -60,15 +62,26 @@ def soak() -> str:
         return ""
     kills = pd.read_csv(SOAK)
     by_stage = kills.groupby("stage", sort=False).agg(
-        kills=("victim", "size"), epochs_repeated=("epochs_repeated", "max"), orphans=("orphans", "sum")
+        kills=("victim", "size"),
+        saving=("aim", lambda aims: (aims == "saving").sum()),
+        recording=("aim", lambda aims: (aims == "recording").sum()),
+        epochs_repeated=("epochs_repeated", "max"),
+        orphans=("orphans", "sum"),
     )
-    names = ("killed in, or after the end of", "kills", "epochs repeated, at most", "processes left")
+    names = (
+        "killed in, or after the end of",
+        "kills",
+        "as it saved",
+        "as DVC recorded it",
+        "epochs repeated, at most",
+        "processes left",
+    )
     table = tabulate(by_stage.itertuples(), names, tablefmt="pipe")
     victims = ", ".join(f"{count} hit {victim}" for victim, count in kills["victim"].value_counts().items())
     works = (kills["works"] == "DVC").sum()
+    aimed, by_hand = (kills["aim"] != "any").sum(), kills["by_hand"].sum()
     return (
-        SOAK_HEAD.format(kills=len(kills), victims=victims, works=works, by_hand=kills["by_hand"].sum())
-        + f"\n{table}\n"
+        SOAK_HEAD.format(kills=len(kills), victims=victims, works=works, aimed=aimed, by_hand=by_hand) + f"\n{table}\n"
     )
 
 

@@ -1,7 +1,8 @@
 """A soak test: SIGKILL at random moments of `make run`, again and again, until the graph is complete.
 
-`make soak` runs it on drawn images and writes `tests/soak.csv`; `make test` runs a short form. A kill hits everything, DVC
-alone, or the stage alone. At the end, all hashes in `dvc.lock` must be those of an undisturbed run.
+`make soak` runs it on drawn images and writes `tests/soak.csv`; `make test` runs a short form. A kill hits everything, or
+`make run`, DVC or the stage alone. Half of the kills come at any moment, the others when a stage has begun to save its
+results, or while DVC records them. At the end, all hashes in `dvc.lock` must be those of an undisturbed run.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -24,11 +25,14 @@ import yaml
 
 from stages.common import checkpoint
 from stages.common.files import write_csv
+from stages.common.stage import read_stage
 from tests.conftest import ENVIRONMENT, ROOT, build, commit, edit, run
 
 RESULTS = ROOT / "tests" / "soak.csv"
-COLUMNS = ("stage", "works", "victim", "seconds", "epochs_repeated", "orphans", "by_hand")
-VICTIMS = ("everything", "DVC", "stage")
+COLUMNS = ("stage", "aim", "works", "victim", "seconds", "epochs_repeated", "orphans", "by_hand")
+SAVING, RECORDING = "saving", "recording"
+AIMS = {"any": 2, SAVING: 1, RECORDING: 1}  # with the weights of their chances
+VICTIMS = ("everything", "make run", "DVC", "stage")
 PROGRAMS = {"DVC": {"dvc", "repro"}, "stage": {"-E", "-m"}}  # words of their command lines
 PATIENCE = 900  # seconds in which a stage that is waited for begins
 NEVER_THE_SAME = ("reports/timing", "reports/report.html")  # wall times
@@ -111,10 +115,29 @@ def programs(folder: Path, kind: str) -> list[psutil.Process]:
     return found
 
 
+def wait_for_results(process: subprocess.Popen, folder: Path, target: str, aim: str) -> None:
+    """Wait until a stage that runs begins to save its results, or has saved them and ended; or until the run ends."""
+    with chdir(folder):
+        results = read_stage(target).results
+    large = [path for path in results if path.parts[0] == "data"] or results  # a training's history is there early
+
+    def has_begun() -> bool:
+        return any(
+            (folder / path).exists() or any((folder / path.parent).glob(f".{path.stem}.part*")) for path in large
+        )
+
+    while process.poll() is None and not has_begun():
+        time.sleep(0.005)
+    while aim == RECORDING and process.poll() is None and programs(folder, "stage"):
+        time.sleep(0.005)
+
+
 def kill(process: subprocess.Popen, folder: Path, victim: str) -> int:
     """Kill a part of a run or all of it, wait for the rest, and return how many processes are still there 5 s later."""
     if victim == "everything":
         os.killpg(process.pid, signal.SIGKILL)
+    elif victim == "make run":
+        process.kill()
     else:
         for one in programs(folder, victim):
             with suppress(psutil.Error):
@@ -153,21 +176,29 @@ def disturb(folder: Path, kills: int, took: dict[str, float], epochs: dict[str, 
     while True:
         left = [name for name in took if name not in done]
         target = chance.choice(left[:2]) if left and len(rows) < kills else ""
+        begins = re.compile(f"(Running stage|Stage) '{re.escape(target)}'")
         process = start(folder)
         until = time.monotonic() + PATIENCE
-        while process.poll() is None and not (target and f"Running stage '{target}'" in (folder / "log").read_text()):
+        while process.poll() is None and not (target and begins.search((folder / "log").read_text())):
             assert time.monotonic() < until, f"{target or 'the end'} did not come"
             time.sleep(0.02)
-        row = dict.fromkeys(COLUMNS, 0) | {"stage": "", "victim": chance.choice(VICTIMS)}
-        row["seconds"] = round(chance.uniform(0, 1.2 * took.get(target, 0) + 1), 1)
+        (aim,) = chance.choices(list(AIMS), AIMS.values())
+        row = dict.fromkeys(COLUMNS, 0) | {"aim": aim, "victim": chance.choice(VICTIMS)}
+        if target and aim != "any":
+            wait_for_results(process, folder, target, aim)
+        latest = {"any": 1.2 * took.get(target, 0) + 1, SAVING: 0.1, RECORDING: 0.5}[aim]
+        row["seconds"] = round(chance.uniform(0, latest), 2)
         killed = False
         try:
-            process.wait(row["seconds"])
+            process.wait(row["seconds"] if target else None)
         except subprocess.TimeoutExpired:
             killed = True
             row["works"] = "the stage" if programs(folder, "stage") else "DVC"  # which prepares a stage, or records one
+            if row["works"] == "DVC" and row["victim"] == "stage":
+                row["victim"] = "DVC"
             row["orphans"] = kill(process, folder, row["victim"])
-        parts = list(sections((folder / "log").read_text()))
+        log = (folder / "log").read_text()
+        parts = list(sections(log))
         for name, text in parts:
             if again := epochs_of(text):
                 ended = name != parts[-1][0] or process.returncode == 0
@@ -181,7 +212,7 @@ def disturb(folder: Path, kills: int, took: dict[str, float], epochs: dict[str, 
         if killed:
             rows.append(row | {"stage": parts[-1][0] if parts else "check"})
             print(rows[-1], flush=True)
-            done |= {name for name, _ in parts[:-1]}
+            done |= {name for name, _ in parts[:-1]} | set(re.findall(r"^Stage '(.*)' ", log, re.MULTILINE))
         else:
             helped = help_by_hand(folder)
             assert helped, f"a run failed:\n{(folder / 'log').read_text()}"

@@ -14,7 +14,7 @@ import pytest
 
 from stages.common.errors import sentence
 from stages.common.files import atomic_write
-from tests.conftest import ENVIRONMENT, ROOT, run
+from tests.conftest import ENVIRONMENT, ROOT, edit, run
 
 APART = ("unshare", "--map-root-user", "--mount")
 MOUNTS = (
@@ -216,3 +216,43 @@ def test_dvc_starts_no_training_that_it_cannot_keep(finished, tmp_path):
     assert (workspace / "dvc.lock").read_bytes() == lock
     run(workspace, "dvc", "checkout", "--quiet")
     assert (workspace / "data/models/plain-0.keras").exists()
+
+
+# A disk of its own for a folder; it is full as soon as a stage has trained for an epoch, and has space for a second run.
+FILLED = """
+mkdir -p {place} && mount -t tmpfs -o size=8m none {place} || exit 77
+{repro} > log 2>&1 &
+until [ -e reports/history/small-0.csv ] || ! kill -0 $!; do sleep 0.05; done
+dd if=/dev/zero of={place}/filler bs=64k 2>&1 | tail -1
+wait $! && echo "the first ended well"
+rm {place}/filler
+cat log && exec {repro}
+"""
+
+
+@pytest.mark.fault(
+    "The disk of the results or of DVC's cache becomes full while a stage trains.",
+    "It is named, nothing is recorded, and `dvc repro` goes on when there is space: the same bytes.",
+)
+@needs_mounts
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("data/models", "error: the disk is full: cannot write data/models/"),
+        ("cache", "No space left on device"),  # as DVC says it
+        (".dvc/tmp/checkpoints", "warning: the checkpoint cannot be saved: the disk is full"),
+    ],
+)
+def test_a_disk_that_fills_up_in_a_training_costs_nothing_but_its_end(workspace, place, told):
+    edit(workspace, lambda content: content["models"]["small"].update(epochs=30))
+    shutil.rmtree(workspace / "data/models")
+    run(workspace, "rm", "-r", "reports/history")
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "train@small-0"]
+    disk = str(workspace.parent / "cache") if place == "cache" else place
+    script = FILLED.format(place=shlex.quote(disk), repro=shlex.join(command))
+    said = run(workspace, *APART, "sh", "-c", script, FASHION_MNIST_CHECKPOINT_SECONDS="0")
+    assert ("the first ended well" in said) == (place == ".dvc/tmp/checkpoints")
+    assert told in said
+    lock = (workspace / "dvc.lock").read_text()
+    run(workspace, *command, "--force")
+    assert (workspace / "dvc.lock").read_text() == lock

@@ -15,7 +15,7 @@ from dvc.rwlock import rwlock as rwlock_of_dvc
 
 from stages.common import stage, workspace
 from stages.common.errors import InputError
-from stages.common.workspace import is_shallow, refuse_before_training, remove_stale_locks, repository
+from stages.common.workspace import is_shallow, refuse_lost_results, remove_stale_locks, repository
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def folder(tmp_path) -> Path:
 
 
 def test_an_ordinary_workspace_is_not_refused(folder, tmp_path):
-    refuse_before_training(folder)
+    refuse_lost_results(folder)
     (tmp_path / "without").mkdir()
-    refuse_before_training(tmp_path / "without")  # no repository, nothing made yet
+    refuse_lost_results(tmp_path / "without")  # no repository, nothing made yet
 
 
 @pytest.mark.fault(
@@ -44,7 +44,7 @@ def test_a_folder_behind_a_link_is_refused(folder, tmp_path, name):
     path.rename(tmp_path / "away") if path.exists() else None
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=f"{name} is a symbolic link to .*elsewhere.*rm {name}.*cache.type symlink"):
-        refuse_before_training(folder)
+        refuse_lost_results(folder)
 
 
 @pytest.mark.fault(
@@ -64,7 +64,7 @@ def test_the_lock_of_a_git_that_runs_is_waited_for(folder):
     lock = folder / ".git" / "index.lock"
     lock.touch()
     subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(0.5); os.remove({str(lock)!r})"])
-    refuse_before_training(folder)
+    refuse_lost_results(folder)
     assert not lock.exists()
 
 
@@ -86,7 +86,7 @@ def test_a_repository_of_another_user_is_told_with_what_to_type(folder, monkeypa
     for path in (folder, folder / ".git"):
         os.chown(path, 12345, 12345)
     with pytest.raises(InputError, match=r"belongs to another user.*safe\.directory '.*project'"):
-        refuse_before_training(folder)
+        refuse_lost_results(folder)
 
 
 def rwlock(folder: Path, number: int, age: float) -> None:
@@ -104,7 +104,7 @@ def test_a_lock_whose_process_is_another_program_by_now_is_told(folder):
     with pytest.raises(
         InputError, match=rf"process {os.getpid()} \(`dvc repro`\) works here, but .*`rm \.dvc/tmp/rwlock`"
     ):
-        refuse_before_training(folder)
+        refuse_lost_results(folder)
 
 
 @pytest.mark.fault(
@@ -128,17 +128,17 @@ def test_the_lock_of_a_dvc_that_works_is_left_whatever_the_clock_of_the_disk_say
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc", "repro"]) as child:
         rwlock(folder, child.pid, age=100)
         assert not remove_stale_locks(folder)
-        refuse_before_training(folder)
+        refuse_lost_results(folder)
         child.kill()
 
 
 def test_a_lock_of_a_process_that_holds_it_or_is_gone_is_left_to_dvc(folder):
     rwlock(folder, os.getpid(), age=0)
-    refuse_before_training(folder)
+    refuse_lost_results(folder)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     rwlock(folder, gone.pid, age=100_000_000)
-    refuse_before_training(folder)
+    refuse_lost_results(folder)
 
 
 def test_the_holders_of_a_lock_are_read_as_dvc_writes_them(folder):
@@ -157,7 +157,7 @@ def test_a_damaged_list_of_locks_is_told(folder):
     for content in ("", "garbage", "[1]", '{"x": 1}', '{"write": {"/x": {}}}', '{"read": {"/x": [1]}}'):
         (folder / ".dvc" / "tmp" / "rwlock").write_text(content)
         with pytest.raises(InputError, match=r"rwlock is damaged: type `rm \.dvc/tmp/rwlock`"):
-            refuse_before_training(folder)
+            refuse_lost_results(folder)
 
 
 @pytest.mark.fault(
@@ -203,8 +203,8 @@ def test_what_a_killed_dvc_left_among_the_results_is_removed_unless_dvc_works(fo
 def test_an_experiment_in_a_temporary_folder_of_a_shallow_clone_is_refused(folder):
     inside = folder / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
     inside.mkdir(parents=True)
-    refuse_before_training(inside)
+    refuse_lost_results(inside)
     (folder / ".git" / "shallow").touch()
-    refuse_before_training(folder)  # the workspace itself loses nothing
+    refuse_lost_results(folder)  # the workspace itself loses nothing
     with pytest.raises(InputError, match=r"shallow clone, of which DVC loses .*git fetch --unshallow"):
-        refuse_before_training(inside)
+        refuse_lost_results(inside)

@@ -24,7 +24,7 @@ from stages.common.errors import InputError
 from stages.common.files import read_text, refuse_a_full_disk, try_to_write
 from stages.common.parameters import load_yaml
 from stages.common.start import edited
-from stages.common.workspace import prepare_to_record, refuse_before_training
+from stages.common.workspace import prepare_to_record, refuse_lost_results
 
 NAMED = 5  # changes that an error names
 OF_PARAMETERS = " of params.yaml"
@@ -136,11 +136,11 @@ def checked(stage: Stage) -> Iterator[None]:
     """A context in which a stage runs: it can write its results, and what it reads is as recorded and stays as it was.
 
     Raises:
-        InputError: DVC could not record its results: see `refuse_before_training`. It reads a damaged file. Or what it
+        InputError: DVC could not record its results: see `refuse_lost_results`. It reads a damaged file. Or what it
             reads changed while it ran: then its results are removed, so that DVC cannot record them.
         OSError: It cannot write: see `prepare_to_write`.
     """
-    refuse_before_training(Path.cwd())
+    refuse_lost_results(Path.cwd())
     prepare_to_write(stage)
     before = fingerprint(stage)
     refuse_damaged(before)

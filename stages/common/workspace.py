@@ -22,14 +22,13 @@ PLACES = ("data", "reports")  # where results are
 GIT_WAIT = 3  # seconds to wait for the lock of another git command; an editor's git commands take less than one
 
 
-def refuse_before_training(folder: Path) -> None:
+def refuse_lost_results(folder: Path) -> None:
     """Raise `InputError` if DVC could not store, or would lose, the results of a stage that runs in `folder`."""
     refuse_links(folder)
     refuse_a_busy_workspace(folder)
     refuse_a_lost_experiment(folder)
     refuse_a_locked_repository(folder)
     refuse_a_foreign_repository(folder)
-    prepare_to_record(folder)
 
 
 def prepare_to_record(folder: Path) -> None:
@@ -229,7 +228,10 @@ def refuse_a_foreign_repository(folder: Path) -> None:
         pygit2.Repository(str(place))
     except pygit2.GitError as error:
         if "owned" not in str(error):
-            raise InputError(f"git cannot open the repository {place}: {error}.") from None
+            raise InputError(
+                f"git cannot open the repository {place}: {error}. Type `git status` there, which may say more; "
+                "`git fsck` finds damage."
+            ) from None
         raise InputError(
             f"{place} belongs to another user, and git does not open such a repository: type `git config --global --add "
             f"safe.directory '{place}'`, or `sudo chown -R \"$USER\" '{place}'`."

@@ -94,7 +94,10 @@ def train(
         if count % devices:
             raise InputError(f"{what} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
     if (train_images == train_images[0]).all():
-        raise InputError(f"all {len(train_images)} training images are the same, so that there is nothing to learn.")
+        raise InputError(
+            f"all {len(train_images)} training images are the same, so that there is nothing to learn. If they are not the "
+            "images that you meant, type `dvc repro eda` and look at reports/eda/samples.png."
+        )
     started = time.perf_counter()
     targets, smoothing = np.eye(len(CLASS_NAMES), dtype=np.float32)[train_labels], parameters.label_smoothing
     if parameters.teachers:
