@@ -11,7 +11,6 @@ import sys
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -380,19 +379,22 @@ def test_two_commands_at_once_lose_nothing(workspace):
 
 
 @pytest.mark.fault(
-    "Experiments in temporary folders run at once, and beside `dvc repro`.",
+    "Experiments in temporary folders, or two of the queue, run at once, and beside `dvc repro`.",
     "Each has the result that it has alone, under its own parameters.",
 )
-def test_experiments_at_once_mix_nothing(workspace):
+@pytest.mark.parametrize("kind", ["--temp", "--queue"])
+def test_experiments_at_once_mix_nothing(workspace, kind):
     rates = ("0.002", "0.004")
+    experiments = [
+        ("exp", "run", kind, "--name", f"rate-{place}", "-S", f"models.plain.learning_rate={rate}", STAGE)
+        for place, rate in enumerate(rates)
+    ]
+    if kind == "--queue":
+        for one in experiments:
+            run(workspace, "dvc", *one)
+        experiments = [("exp", "run", "--run-all", "--jobs", "2")]
     with ThreadPoolExecutor() as pool:
-        ended = [
-            pool.submit(
-                type_until_it_runs, workspace, "exp", "run", "--temp", "--name", f"rate-{place}", "-S",
-                f"models.plain.learning_rate={rate}", STAGE,
-            )
-            for place, rate in enumerate(rates)
-        ]  # fmt: skip
+        ended = [pool.submit(type_until_it_runs, workspace, *one) for one in experiments]
         edit(workspace, lambda content: content["models"]["small"].update(epochs=2))
         type_until_it_runs(workspace, "repro", "--single-item", "train@small-0")
         for one in ended:
@@ -537,14 +539,20 @@ def test_a_cut_within_a_new_entry_is_noticed(dry_workspace, monkeypatch):
 
 @pytest.mark.fault("`dvc commit` is killed.", "`make run` repairs what it left; the results are as they were.")
 def test_a_killed_commit_loses_nothing(workspace):
+    lock, code = workspace / "dvc.lock", workspace / "stages/common/errors.py"
     before = hashes(workspace)
-    for seconds in (0.7, 1.0, 1.3, 1.6, 2.0):
+    for seconds in (0, 0.01, 0.03, 0.1, 0.3):
+        with code.open("a") as file:
+            file.write("# edited\n")  # an entry of each stage that reads it is written anew
+        written = lock.stat().st_mtime_ns
         process = start(workspace, "commit", "--force", "--quiet")
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
+        wait_until(lambda written=written: not lock.exists() or lock.stat().st_mtime_ns != written)
+        time.sleep(seconds)
         process.kill()
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
         run(workspace, "python", "-m", "stages.check")
+        run(workspace, "dvc", "status")
+    run(workspace, "dvc", "commit", "--force", "--quiet")
     assert ran(run(workspace, "dvc", "repro")) == set()
     assert hashes(workspace) == before
 

@@ -1,13 +1,14 @@
 """The workflow for GitHub: it follows the published schema, and its scripts do what they are for."""
 
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 import yaml
 
-from tests.conftest import ENVIRONMENT, ROOT, edit, run
+from tests.conftest import ENVIRONMENT, ROOT, commit, edit, run
 from tests.faults import README, readme
 
 PATH = ROOT / ".github" / "workflows" / "ci.yml"
@@ -35,6 +36,39 @@ def test_the_audit_fails_only_where_it_found_something(tmp_path, reached, instal
     printed = run(ROOT, "make", "INSTALL=:", f"BIN={tmp_path}", "advisories", succeeds=not found)
     assert ("not audited" in printed) == bool(said)
     assert said in printed
+
+
+UV = """#!/bin/sh
+for name; do :; done
+sed -i "s/^numpy==.*/numpy==$NEWEST/" "$name"
+"""
+PYTHON = """#!/bin/sh
+echo "$@" >> calls
+case "$*" in *"stage list"*) printf "check\\nbench\\ntrain@cnn-0\\n";; *"metrics diff"*) echo "accuracy 0.95 0.94";; esac
+"""
+
+
+@pytest.mark.parametrize("newest", ["1.26.4", "2.1.0"])
+def test_make_lock_pins_what_is_newest_and_shows_what_it_changes(tmp_path, newest):
+    for name, text in {"bin/uv": UV, "bin/python": PYTHON}.items():
+        stub = tmp_path / name
+        stub.parent.mkdir(exist_ok=True)
+        stub.write_text(text)
+        stub.chmod(0o755)
+    for kind in ("", "-dev", "-app", "-parallel"):
+        (tmp_path / f"requirements{kind}.txt").write_text("numpy==1.26.4\npandas==2.2.3\n")
+    run(tmp_path, "git", "init", "--quiet")
+    commit(tmp_path, "Pins")
+    make = ("make", "--file", str(ROOT / "Makefile"), "--no-print-directory", "INSTALL=:", f"BIN={tmp_path / 'bin'}")
+    printed = run(tmp_path, *make, f"MAKE={shlex.join(make)}", "lock", NEWEST=newest)
+    calls = (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else ""
+    if newest == "1.26.4":
+        assert printed == "no package changed\n"
+        assert not calls
+    else:
+        assert printed.startswith("-numpy==1.26.4\n+numpy==2.1.0\n" * 4)
+        assert printed.endswith("accuracy 0.95 0.94\n")
+        assert "-m pytest\n-m dvc stage list --name-only\n-m dvc repro --force check train@cnn-0\n" in calls
 
 
 def test_every_target_that_it_makes_is_there():
