@@ -35,6 +35,7 @@ from stages.common.lock_file import LOCK
 from stages.common.notes import notes
 from stages.common.orphans import RUN
 from stages.common.progress import read_seconds
+from stages.common.runs import training_warnings
 
 
 def arguments() -> argparse.Namespace:
@@ -72,8 +73,6 @@ def collect(targets: list[str], plan: Plan, ended: list[Done]) -> int:
             print(f"\n{done['stage']} failed{where}. The end of what it printed:", file=sys.stderr)
             print(end_of(done["log"]), file=sys.stderr)
             print(f"To run it again: {shlex.join(['dvc', 'repro', done['stage']])}", file=sys.stderr)
-    for line in warnings_of(ended):
-        print(line, file=sys.stderr)
     runs = {path: text for done in ended for path, text in done["runs"].items()}
     if runs:
         restore(runs)
@@ -87,10 +86,11 @@ def collect(targets: list[str], plan: Plan, ended: list[Done]) -> int:
     return (repro("--quiet", *last) if last else 0) or 1
 
 
-def warnings_of(ended: list[Done]) -> list[str]:
-    """The warnings and notes, once each, that stages printed which did not fail."""
+def warnings_of(ended: list[Done], told: str) -> list[str]:
+    """The warnings and notes, once each, that stages printed which did not fail; without the lines of `told`."""
     lines = [line for done in ended if done["status"] == 0 for line in done["log"].splitlines()]
-    return list(dict.fromkeys(line for line in lines if re.match("(warning|note): ", line)))
+    found = dict.fromkeys(line for line in lines if re.match("(warning|note): ", line))
+    return [line for line in found if line not in told.splitlines()]
 
 
 @entry_point
@@ -111,6 +111,8 @@ def main() -> None:
         status = collect(given.targets, plan, ended)
     keep_seconds({done["stage"]: done["took"] for done in ended if done["took"] is not None})
     remove_recorded()
+    for line in warnings_of(ended, told="" if status else training_warnings()):  # which the table tells
+        print(line, file=sys.stderr)
     if status:
         sys.exit(status)
     run_stage("table")

@@ -136,7 +136,8 @@ def test_nothing_outlives_a_run_that_was_stopped_while_dvc_ran_a_stage_here(work
 def test_warnings_of_stages_that_ended_are_shown_once():
     logs = {"a": "Running\nwarning: a: no class 3.\nnote: x\n", "b": "note: x\nwarning", "c": "warning: c failed"}
     ended = [not_run(name, log) | {"status": int(name == "c")} for name, log in logs.items()]
-    assert parallel.warnings_of(ended) == ["warning: a: no class 3.", "note: x"]
+    assert parallel.warnings_of(ended, told="") == ["warning: a: no class 3.", "note: x"]
+    assert parallel.warnings_of(ended, told="warning: a: no class 3.\nwarning: b: none.") == ["note: x"]
 
 
 @pytest.mark.fault(

@@ -301,7 +301,7 @@ class HidesItsWeight(keras.layers.Layer):
 
 @pytest.mark.fault(
     "A gradient or a weight is not a number, and the loss does not show it.",
-    "The training stops, and names the weight, the epoch and the step.",
+    "The training stops, and names the weight, the epoch and, on one device under TensorFlow, the step.",
 )
 def test_a_weight_that_is_not_finite_ends_the_run(drawn_images):
     def build():
