@@ -34,8 +34,14 @@ TESTS = {  # the tests of each file
     "stages/models/block.py": PARAMETERS,
     "stages/common/checkpoint.py": "resume",
     "stages/common/stage.py": "record resume",
+    "stages/common/lock_file.py": "record",
+    "stages/training/resume.py": "resume",
 }
-SLOW = "interrupted_anywhere or incomplete_lock or make_clean or entry_is_what"
+SLOW = "interrupted_anywhere or incomplete_lock or damaged_lock or new_entry or make_clean or entry_is_what"
+SELECTED = {  # which tests of a file, where not all but the slow ones
+    "stages/common/lock_file.py": "incomplete_lock or damaged_lock or new_entry or entries_of_other",
+    "stages/training/resume.py": "(anywhere and (all or averaged)) or seconds_of_teachers or depend_on_besides",
+}
 MOST, SECONDS = 50, 300  # faults drawn from a file, and the time after which one counts as noticed
 COMPARISONS = {
     ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
@@ -173,7 +179,8 @@ def run_tests(folder: Path, file: str, text: str) -> int:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     signal.alarm(SECONDS)
-    options = ["-xq", "-pno:cacheprovider", "-pno:xdist", "-oaddopts=", "-mnot record and not slow", f"-knot ({SLOW})"]
+    selected = SELECTED.get(file, f"not ({SLOW})")
+    options = ["-xq", "-pno:cacheprovider", "-pno:xdist", "-oaddopts=", "-mnot record and not slow", f"-k{selected}"]
     names = [f"tests/test_{name}.py" for name in TESTS[file].split()]
     return pytest.main([*options, f"--basetemp={folder / 'temporary'}", *names], [Selected(workspace)])
 

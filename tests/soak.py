@@ -118,7 +118,7 @@ def programs(folder: Path, kind: str) -> list[psutil.Process]:
 def wait_for_results(process: subprocess.Popen, folder: Path, target: str, aim: str) -> None:
     """Wait until a stage that runs begins to save its results, or has saved them and ended; or until the run ends."""
     with chdir(folder):
-        results = read_stage(target).results
+        results = read_stage(target).results or (Path("data/raw/train-images-idx3-ubyte.gz"),)  # those of `fetch` persist
     large = [path for path in results if path.parts[0] == "data"] or results  # a training's history is there early
 
     def has_begun() -> bool:

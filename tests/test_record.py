@@ -528,7 +528,7 @@ def test_a_cut_within_a_new_entry_is_noticed(dry_workspace, monkeypatch):
     new = re.sub(r"md5: [0-9a-f]{4}", "md5: 0000", whole[start:])  # as after a change of what it reads
     lines = new.splitlines(keepends=True)
     try:
-        for count in range(1, len(lines)):
+        for count in range(1, len(lines), 3):  # a file has four lines
             lock.write_text(whole[:start] + "".join(lines[:count]))
             assert "dvc.lock was incomplete" in lock_file.repair(), count
             assert lock.read_text() == whole, count
