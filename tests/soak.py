@@ -118,7 +118,9 @@ def programs(folder: Path, kind: str) -> list[psutil.Process]:
 def wait_for_results(process: subprocess.Popen, folder: Path, target: str, aim: str) -> None:
     """Wait until a stage that runs begins to save its results, or has saved them and ended; or until the run ends."""
     with chdir(folder):
-        results = read_stage(target).results or (Path("data/raw/train-images-idx3-ubyte.gz"),)  # those of `fetch` persist
+        results = read_stage(target).results
+    if not results:  # of `fetch`, they persist
+        results = (Path("data/raw/train-images-idx3-ubyte.gz"),)
     large = [path for path in results if path.parts[0] == "data"] or results  # a training's history is there early
 
     def has_begun() -> bool:
@@ -133,7 +135,11 @@ def wait_for_results(process: subprocess.Popen, folder: Path, target: str, aim: 
 
 
 def kill(process: subprocess.Popen, folder: Path, victim: str) -> int:
-    """Kill a part of a run or all of it, wait for the rest, and return how many processes are still there 5 s later."""
+    """Kill a part of a run or all of it, wait for the rest, and return how many processes are still there in the end.
+
+    They have 5 s. If `make run` alone is killed while DVC works, they have 30 s: DVC records what had ended and begins the
+    next stage, which ends at once.
+    """
     if victim == "everything":
         os.killpg(process.pid, signal.SIGKILL)
     elif victim == "make run":
@@ -143,7 +149,7 @@ def kill(process: subprocess.Popen, folder: Path, victim: str) -> int:
             with suppress(psutil.Error):
                 one.kill()
     process.wait()
-    until = time.monotonic() + 5
+    until = time.monotonic() + (30 if victim == "make run" and programs(folder, "DVC") else 5)
     while running(folder) and time.monotonic() < until:
         time.sleep(0.1)
     left = running(folder)
@@ -270,8 +276,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=3000, help="of one model, so that its training takes minutes")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--more", action="store_true", help="keep the kills of the last run, and add to them")
     given = parser.parse_args()
-    rows: list[dict] = []
+    rows = pd.read_csv(RESULTS).to_dict("records") if given.more else []
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary) / "base"
         base.mkdir()
