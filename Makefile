@@ -22,7 +22,8 @@ help: ## list the targets
 run: $(if $(JOBS),installed-parallel,installed) ## set up, run the stages that changed, print the table of models; JOBS=4: four at once
 	@$(PYTHON) -m $(if $(JOBS),stages.parallel --jobs $(JOBS),stages.run)
 
-search: installed-parallel ## look for better parameters by validation: MODEL=sprint; TRIALS=40: so many; JOBS=2: two at once
+search: $(if $(MODEL),installed-parallel) ## look for better parameters by validation: MODEL=sprint; TRIALS=40: so many; JOBS=2: two at once
+	@$(if $(MODEL),,echo "error: which model? Type, for example, \`make search MODEL=sprint\`." >&2; exit 1)
 	@$(PYTHON) -m stages.search $(MODEL) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS))
 
 app: installed-app ## a page in the browser: photos, drawings, models side by side (http://127.0.0.1:7860)
@@ -31,6 +32,8 @@ app: installed-app ## a page in the browser: photos, drawings, models side by si
 push: installed ## send results and DVC's cache of runs to its default remote
 pull: installed ## get them from there: what others trained is not trained again
 push pull: # DVC is silent about a broken pipe (status 141)
+	@$(PYTHON) -m dvc remote default >/dev/null 2>&1 || { echo "error: DVC has no default remote. Type \
+	\`dvc remote add --default NAME ADDRESS\`, as README.md shows, then \`make $@\`." >&2; exit 1; }
 	@$(PYTHON) -m dvc $@ --run-cache || { status=$$?; if [ $$status = 141 ]; then \
 	  echo "error: the connection broke. What arrived is kept: type \`make $@\` again." >&2; fi; exit $$status; }
 

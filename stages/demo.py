@@ -69,6 +69,14 @@ def shrink(parameters: dict) -> dict:
     return parameters
 
 
+def commit_all(folder: Path) -> None:
+    """Commit what git does not ignore: the commands of DVC that compare results or keep experiments need a commit."""
+    repository, who = pygit2.Repository(folder), pygit2.Signature("demo", "demo@localhost")
+    repository.index.add_all()
+    repository.index.write()
+    repository.create_commit("HEAD", who, who, "Results on drawn images", repository.index.write_tree(), [])
+
+
 def repro(folder: Path) -> subprocess.CompletedProcess:
     """Run `dvc repro` in `folder`, with this Python's environment first on the path."""
     return subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=folder, env=environment(), check=False)
@@ -90,6 +98,7 @@ def main() -> None:
     print(f"The pipeline runs in {FOLDER} on drawn images, NOT on Fashion-MNIST.", flush=True)
     if repro(FOLDER).returncode:
         sys.exit(f"error: the demo failed. Its files are in {FOLDER}.")
+    commit_all(FOLDER)
     subprocess.run([sys.executable, "-m", "stages.table"], cwd=FOLDER, check=True)
 
 

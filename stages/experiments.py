@@ -146,7 +146,9 @@ def keep(names: list[str]) -> None:
 
 @entry_point
 def main() -> None:
-    parser = argparse.ArgumentParser(description=f"Record the results of experiments in {EXPERIMENTS}.")
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.experiments", description=f"Record the results of experiments in {EXPERIMENTS}."
+    )
     parser.add_argument("names", nargs="+", help="names of experiments; their earlier rows are replaced")
     names = parser.parse_args().names
     keep(names)

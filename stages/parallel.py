@@ -44,7 +44,10 @@ def arguments() -> argparse.Namespace:
     Raises:
         InputError: An option has a wrong value.
     """
-    parser = argparse.ArgumentParser(description="Run stages in parallel, then collect their results with `dvc repro`.")
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.parallel",
+        description="Run stages in parallel, then collect their results with `dvc repro`.",
+    )
     add_options(parser)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as for `dvc repro` (default: all)")
     given = parser.parse_args()
@@ -111,11 +114,13 @@ def main() -> None:
         status = collect(given.targets, plan, ended)
     keep_seconds({done["stage"]: done["took"] for done in ended if done["took"] is not None})
     remove_recorded()
-    for line in warnings_of(ended, told="" if status else training_warnings()):  # which the table tells
+    shows_table = not status and not given.targets  # else it may be older than what ran
+    for line in warnings_of(ended, told=training_warnings() if shows_table else ""):
         print(line, file=sys.stderr)
     if status:
         sys.exit(status)
-    run_stage("table")
+    if shows_table:
+        run_stage("table")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,9 @@ def arguments() -> argparse.Namespace:
     Raises:
         InputError: An option has a wrong value.
     """
-    parser = argparse.ArgumentParser(description="Search for better parameters of a model, by validation accuracy.")
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.search", description="Search for better parameters of a model, by validation accuracy."
+    )
     parser.add_argument("model", metavar="MODEL", help="a model that has ranges in the section `search` of params.yaml")
     parser.add_argument("--trials", type=int, default=40, help="trials in all, earlier ones included (default: 40)")
     parser.add_argument("--seeds", type=int, default=5, help="seeds of each of the best (default: 5)")
@@ -339,6 +341,8 @@ def verdict(best: pd.Series, seeds: list[int]) -> str:
     if pd.isna(best["advantage_low"]):
         return f"{text}. No accuracy varied with the seed."
     better = "significantly better" if best["advantage_low"] > 0 else "not significantly better"
+    if best["advantage_high"] < 0:
+        better = "significantly worse, so keep the block"
     return f"{text} ({100 * best['advantage_low']:+.2f} to {100 * best['advantage_high']:+.2f}): {better}."
 
 

@@ -301,7 +301,7 @@ def test_what_runs_and_waits_and_how_long_is_shown():
         ["worker", "stage", "elapsed", "expected"],
         ["1", "a", "0:20", "1:00"],
         ["2", "c", "0:00", "0:10"],
-        ["1", "wait", "0:20", "0:30", "to", "go"],  # 40 + 10 + 10 s of work for two workers
+        ["1", "stages", "wait", "0:20", "0:30", "to", "go"],  # 40 + 10 + 10 s of work for two workers
     ]
 
 

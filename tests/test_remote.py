@@ -329,10 +329,20 @@ def test_a_push_completes_after_the_server_died(team):
 def test_a_broken_pipe_is_told_where_dvc_says_nothing(tmp_path, target):
     for status, told in ((141, True), (255, False)):
         python = tmp_path / f"ends-with-{status}"
-        python.write_text(f"#!/bin/sh\nexit {status}\n")
+        python.write_text(f"#!/bin/sh\n[ $3 = remote ] || exit {status}\n")
         python.chmod(0o755)
         printed = run(tmp_path, *MAKE, f"PYTHON={python}", target, succeeds=False)
         assert (BROKEN.format(target) in printed) == told
+
+
+@pytest.mark.parametrize("target", ["push", "pull"])
+def test_no_default_remote_is_told_with_what_to_type(tmp_path, target):
+    for folder in (".git", ".dvc"):
+        (tmp_path / folder).mkdir()
+    run(tmp_path, "git", "init", "--quiet")
+    (tmp_path / ".dvc/config").touch()
+    printed = run(tmp_path, *MAKE, f"PYTHON={sys.executable}", target, succeeds=False)
+    assert printed.startswith("error: DVC has no default remote.")
 
 
 @pytest.mark.fault(

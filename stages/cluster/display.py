@@ -131,7 +131,7 @@ class Display:
             usual = self.expected.get(name)
             shown.add_row(worker, name, format_seconds(now - since), "?" if usual is None else format_seconds(usual))
         waiting = len(self.names) - len(self.took) - len(self.began)
-        shown.add_row("", f"{waiting} wait", format_seconds(now - self.started), self.left(now))
+        shown.add_row("", f"{waiting} stages wait", format_seconds(now - self.started), self.left(now))
         return shown
 
     def left(self, now: float) -> str:
