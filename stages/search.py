@@ -341,8 +341,8 @@ def verdict(best: pd.Series, seeds: list[int]) -> str:
     if pd.isna(best["advantage_low"]):
         return f"{text}. No accuracy varied with the seed."
     better = "significantly better" if best["advantage_low"] > 0 else "not significantly better"
-    if best["advantage_high"] < 0:
-        better = "significantly worse, so keep the block"
+    if best["advantage"] <= 0:
+        better = "not better, so keep the block"
     return f"{text} ({100 * best['advantage_low']:+.2f} to {100 * best['advantage_high']:+.2f}): {better}."
 
 

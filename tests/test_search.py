@@ -17,7 +17,7 @@ from stages import models
 from stages.common.environment import processor
 from stages.common.errors import InputError
 from stages.common.parameters import read_parameters
-from stages.search import conditions_of
+from stages.search import conditions_of, verdict
 from stages.tuning import finalists, study
 from stages.tuning.ranges import Choice, Numbers, read_ranges
 from tests.conftest import ENVIRONMENT, block_of, clone_with_data, commit, edit, planned, processes_in, run, wait_until
@@ -56,6 +56,20 @@ def searched(finished, tmp_path_factory) -> Path:
     log = run(folder, *SEARCH, "--trials", "4", "--seeds", "2", FASHION_MNIST_CHECKPOINT_SECONDS="0")
     (folder.parent / "search.log").write_text(log)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("advantage", "low", "high", "said"),
+    [
+        (0.02, 0.01, 0.03, ": significantly better."),
+        (0.02, -0.01, 0.05, ": not significantly better."),
+        (-0.02, -0.05, 0.01, ": not better, so keep the block."),
+        (-0.02, -0.03, -0.01, ": not better, so keep the block."),
+    ],
+)
+def test_a_trial_that_is_worse_is_not_recommended(advantage, low, high, said):
+    best = {"configuration": "trial 7", "val_accuracy": 0.9, "advantage": advantage}
+    assert verdict(pd.Series(best | {"advantage_low": low, "advantage_high": high}), [1, 2]).endswith(said)
 
 
 @pytest.mark.fault(
