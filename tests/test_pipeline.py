@@ -7,6 +7,7 @@ import subprocess
 
 import numpy as np
 import pandas as pd
+import pygit2
 import pytest
 import yaml
 
@@ -174,14 +175,18 @@ def test_the_demo_ends_with_the_table_of_its_own_results(finished, tmp_path, mon
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(demo, "FOLDER", tmp_path / "demo")
     left_out = shutil.ignore_patterns(".git", ".dvc", "data")
-    monkeypatch.setattr(
-        demo, "make_copy", lambda to: shutil.copytree(finished, to, ignore=left_out, dirs_exist_ok=True)
-    )
+
+    def make_copy(folder: Path) -> None:
+        shutil.copytree(finished, folder, ignore=left_out, dirs_exist_ok=True)
+        pygit2.init_repository(folder, initial_head="main")
+
+    monkeypatch.setattr(demo, "make_copy", make_copy)
     monkeypatch.setattr(demo, "repro", lambda folder: subprocess.CompletedProcess([], returncode=0))
     demo.main()
     output = capfd.readouterr().out
     assert re.search(r"^small \(selected\) ", output, re.MULTILINE)
     assert notice("drawn") in output
+    assert run(tmp_path / "demo", "git", "status", "--porcelain") == ""  # `dvc exp run` needs a commit
 
 
 def test_everything_is_compared_with_main_in_a_fresh_clone_without_cache(finished, tmp_path):

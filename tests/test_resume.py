@@ -15,6 +15,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages import models
@@ -95,6 +96,17 @@ def compare_interrupted(train_once: Callable[..., fit.Trained], folder: Path) ->
     assert file_of(trained, folder) == expected
     assert len(trained.history) == len(trained.seconds[trained.seconds["epoch"] > 0]) == len(trained.ends)
     assert count > len(trained.history)
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2])
+def test_early_stopping_goes_on_counting(epochs, drawn_images, tmp_path):
+    changes = {"patience": 3, "learning_rate": 5.0, "epochs": 9}
+    expected = train(plain, drawn_images, **changes).history
+    assert len(expected) < 9
+    path = tmp_path / "one.checkpoint"
+    with pytest.raises(Killed):
+        train(plain, drawn_images, Interrupted(path, len(expected) - 1 - epochs), **changes)
+    pd.testing.assert_frame_equal(train(plain, drawn_images, Interrupted(path, 99), **changes).history, expected)
 
 
 # --- The file ---
@@ -369,6 +381,10 @@ def test_a_checkpoint_knows_what_results_depend_on_besides_the_stage(monkeypatch
     }
     assert needed <= conditions.keys()
     assert all(isinstance(value, str) for value in conditions.values())
+    assert "jax" not in conditions
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(resume, "version", lambda name: f"{name} 1")
+    assert resume.checkpoint_of(STAGE).items() >= {"backend": "jax", "jax": "jax 1", "jaxlib": "jaxlib 1"}.items()
 
 
 def test_a_forced_stage_removes_its_own_checkpoint_and_no_other(mine, monkeypatch, capfd):
