@@ -4,6 +4,7 @@ import errno
 import hashlib
 import importlib
 import itertools
+import json
 import os
 import pickle
 import re
@@ -261,6 +262,12 @@ def test_the_seconds_of_teachers_are_those_of_all_runs(drawn_images, tmp_path):
     known = checkpoint.read(path)[1]["teacher 1 of 1"]
     seconds = train(plain, drawn_images, Interrupted(path, 9), **changes).seconds
     assert float(known["seconds"]) - 0.001 <= seconds["seconds"][0] < float(known["seconds"]) + 2
+
+
+def test_the_seconds_of_epochs_that_ended_are_added():
+    records = {"clock": [[1.5, 2.5], [1.0, 2.0], [1e9, 2e9]]}
+    assert resume.seconds_of({"records": np.array(json.dumps(records))}) == 4
+    assert resume.seconds_of(None) == 0
 
 
 def test_a_full_disk_ends_no_training(place, monkeypatch, capfd):
