@@ -540,8 +540,8 @@ def test_a_cut_within_a_new_entry_is_noticed(dry_workspace, monkeypatch):
 @pytest.mark.fault("`dvc commit` is killed.", "`make run` repairs what it left; the results are as they were.")
 def test_a_killed_commit_loses_nothing(workspace):
     lock, code = workspace / "dvc.lock", workspace / "stages/common/errors.py"
-    before = hashes(workspace)
-    for seconds in (0, 0.01, 0.03, 0.1, 0.3):
+    before, ended = hashes(workspace), []
+    for seconds in (0, 0, 0.01, 0.03, 0.1):
         with code.open("a") as file:
             file.write("# edited\n")  # an entry of each stage that reads it is written anew
         written = lock.stat().st_mtime_ns
@@ -549,9 +549,10 @@ def test_a_killed_commit_loses_nothing(workspace):
         wait_until(lambda written=written: not lock.exists() or lock.stat().st_mtime_ns != written)
         time.sleep(seconds)
         process.kill()
-        assert process.wait() == -signal.SIGKILL
+        ended.append(process.wait())
         run(workspace, "python", "-m", "stages.check")
         run(workspace, "dvc", "status")
+    assert -signal.SIGKILL in ended  # not all of them had ended already
     run(workspace, "dvc", "commit", "--force", "--quiet")
     assert ran(run(workspace, "dvc", "repro")) == set()
     assert hashes(workspace) == before

@@ -8,6 +8,7 @@ import getpass
 import http.server
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -148,7 +149,7 @@ class Team:
 
     def make(self, whose: str, target: str, succeeds: bool = True) -> str:
         """Run `make TARGET` in a clone: see `run`."""
-        return self.run(whose, *MAKE, f"PYTHON={sys.executable}", target, succeeds=succeeds)
+        return self.run(whose, *MAKE, f"PYTHON={shlex.quote(sys.executable)}", target, succeeds=succeeds)
 
     def run(self, whose: str, *command: str, succeeds: bool = True) -> str:
         """Run a command in a clone, with this team's ~/.ssh, and an index of the remote for each clone."""
@@ -341,7 +342,7 @@ def test_no_default_remote_is_told_with_what_to_type(tmp_path, target):
         (tmp_path / folder).mkdir()
     run(tmp_path, "git", "init", "--quiet")
     (tmp_path / ".dvc/config").touch()
-    printed = run(tmp_path, *MAKE, f"PYTHON={sys.executable}", target, succeeds=False)
+    printed = run(tmp_path, *MAKE, f"PYTHON={shlex.quote(sys.executable)}", target, succeeds=False)
     assert printed.startswith("error: DVC has no default remote.")
 
 
