@@ -29,19 +29,21 @@ SOAK_HEAD = """
 ## Kills at random moments
 
 `make soak` kills `make run` (SIGKILL) on drawn images, with a checkpoint after each epoch, and starts it again: {kills}
-kills ({victims}), {works} of them while no stage ran, but DVC prepared or recorded one. Half come at any moment; {aimed}
-were aimed at a stage that had begun to save its results, or at DVC as it recorded them. After each graph, all hashes in
-`dvc.lock` were those of an undisturbed run, wall times aside, and no file was left. Commands that had to be typed by hand,
-as an error said: {by_hand}. The epoch that was running at a kill is repeated. By default, checkpoints are a minute apart;
-then it is the epochs since the last one.
+kills ({victims}),
+{works} of them while no stage ran, but DVC prepared or recorded one. Half come at any moment; {aimed} were aimed at a stage
+that had begun to save its results, or at DVC as it recorded them. After each graph, all hashes in `dvc.lock` were those of
+an undisturbed run, wall times aside, and no file was left. Commands that had to be typed by hand, as an error said:
+{by_hand}. The epoch that was running at a kill is repeated. By default, checkpoints are a minute apart; then it is the
+epochs since the last one. Processes have 5 s to end; where `make run` alone was killed while DVC worked, 30 s: DVC records
+what had ended, and begins the next stage, which ends at once.
 """
 
 FUZZING_HEAD = """
 ## Bytes that nobody thought of
 
 `python -m tests.fuzz READER` changes bytes of valid files and keeps those that reach new lines of Python (Atheris). In the
-last runs, each reader took what it got or refused it with a sentence, in a few seconds and little memory. What earlier runs
-found is an input of the tests.
+last runs, each reader took what it got or refused it with a sentence, within 10 seconds and 2 GiB of memory. What earlier
+runs found is an input of the tests.
 """
 
 SIMULATION_HEAD = """
