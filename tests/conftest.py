@@ -31,6 +31,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Nothing of the user's configuration of git and DVC (signed commits, hooks, another cache) has a say in the tests.
 CONFIGURATION = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "DVC_GLOBAL_CONFIG_DIR": "/nonexistent"}
 os.environ |= CONFIGURATION
+# `make test` tells a `make` that a test runs that it is a part of it: that one would print its folder and take its options.
+for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
+    os.environ.pop(name, None)
 ENVIRONMENT = environment() | {
     **CONFIGURATION,
     "SHELL": "/bin/sh",
