@@ -84,9 +84,11 @@ def collect(targets: list[str], plan: Plan, ended: list[Done]) -> int:
         write_text(LOCK, without(replaced, read_text(LOCK)))
     print("collecting the results by `dvc repro`", flush=True)
     if len(whole) == len(ended):
-        return repro("--quiet", *targets)
+        return 1 if repro("--quiet", *targets) else 0
     last = [name for name in whole if not any(name in plan.needs[other] for other in whole)]
-    return (repro("--quiet", *last) if last else 0) or 1
+    if last:
+        repro("--quiet", *last)
+    return 1
 
 
 def warnings_of(ended: list[Done], told: str) -> list[str]:
@@ -105,8 +107,8 @@ def main() -> None:
         print(f"note: {note}", flush=True)
     with alone():
         plan = plan_of(given.targets)
-        if plan.here and (status := repro(*plan.here)):
-            sys.exit(status)
+        if plan.here and repro(*plan.here):
+            sys.exit(1)
         ended = []
         if plan.needs:
             with workers_for(given, plan.lost) as (client, token):

@@ -74,6 +74,11 @@ def shared(workspace) -> Path:
     return workspace
 
 
+def copies_in(folder: Path) -> list[str]:
+    """The copies of a project in a worker's folder, from which they may be removed meanwhile."""
+    return [place for place, _, files in os.walk(folder) if "dvc.yaml" in files]
+
+
 def place_of(log: str, stage: str) -> str:
     """The last worker on which a stage ran."""
     return re.findall(rf"{stage} runs (?:again, )?on worker (\S+)", log)[-1]
@@ -99,6 +104,60 @@ def test_a_stage_whose_worker_is_lost_runs_elsewhere(shared, cluster):
     before = hashes(shared)
     run(shared, "dvc", "repro", "--force", "--single-item", "train@small-0")
     assert hashes(shared) == before
+
+
+@pytest.mark.fault(
+    "A machine is lost after a stage has ended on it, and before others have used the results.",
+    "What had ended there is not run again: its results are at the remote.",
+)
+def test_what_had_ended_on_a_lost_worker_does_not_run_again(shared, cluster):
+    cluster.add_worker("one")
+    cluster.add_worker("two")
+    edit(shared, lambda content: content["models"]["plain"].update(epochs=1))
+    edit(shared, lambda content: content["models"]["small"].update(epochs=60, patience=None))
+    process = start(shared, "--scheduler", cluster.address, "select")
+    log = shared.parent / "log"
+    wait_until(lambda: all(text in log.read_text() for text in ("train@plain-0 ended", "train@small-0 runs")))
+    cluster.kill(place_of(log.read_text(), "train@plain-0"))
+    assert process.wait(240) == 0, log.read_text()
+    assert "was lost" in log.read_text()
+    assert " again" not in log.read_text()
+    assert ran(run(shared, "dvc", "repro", "select")) == set()
+
+
+@pytest.mark.fault(
+    "A command that uses a cluster (`--scheduler`) is killed.",
+    "Its stages end on all workers, and its copies of the project go; nothing of it reaches workers that come later.",
+)
+def test_nothing_is_left_at_a_cluster_when_the_command_is_gone(shared, cluster):
+    cluster.add_worker("one")
+    edit(shared, lambda content: content["models"]["small"].update(epochs=3000, patience=None))
+    process = start(shared, "--scheduler", cluster.address, "train@small-0")
+    wait_until(lambda: "train@small-0 runs" in (shared.parent / "log").read_text())
+    assert copies_in(cluster.folder / "one")
+    process.kill()
+    process.wait()
+    wait_until(lambda: not copies_in(cluster.folder / "one"), 30)
+    wait_until(lambda: not [one for one in processes_in(cluster.folder) if "stages.train" in command_of(one)], 30)
+    cluster.add_worker("two")
+    assert not copies_in(cluster.folder / "two")
+
+
+@pytest.mark.fault(
+    "A worker lacks the packages that this project needs, or Dask's configuration names no certificates for `tls://`.",
+    "A sentence says so; nothing runs.",
+)
+def test_a_worker_without_packages_is_told(shared, cluster):
+    broken = cluster.folder / "broken"
+    broken.mkdir()
+    (broken / "configobj.py").write_text('raise ModuleNotFoundError("No module named configobj")')
+    cluster.add_worker("one", before=("env", f"PYTHONPATH={broken}"))
+    edit(shared, lambda content: content["models"]["plain"].update(epochs=1))
+    printed = run(shared, *ANY, "--scheduler", cluster.address, "train@plain-0", succeeds=False)
+    assert "error: the cluster cannot take the project: ModuleNotFoundError('No module named configobj')" in printed
+    assert "Traceback" not in printed
+    printed = run(shared, *ANY, "--scheduler", "tls://127.0.0.1:1", "train@plain-0", succeeds=False)
+    assert "error: no scheduler answers at tls://127.0.0.1:1" in printed
 
 
 @pytest.mark.fault(
@@ -362,6 +421,24 @@ def test_a_training_runs_where_the_gpus_are(shared, cluster):
     edit(shared, lambda content: content.update(devices=2))
     printed = run(shared, *ANY, "--scheduler", cluster.address, "train@plain-0", succeeds=False)
     assert "no worker offers so many GPUs: the most is 1" in printed
+
+
+@pytest.mark.fault(
+    "The only worker with GPUs is lost, and others are left.",
+    "A sentence says that trainings wait for one; they run when one comes.",
+)
+def test_the_loss_of_the_last_worker_with_gpus_is_told(shared, cluster):
+    cluster.add_worker("one")
+    cluster.add_worker("gpu", "--resources", "GPU=1")
+    edit(shared, lambda content: content["models"]["small"].update(epochs=20, patience=None))
+    process = start(shared, "--scheduler", cluster.address, "train@small-0")
+    log = shared.parent / "log"
+    wait_until(lambda: "train@small-0 runs on worker gpu" in log.read_text())
+    cluster.kill("gpu")
+    wait_until(lambda: "the last worker with GPUs is gone: trainings wait" in log.read_text())
+    cluster.add_worker("another", "--resources", "GPU=1")
+    assert process.wait(120) == 0, log.read_text()
+    assert place_of(log.read_text(), "train@small-0") == "another"
 
 
 @pytest.mark.fault(

@@ -147,7 +147,7 @@ def at(address: str) -> Iterator[Client]:
     cloudpickle.register_pickle_by_value(worker)  # workers elsewhere get its code, and need not have this project
     try:
         client = Client(address)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # the last where Dask's configuration names no certificates
         raise InputError(f"no scheduler answers at {address}: {error}. `dask scheduler` starts one.") from None
     with client:
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from distributed import Client
 
 from stages.cluster import archive, clusters
-from stages.cluster.worker import Project, gpus_here
+from stages.cluster.worker import Departure, Project, gpus_here
 from stages.common.cache import cache_folder, setting
 from stages.common.commands import dvc
 from stages.common.errors import InputError
@@ -107,12 +107,25 @@ def workers_for(given: argparse.Namespace, lost: tuple[str, ...] = ()) -> Iterat
         refuse_other_pythons(client)
         if given.ssh:
             project.gpus = clusters.shares_on_hosts(client)
-        client.register_plugin(project)
         try:
+            register(client, project)
             yield client, project.name
         finally:
-            with suppress(OSError, TimeoutError):  # the scheduler is gone
+            # The scheduler is gone, or a worker did not take the project.
+            with suppress(OSError, TimeoutError, KeyError, ValueError):
                 client.unregister_worker_plugin(project.name)
+
+
+def register(client: Client, project: Project) -> None:
+    """Send the project to all workers of a cluster. Raises `InputError` if one of them cannot unpack it."""
+    try:
+        client.register_plugin(Departure(project.name, client.id))
+        client.register_plugin(project)
+    except Exception as error:  # of Python, where a package is missing, of the disk, or of Dask's settings
+        raise InputError(
+            f"the cluster cannot take the project: {error}. Workers need the packages of requirements-parallel.txt "
+            "(`make installed-parallel`) and a folder that they may write to."
+        ) from None
 
 
 def absolute_remote() -> dict[str, str]:

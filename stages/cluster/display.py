@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from stages.cluster.worker import Done
+from stages.cluster.worker import GPU, Done
 from stages.common.progress import format_seconds
 
 LINES = 15  # of what a failed stage printed that are shown
@@ -38,11 +38,14 @@ class Attendance:
 
     Attributes:
         names: Of the workers, by address.
+        gpus: The addresses of those that offer GPUs, of the workers that were there at the start.
     """
 
     def __init__(self, client: Client, say: Callable[[str], None]):
         self.say = say
-        self.names = {address: one["name"] for address, one in client.scheduler_info(n_workers=-1)["workers"].items()}
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        self.names = {address: one["name"] for address, one in workers.items()}
+        self.gpus = {address for address, one in workers.items() if one["resources"].get(GPU)}
         client.subscribe_topic("all", lambda event: self.count(**event[1]))
 
     def count(self, action: str = "", worker: str = "", expected: bool = True, **_: object) -> None:
@@ -55,6 +58,9 @@ class Attendance:
                 self.say(f"worker {name} was lost")
             if not expected and not self.names:
                 self.say("no worker is left: this waits until one comes back; Ctrl-C ends it")
+            elif self.gpus == {worker}:
+                self.say("the last worker with GPUs is gone: trainings wait until one comes back; Ctrl-C ends it")
+            self.gpus.discard(worker)
 
 
 class Display:

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from configobj import ConfigObj
-from distributed import Worker, WorkerPlugin, get_worker
+from distributed import Scheduler, SchedulerPlugin, Worker, WorkerPlugin, get_worker
+from distributed.utils import sync
 from dvc.config import Config
 
 LOG = ".dvc/tmp/log"
@@ -105,6 +106,21 @@ class Project(WorkerPlugin):
         shutil.rmtree(Path(worker.local_directory) / self.name, ignore_errors=True)
 
 
+class Departure(SchedulerPlugin):
+    """Removes the copies of a project from all workers when the command is gone, however it ended."""
+
+    def __init__(self, token: str, client: str):
+        """The name of the workers' plugin, and Dask's name for the command's connection with the scheduler."""
+        self.name, self.token, self.client = f"{token}-departure", token, client
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        """Do so if this client is the command's."""
+        if client == self.client:
+            if self.token in scheduler.worker_plugins:
+                scheduler.loop.add_callback(scheduler.unregister_worker_plugin, None, self.token)
+            scheduler.remove_plugin(self.name)
+
+
 def configure(folder: Path, values: dict[str, object]) -> None:
     """Set values in DVC's configuration of a copy."""
     configuration = ConfigObj(str(folder / ".dvc" / "config.local"), encoding="utf-8", create_empty=True)
@@ -137,12 +153,24 @@ def run_stage(token: str, name: str, *needed: Done) -> Done:
     worker = get_worker()
     if any(other["status"] != 0 for other in needed):
         return not_run(name, "it needs a stage that failed")
+    if done := ended_elsewhere(token, name):
+        return done
     worker.log_event(token, {"name": name, "where": str(worker.name), "when": time.time()})
     with copy_of(token) as folder:
         known = {path: text for other in needed for path, text in other["runs"].items()}
         done = run_step(token, folder, name, known)
-    worker.log_event(token, {"done": done | {"log": ""}})  # before this worker begins another stage
+    topics = [token, f"{name}/{token}"]
+    worker.log_event(topics, {"done": done | {"log": ""}})  # before this worker begins another stage
     return done
+
+
+def ended_elsewhere(token: str, name: str) -> Done | None:
+    """What became of a stage that ended well on another worker, which was lost since; None if there is no such stage."""
+    worker = get_worker()
+    if worker.plugins[token].shared:  # in one process, no worker is lost
+        return None
+    told = sync(worker.loop, worker.scheduler.events, topic=f"{name}/{token}")
+    return next((event["done"] for _, event in told if event["done"]["status"] == 0), None)
 
 
 def run_trial(token: str, name: str, values: list[str], history: str, results: list[str]) -> Done:
