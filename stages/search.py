@@ -281,8 +281,10 @@ def with_seeds(
 ) -> dict[str, list[dict]]:
     """Train a model with the values of each configuration and each seed; return validation metrics, by seed.
 
+    A configuration that fails with any seed is left out, and a sentence says so.
+
     Raises:
-        InputError: A training failed.
+        InputError: The model's block as it is failed, or all others did.
     """
     waiting = [(name, seed) for seed in seeds for name in configurations]
     running: dict[str, tuple[str, int]] = {}
@@ -297,7 +299,16 @@ def with_seeds(
         name, seed = running.pop(event["key"])
         result = workers.result(event["key"])
         if result["status"]:
-            raise InputError(f"{name} failed with seed {seed}. The end of what it printed:\n{end_of(result['log'])}")
+            failure = f"{name} failed with seed {seed}. The end of what it printed:\n{end_of(result['log'])}"
+            configurations = {other: values for other, values in configurations.items() if other != name}
+            if name == PRESENT or list(configurations) == [PRESENT]:
+                raise InputError(failure)
+            say(f"{failure}\n{name} is left out.")
+            waiting = [one for one in waiting if one[0] != name]
+            for key in [key for key, one in running.items() if one[0] == name]:
+                workers.stop(key)
+                del running[key]
+            continue
         metrics[name, seed] = metrics_of(result)
         say(f"{name}, seed {seed}: {100 * metrics[name, seed]['accuracy']:.2f} %")
     return {name: [metrics[name, seed] for seed in seeds] for name in configurations}

@@ -17,7 +17,7 @@ from stages import models
 from stages.common.environment import processor
 from stages.common.errors import InputError
 from stages.common.parameters import read_parameters
-from stages.search import conditions_of, verdict
+from stages.search import conditions_of, verdict, with_seeds
 from stages.tuning import finalists, study
 from stages.tuning.ranges import Choice, Numbers, read_ranges
 from tests.conftest import ENVIRONMENT, block_of, clone_with_data, commit, edit, planned, processes_in, run, wait_until
@@ -186,6 +186,59 @@ def test_a_search_in_which_all_fails_ends(workspace):
     assert "all 3 trials failed" in printed
     assert "OSError: broken" in printed
     assert table_of(workspace)["state"].tolist().count("failed") == 3
+
+
+class Trainings:
+    """Stands in for `stages.search.Workers`: trainings end in turn, and those fail whose key begins with one of `fails`."""
+
+    def __init__(self, fails: tuple[str, ...]):
+        self.fails, self.running, self.stopped = fails, [], []
+
+    def have_room(self) -> bool:
+        return len(self.running) < 2
+
+    def start(self, number: str, _task: object) -> str:
+        self.running.append(number)
+        return number
+
+    def next(self) -> dict[str, str]:
+        return {"key": self.running[0]}
+
+    def stop(self, key: str) -> None:
+        self.running.remove(key)
+        self.stopped.append(key)
+
+    def result(self, key: str) -> dict:
+        self.running.remove(key)
+        metrics = json.dumps({"accuracy": float(key[-1])})
+        return {
+            "status": int(key.startswith(self.fails)),
+            "log": "why",
+            "files": {"reports/metrics/val/a.json": metrics},
+        }
+
+
+@pytest.mark.fault(
+    "One of the best trials fails when it is trained with another seed.",
+    "It is left out, with the end of what it printed; the others are compared.",
+)
+def test_a_finalist_that_fails_is_left_out(capsys):
+    values = {"trial 1": {}, "trial 2": {}, "block": {}}
+    trainings = Trainings(fails=("trial 1-1",))
+    found = with_seeds(trainings, "small", values, [1, 2, 3])
+    assert found == {name: [{"accuracy": float(seed)} for seed in (1, 2, 3)] for name in ("trial 2", "block")}
+    assert (
+        "trial 1 failed with seed 1. The end of what it printed:\n  why\ntrial 1 is left out."
+        in capsys.readouterr().out
+    )
+    assert with_seeds(Trainings(fails=("trial 1-2",)), "small", values, [1, 2, 3]) == found
+    trainings = Trainings(fails=("trial 1-1",))
+    trainings.have_room = lambda: len(trainings.running) < 9
+    assert with_seeds(trainings, "small", values, [1, 2, 3]) == found
+    assert trainings.stopped == ["trial 1-2", "trial 1-3"]
+    for fails in (("block",), ("trial",)):
+        with pytest.raises(InputError, match="failed with seed"):
+            with_seeds(Trainings(fails), "small", values, [1, 2, 3])
 
 
 @pytest.mark.fault(
