@@ -245,6 +245,11 @@ def test_a_saved_model_says_where_it_comes_from(precision, tmp_path):
     assert origin["versions"]["keras"] == keras.__version__
 
 
+def test_a_model_of_a_gpu_names_it(monkeypatch):
+    monkeypatch.setattr(saving, "gpu_names", lambda: ["NVIDIA A", "NVIDIA A", "NVIDIA B"])
+    assert conditions(small.build(block_of("small"), IMAGES))["processor"] == f"NVIDIA A, NVIDIA B, {processor()}"
+
+
 @pytest.mark.parametrize("name", ["custom", "nested", "separable"])
 def test_a_model_of_bfloat16_computes_in_float32_where_the_machine_has_none(name, tmp_path, monkeypatch):
     keras.config.set_dtype_policy("mixed_bfloat16")

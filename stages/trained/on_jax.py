@@ -16,6 +16,11 @@ def capabilities() -> list[float]:
     return [float(capability) if re.fullmatch(r"\d+\.\d+", capability) else 0 for capability in found]
 
 
+def gpu_names() -> list[str]:
+    """The name of each GPU, such as `NVIDIA H100 80GB HBM3`."""
+    return [gpu.device_kind for gpu in jax.devices() if gpu.platform == "gpu"]
+
+
 def multiply_adds(model: keras.Model) -> int | None:
     """The multiply-adds of one image: see `stages.trained.cost.multiply_adds`."""
     pixels = np.zeros((1, *model.input_shape[1:]), np.float32)

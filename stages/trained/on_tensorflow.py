@@ -16,6 +16,12 @@ def capabilities() -> list[float]:
     return [float(".".join(map(str, gpu.get("compute_capability", (0,))))) for gpu in details]
 
 
+def gpu_names() -> list[str]:
+    """The name of each GPU, such as `NVIDIA H100 80GB HBM3`."""
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    return [gpu.get("device_name", "GPU") for gpu in details]
+
+
 def multiply_adds(model: keras.Model) -> int | None:
     """The multiply-adds of one image: see `stages.trained.cost.multiply_adds`."""
     pixels = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import keras
 
@@ -48,5 +49,14 @@ def use_bfloat16(precision: str) -> bool:
 
 def gpu_capabilities() -> list[float]:
     """The compute capability of each GPU that the backend finds; 0 if it is not an NVIDIA GPU."""
-    gpus = on_jax if keras.backend.backend() == "jax" else on_tensorflow
-    return gpus.capabilities()
+    return backend().capabilities()
+
+
+def gpu_names() -> list[str]:
+    """The name of each GPU that the backend finds, such as `NVIDIA H100 80GB HBM3`."""
+    return backend().gpu_names()
+
+
+def backend() -> ModuleType:
+    """The module of what this project asks of the backend."""
+    return on_jax if keras.backend.backend() == "jax" else on_tensorflow

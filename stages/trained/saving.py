@@ -16,7 +16,7 @@ from stages.common.errors import InputError
 from stages.common.files import DAMAGED, atomic_write
 from stages.common.runs import read_origin
 from stages.layers import fast
-from stages.trained.precision import use_bfloat16
+from stages.trained.precision import gpu_names, use_bfloat16
 
 FAST = {keras.layers.BatchNormalization: fast.BatchNormalization, keras.layers.Conv2D: fast.Conv2D}
 TO_KERAS = {ours: of_keras for of_keras, ours in FAST.items()}
@@ -88,11 +88,12 @@ def conditions(model: keras.Model) -> dict:
 
     Returns:
         `precision` ("bfloat16" if a layer computes in it, else "float32"), `backend`, and the keys of
-        `stages.common.environment.machine`.
+        `stages.common.environment.machine`. On a machine with GPUs, `processor` names them first.
     """
     precisions = {layer.compute_dtype for layer in model._flatten_layers()}
     precision = "bfloat16" if "bfloat16" in precisions else "float32"
-    return {"precision": precision, "backend": keras.backend.backend(), **machine()}
+    found = {"precision": precision, "backend": keras.backend.backend(), **machine()}
+    return found | {"processor": ", ".join([*dict.fromkeys(gpu_names()), found["processor"]])}
 
 
 def copied(
