@@ -32,8 +32,11 @@ app: installed-app ## a page in the browser: photos, drawings, models side by si
 push: installed ## send results and DVC's cache of runs to its default remote
 pull: installed ## get them from there: what others trained is not trained again
 push pull: # DVC is silent about a broken pipe (status 141)
-	@$(PYTHON) -m dvc remote default >/dev/null 2>&1 || { echo "error: DVC has no default remote. Type \
-	\`dvc remote add --default NAME ADDRESS\`, as README.md shows, then \`make $@\`." >&2; exit 1; }
+	@case "$$($(PYTHON) -m dvc remote list 2>/dev/null | grep '(default)$$')" in \
+	"") echo "error: DVC has no default remote. Type \`dvc remote add --default NAME ADDRESS\`, as README.md shows, then \
+	\`make $@\`." >&2; exit 1;; \
+	*[[:space:]]http://*|*[[:space:]]https://*) echo "note: the default remote is reached by HTTP. There, DVC leaves out the \
+	cache of runs: only what \`dvc.lock\` names travels.";; esac
 	@$(PYTHON) -m dvc $@ --run-cache || { status=$$?; if [ $$status = 141 ]; then \
 	  echo "error: the connection broke. What arrived is kept: type \`make $@\` again." >&2; fi; exit $$status; }
 

@@ -330,7 +330,7 @@ def test_a_push_completes_after_the_server_died(team):
 def test_a_broken_pipe_is_told_where_dvc_says_nothing(tmp_path, target):
     for status, told in ((141, True), (255, False)):
         python = tmp_path / f"ends-with-{status}"
-        python.write_text(f"#!/bin/sh\n[ $3 = remote ] || exit {status}\n")
+        python.write_text(f"#!/bin/sh\n[ $3 = remote ] && echo 'storage /folder (default)' || exit {status}\n")
         python.chmod(0o755)
         printed = run(tmp_path, *MAKE, f"PYTHON={python}", target, succeeds=False)
         assert (BROKEN.format(target) in printed) == told
@@ -344,6 +344,21 @@ def test_no_default_remote_is_told_with_what_to_type(tmp_path, target):
     (tmp_path / ".dvc/config").touch()
     printed = run(tmp_path, *MAKE, f"PYTHON={shlex.quote(sys.executable)}", target, succeeds=False)
     assert printed.startswith("error: DVC has no default remote.")
+
+
+@pytest.mark.fault(
+    "The default remote is reached by HTTP, where DVC leaves out its cache of runs without a word.",
+    "`make push` and `make pull` say so.",
+)
+@pytest.mark.parametrize("target", ["push", "pull"])
+def test_an_http_remote_without_a_cache_of_runs_is_told(team, target):
+    team.dvc("alice", "push")
+    bob = team.clone("bob")
+    with web(team.server.folder / "storage") as address:
+        for url, told in ((address, True), (str(team.server.folder / "storage"), False)):
+            run(bob, "dvc", "remote", "add", "--default", "--force", "other", url)
+            printed = run(bob, *MAKE, f"PYTHON={shlex.quote(sys.executable)}", target)
+            assert ("DVC leaves out the cache of runs" in printed) == told
 
 
 @pytest.mark.fault(

@@ -71,6 +71,20 @@ def test_make_lock_pins_what_is_newest_and_shows_what_it_changes(tmp_path, newes
         assert "-m pytest\n-m dvc stage list --name-only\n-m dvc repro --force check train@cnn-0\n" in calls
 
 
+@pytest.mark.parametrize(
+    ("typed", "runs"),
+    [
+        ("run", "-m stages.run"),
+        ("run JOBS=3", "-m stages.parallel --jobs 3"),
+        ("search MODEL=sprint", "-m stages.search sprint"),
+        ("search MODEL=sprint TRIALS=9 JOBS=3", "-m stages.search sprint --trials 9 --jobs 3"),
+    ],
+)
+def test_make_runs_what_its_variables_say(typed, runs):
+    printed = run(ROOT, "make", "INSTALL=:", "PYTHON=echo", *typed.split()).split("\n")
+    assert " ".join(printed[-2].split()) == runs
+
+
 def test_every_target_that_it_makes_is_there():
     targets = [step["run"] for job in JOBS.values() for step in job["steps"] if step.get("run", "").startswith("make ")]
     assert {"make lint", "make test", "make verify"} <= set(targets)
