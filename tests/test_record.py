@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+import zc.lockfile
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from stages.common import lock_file, runs, stage
@@ -517,6 +519,53 @@ def test_a_damaged_lock_is_repaired_wherever_dvc_would_fail_at_it(dry_workspace,
     finally:
         lock.write_bytes(whole)
         copy.unlink()
+
+
+@pytest.mark.fault(
+    "`make run` is typed while another DVC writes `dvc.lock`, of which a part is there.",
+    "It waits until that is written; if DVC works on for long, a sentence says so. What DVC writes is kept.",
+)
+def test_what_another_dvc_writes_is_not_repaired(dry_workspace, monkeypatch):
+    monkeypatch.chdir(dry_workspace)
+    lock, copy = dry_workspace / "dvc.lock", dry_workspace / ".dvc/tmp/lock.copy.yaml"
+    whole = lock.read_text()
+    copy.write_text(whole)
+    new = whole.replace("\n  report:\n", "\n  report:\n    cmd: 'true'\n  reports:\n", 1)  # DVC adds an entry
+    lock.write_text(new[: len(new) // 2])
+    held = zc.lockfile.LockFile(str(dry_workspace / lock_file.MUTEX))
+
+    def write() -> None:
+        lock.write_text(new)
+        held.close()
+
+    try:
+        monkeypatch.setattr(lock_file, "PATIENCE", 0)
+        with pytest.raises(InputError, match="another command of DVC works here"):
+            lock_file.repair()
+        assert lock.read_text() == new[: len(new) // 2]
+        monkeypatch.setattr(lock_file, "PATIENCE", 60)
+        threading.Timer(1, write).start()
+        assert lock_file.repair() == ""
+        assert lock.read_text() == new
+    finally:
+        held.close()
+        lock.write_text(whole)
+        copy.unlink(missing_ok=True)
+
+
+@pytest.mark.fault(
+    "DVC is killed while it writes `dvc.lock`, and `make run` is typed, with or without JOBS.",
+    "It repairs the file before anything runs, and says so.",
+)
+@pytest.mark.parametrize("command", [("stages.run",), ("stages.parallel",)])
+def test_a_run_repairs_the_lock_first(workspace, command):
+    lock = workspace / "dvc.lock"
+    whole = lock.read_bytes()
+    lock.write_bytes(whole[: len(whole) // 2])
+    output = run(workspace, "python", "-m", *command)
+    assert "dvc.lock was incomplete" in output
+    assert ran(output) <= {"check"}
+    assert lock.read_bytes() == whole
 
 
 def test_a_cut_within_a_new_entry_is_noticed(dry_workspace, monkeypatch):

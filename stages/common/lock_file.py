@@ -5,10 +5,13 @@ than it is, and missing entries may be taken from git's last commit or from a co
 """
 
 import re
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pygit2
+import zc.lockfile
 from dvc import schema
 from ruamel.yaml import YAML, YAMLError
 from voluptuous import Invalid
@@ -20,6 +23,8 @@ from stages.common.stage import read_stage
 from stages.common.workspace import lock_holders, repository, works
 
 LOCK, COPY = Path("dvc.lock"), Path(".dvc/tmp/lock.copy.yaml")
+MUTEX = Path(".dvc/tmp/lock")  # which DVC holds while it works, but not while a stage runs
+PATIENCE = 5  # seconds to wait for another DVC, which writes `dvc.lock` in less
 HEAD = "schema: '2.0'\nstages:\n"
 NAME = re.compile(r"^  (\S.*):\n")
 # An entry of DVC's cache of runs as DVC writes it for a stage of this project. Others take YAML's parser, which is slow.
@@ -134,7 +139,7 @@ def repair() -> str:
         A sentence that says what was done; empty if nothing had to be.
 
     Raises:
-        InputError: It holds the marks of a merge conflict.
+        InputError: It holds the marks of a merge conflict. Or another DVC works here, and may be writing it.
     """
     text = read_text(LOCK)
     if re.search(r"(?m)^<{7} ", text):
@@ -144,6 +149,35 @@ def repair() -> str:
         )
     if not LOCK.exists() or in_use() or not is_incomplete(text):
         return ""
+    with dvc_waits():
+        text = read_text(LOCK)
+        return repair_text(text) if is_incomplete(text) else ""
+
+
+@contextmanager
+def dvc_waits() -> Iterator[None]:
+    """A context in which no DVC reads or writes `dvc.lock`. Raises `InputError` if one works here for long."""
+    MUTEX.parent.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            lock = zc.lockfile.LockFile(str(MUTEX))
+            break
+        except zc.lockfile.LockError:
+            if time.monotonic() > until:
+                raise InputError(
+                    f"{LOCK} is incomplete, and another command of DVC works here, which may be writing it: type this "
+                    "again when that has ended."
+                ) from None
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+def repair_text(text: str) -> str:
+    """Repair `dvc.lock`, which holds this incomplete text; return a sentence that says what was done."""
     known = known_blocks()
     found = {name: block for name, block in whole_blocks(text).items() if not is_cut(name, block, known)}
     missing = {name: block for name, block in known.items() if name not in found and is_defined(name)}
