@@ -123,6 +123,19 @@ def test_a_cache_on_another_disk_is_the_one_that_is_tried(folder, tmp_path):
 
 
 @pytest.mark.fault(
+    "The disk of DVC's databases (`/var/tmp/dvc`, or `core.site_cache_dir`) is full or read-only.",
+    "The stage stops before it begins, and names the folder: DVC could not record the results.",
+)
+@needs_mounts
+@pytest.mark.parametrize("options", [FULL, NO_FILES, READ_ONLY])
+def test_the_place_of_dvcs_databases_is_tried(folder, tmp_path, options):
+    place = tmp_path / "databases"
+    place.mkdir()
+    (folder / ".dvc/config.local").write_text(f"[core]\n    site_cache_dir = {place}\n")
+    assert str(place) in prepared(folder, f"mount -t tmpfs {options} none {place}")
+
+
+@pytest.mark.fault(
     "`dvc.lock`, or a folder inside DVC's cache or git's, belongs to another user, as after `sudo`.",
     "The stage stops before it begins, and names it.",
 )

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,12 @@ def cache_folder(folder: Path) -> Path:
     """The folder of DVC's cache."""
     value, relative_to = setting(folder, "cache", "dir")
     return Path(os.path.normpath(relative_to / os.path.expanduser(value or "cache")))
+
+
+def state_folder(folder: Path) -> Path:
+    """The folder outside the project in which DVC keeps its databases of what it has hashed, for all projects."""
+    usual = "/var/tmp/dvc" if sys.platform == "linux" else platformdirs.site_cache_dir("dvc", "iterative")
+    return Path(os.environ.get("DVC_SITE_CACHE_DIR") or setting(folder, "core", "site_cache_dir")[0] or usual)
 
 
 def links(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pygit2
 
-from stages.common.cache import cache_folder, works_without_git
+from stages.common.cache import cache_folder, state_folder, works_without_git
 from stages.common.errors import InputError
 from stages.common.files import read_text, try_to_write
 
@@ -32,7 +32,7 @@ def refuse_lost_results(folder: Path) -> None:
 
 
 def prepare_to_record(folder: Path) -> None:
-    """Try to write wherever DVC and git write when a stage has ended: the cache, `dvc.lock` and git's folder.
+    """Try to write wherever DVC and git write when a stage has ended: DVC's folders, `dvc.lock` and git's folder.
 
     Raises:
         OSError: One of these places cannot be written.
@@ -40,7 +40,10 @@ def prepare_to_record(folder: Path) -> None:
     if not (folder / ".dvc").is_dir():
         return
     cache, place = cache_folder(folder), repository(folder)
-    places, inside = [folder / ".dvc/tmp", cache], ["files", "files/md5", "files/md5/*", "runs", "runs/*"]
+    places, inside = (
+        [folder / ".dvc/tmp", cache, state_folder(folder) / "repo"],
+        ["files", "files/md5", "files/md5/*", "runs", "runs/*"],
+    )
     below = [path for pattern in inside for path in cache.glob(pattern)]
     if place and not works_without_git(folder):
         git = git_folder(place)
