@@ -32,7 +32,7 @@ from stages.common.entry import entry_point
 from stages.common.errors import InputError
 from stages.common.files import read_json
 from stages.common.parameters import read_parameters
-from stages.common.runs import MODELS, SELECTION, TEMPERATURES, load_predictions, read_origin
+from stages.common.runs import MODELS, SELECTION, TEMPERATURES, load_predictions, read_origin, refuse_another_run
 from stages.common.splits import CLASS_NAMES, load_split, notice
 from stages.evaluation.calibration import with_temperature
 from stages.explanation import occlusion
@@ -75,8 +75,9 @@ class Loaded:
 
 @functools.cache
 def load(run: str) -> Loaded:
-    """A run from `data/models`; kept in memory."""
+    """A run from `data/models`; kept in memory. Raises `InputError` if the file holds another one."""
     path = MODELS / f"{run}.keras"
+    refuse_another_run(path, run)
     origin = read_origin(path)
     temperature = read_json(TEMPERATURES)["temperatures"].get(origin["model"], 1.0)
     model = saving.load_model(path, models.custom_objects(origin["model"]))

@@ -14,6 +14,7 @@ import pygit2
 import yaml
 
 from stages.common.entry import ROOT, entry_point
+from stages.common.orphans import RUN
 
 FOLDER = Path("data/demo")
 PARTS = (
@@ -95,6 +96,7 @@ def main() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     make_copy(FOLDER)
+    os.environ[RUN] = str(os.getpid())
     print(f"The pipeline runs in {FOLDER} on drawn images, NOT on Fashion-MNIST.", flush=True)
     if repro(FOLDER).returncode:
         sys.exit(f"error: the demo failed. Its files are in {FOLDER}.")

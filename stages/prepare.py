@@ -68,8 +68,8 @@ def prepare(
     for kind, part, named in (("training", images, labels), ("test", test_images, test_labels)):
         if len(part) != len(named):
             raise InputError(
-                f"there are {len(part)} {kind} images, but {len(named)} {kind} labels; the numbers must be equal. Delete "
-                "data/raw and type `dvc repro fetch`."
+                f"there are {len(part)} {kind} images, but {len(named)} {kind} labels; the numbers must be equal. Type "
+                "`dvc repro --force fetch`."
             )
     train, val = split(labels, parameters.val_per_class, parameters.seed)
     parts = {

@@ -16,6 +16,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from stages.app import load
+from stages.common.errors import InputError
 from tests.conftest import ENVIRONMENT, MODELS, clone_with_data, run
 from tests.test_photo import encoded, shirt
 
@@ -231,6 +233,14 @@ def test_it_fits_a_phone(app, browser, address):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.body.classList.contains('dark')") == ("dark" in address)
     page.close()
+
+
+@pytest.mark.fault("A model lies under another one's name.", "The page refuses it, in a sentence.")
+def test_a_foreign_model_is_refused(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(clone_with_data(finished, tmp_path / "workspace"))
+    shutil.copy("data/models/small-0.keras", "data/models/plain-0.keras")
+    with pytest.raises(InputError, match=r"plain-0\.keras is not the model that is asked for: its run is small-0"):
+        load("plain-0")
 
 
 @pytest.mark.parametrize(

@@ -177,9 +177,10 @@ def what_changed(stage: Stage, changed: list[str], before: dict[str, str], after
     more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
     first = changed[0]
     values = f" (from {before.get(first)} to {after.get(first)})" if first.endswith(OF_PARAMETERS) else ""
+    consequence = "so they were removed" if stage.results else "so it failed"  # `fetch` keeps what it has
     return (
         f"{', '.join(changed[:NAMED])}{more} changed while {stage.name} ran{values}. DVC would record its results for what "
-        "is there now, so they were removed. Type the command again, and edit while no stage runs."
+        f"is there now, {consequence}. Type the command again, and edit while no stage runs."
     )
 
 
