@@ -31,6 +31,16 @@ def test_jax_computes_on_as_many_threads_as_it_is_told_whatever_the_number_of_co
     assert run(ROOT, "python", "-c", code) == f"{threads}\n"
 
 
+@pytest.mark.parametrize("threads", [1, 5])
+def test_other_libraries_compute_on_as_many_threads_too(threads):
+    code = "import numpy\nfrom stages.common.backend import use_threads\n"  # NumPy comes first, as in the stages
+    code += f"use_threads({threads})\n"
+    code += "import sklearn.cluster, threadpoolctl\n"
+    code += "found = [one for one in threadpoolctl.threadpool_info() if '/scipy' not in one['filepath']]\n"
+    code += "print(*sorted((one['user_api'], one['num_threads']) for one in found))"
+    assert run(ROOT, "python", "-c", code) == f"('blas', {threads}) ('openmp', {threads})\n"
+
+
 def test_a_second_start_does_nothing_and_one_with_another_backend_is_refused():
     code = (
         "from stages.common import backend, entry\nbackend.start_keras(2)\nbackend.start_keras(2)\nprint('started')\n"

@@ -10,6 +10,8 @@ import pickle
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -489,6 +491,26 @@ def is_as_undisturbed(folder: Path, experiment: str) -> bool:
     resumed = trained((folder / "dvc.lock").read_text())
     run(folder, "dvc", "repro", "--force", "--single-item", STAGE)
     return trained((folder / "dvc.lock").read_text()) == resumed
+
+
+@pytest.mark.fault(
+    "Stages run in parallel, and all of it is killed in the middle of a training.",
+    "The next `make run` or `dvc repro` goes on from the checkpoint; the same bytes.",
+)
+def test_a_training_in_a_copy_of_a_worker_goes_on_too(workspace, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, checkpoint.EVERY, "0")
+    long_training(workspace, 0.0016)
+    run_in_parallel = [sys.executable, "-m", "stages.parallel", "--jobs", "1", STAGE]
+    with subprocess.Popen(run_in_parallel, cwd=workspace, env=ENVIRONMENT) as process:
+        copies = workspace / ".dvc/tmp/parallel"
+        wait_until(lambda: any("Epoch 5/30" in log.read_text() for log in copies.rglob(".dvc/tmp/log")), 180)
+        process.kill()
+    wait_until(lambda: not processes_in(workspace))
+    output = run(workspace, "dvc", "repro", "--single-item", STAGE)
+    assert int(re.search(r"plain-0 goes on after epoch (\d+) of 30", output)[1]) >= 3
+    resumed = trained((workspace / "dvc.lock").read_text())
+    run(workspace, "dvc", "repro", "--force", "--single-item", STAGE)
+    assert trained((workspace / "dvc.lock").read_text()) == resumed
 
 
 @pytest.mark.parametrize(("option", "rate"), [("--temp", 0.0012), ("--set-param=models.plain.warmup=0.1", 0.0014)])
