@@ -130,9 +130,9 @@ def test_a_cache_on_another_disk_is_the_one_that_is_tried(folder, tmp_path):
 @pytest.mark.parametrize("options", [FULL, NO_FILES, READ_ONLY])
 def test_the_place_of_dvcs_databases_is_tried(folder, tmp_path, options):
     place = tmp_path / "databases"
-    place.mkdir()
+    (place / "repo").mkdir(parents=True)
     (folder / ".dvc/config.local").write_text(f"[core]\n    site_cache_dir = {place}\n")
-    assert str(place) in prepared(folder, f"mount -t tmpfs {options} none {place}")
+    assert str(place) in prepared(folder, f"mount -t tmpfs {options} none {place}/repo")
 
 
 @pytest.mark.fault(

@@ -40,16 +40,16 @@ def prepare_to_record(folder: Path) -> None:
     if not (folder / ".dvc").is_dir():
         return
     cache, place = cache_folder(folder), repository(folder)
-    places, inside = (
-        [folder / ".dvc/tmp", cache, state_folder(folder) / "repo"],
-        ["files", "files/md5", "files/md5/*", "runs", "runs/*"],
-    )
+    places, inside = [folder / ".dvc/tmp", cache], ["files", "files/md5", "files/md5/*", "runs", "runs/*"]
     below = [path for pattern in inside for path in cache.glob(pattern)]
     if place and not works_without_git(folder):
         git = git_folder(place)
         shared = git / (read_text(git / "commondir").strip() or ".")  # by the worktrees of a repository
         places += [git, shared / "objects"]
         below += (shared / "objects").glob("??")
+    databases = state_folder(folder) / "repo"
+    if databases.is_dir():  # else DVC makes it, so that other users may write into it, too
+        places.append(databases)
     for path in places:
         try_to_write(path)
     below += [
