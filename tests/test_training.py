@@ -529,6 +529,20 @@ def test_what_cannot_be_right_is_warned_of(history, probabilities, momentum, sen
         assert re.search(part.replace("(10", r"\(10").replace("%)", r"%\)"), sentence)
 
 
+@pytest.mark.fault(
+    "The teachers of a model learn nothing, and the model learns from what they guess.", "A warning says so."
+)
+def test_teachers_that_learned_nothing_are_warned_of(drawn_images):
+    for taught, sentences in ((None, 0), (0.5, 0), (0.12, 1)):
+        trained = Trained(normalized(0.9), FALLING, FALLING, [], [], 100, taught)
+        assert len(doubts.doubts(trained, RIGHT, LABELS)) == sentences
+    changes = {"teachers": [1], "distillation_weight": 0.5, "epochs": 1, "learning_rate": 1e-9}
+    trained = train(plain, block(plain, **changes), 0, *split(drawn_images))
+    found = doubts.doubts(trained, RIGHT, LABELS)
+    assert any(re.search("teachers classify .* about what guessing gives", sentence) for sentence in found), found
+    assert train(plain, block(plain, epochs=1), 0, *split(drawn_images)).taught is None
+
+
 @pytest.mark.parametrize("rate", [1e-9, 100])
 def test_the_stage_warns_of_an_absurd_learning_rate(workspace, rate):
     edit(workspace, lambda content: content["models"]["plain"].update(learning_rate=rate))

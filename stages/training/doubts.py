@@ -42,6 +42,12 @@ def doubts(trained: Trained, probabilities: np.ndarray, labels: np.ndarray) -> l
             f"the validation loss only rose, from {losses.iloc[0]:.3f} after the first epoch to {losses.iloc[-1]:.3f}: "
             "lower learning_rate, or set patience"
         )
+    if trained.taught is not None and trained.taught < CHANCE * most_frequent:
+        found.append(
+            f"its teachers classify {100 * trained.taught:.1f} % of the training images right, about what guessing gives "
+            f"({100 * most_frequent:.1f} %): they have learned nothing, and nothing can be learned from them. The "
+            "learning_rate is probably too high or too low, or the numbers of epochs in teachers are too small"
+        )
     for layer in trained.model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization) and layer.momentum**steps > REMEMBERED:
             found.append(

@@ -44,6 +44,8 @@ class Trained:
         training_seconds: The seconds of each epoch without validation.
         ends: When each epoch ended, seconds since 1970.
         steps: Updates of the weights.
+        taught: The share of the training images that the teachers, by their mean probabilities, classify right; None
+            without teachers.
     """
 
     model: keras.Model
@@ -52,6 +54,7 @@ class Trained:
     training_seconds: list[float]
     ends: list[float]
     steps: int
+    taught: float | None = None
 
 
 def train(
@@ -98,12 +101,13 @@ def train(
             f"all {len(train_images)} training images are the same, so that there is nothing to learn. If they are not the "
             "images that you meant, type `dvc repro eda` and look at reports/eda/samples.png."
         )
-    started = time.perf_counter()
+    started, taught = time.perf_counter(), None
     targets, smoothing = np.eye(len(CLASS_NAMES), dtype=np.float32)[train_labels], parameters.label_smoothing
     if parameters.teachers:
         parts = train_images, train_labels, val_images, val_labels
         soft = soft_targets(architecture, parameters, seed, *parts, devices=devices, checkpoint=checkpoint)
         targets, smoothing = mixed_targets(targets, soft, parameters.distillation_weight, smoothing)
+        taught = float((soft.argmax(axis=1) == train_labels).mean())
     teaching = time.perf_counter() - started + (checkpoint.earlier if checkpoint else 0)
     make_deterministic(seed)
     set_precision("bfloat16" if use_bfloat16(parameters.precision) else "float32")
@@ -151,7 +155,8 @@ def train(
     seconds = pd.DataFrame({"epoch": history.table()["epoch"], "seconds": clock.seconds})
     if parameters.teachers:
         seconds = pd.concat([pd.DataFrame({"epoch": [0], "seconds": [round(teaching, 3)]}), seconds], ignore_index=True)
-    return Trained(model, history.table(), seconds, clock.training_seconds, clock.ends, len(clock.ends) * len(data))
+    steps = len(clock.ends) * len(data)
+    return Trained(model, history.table(), seconds, clock.training_seconds, clock.ends, steps, taught)
 
 
 def fit(
