@@ -30,10 +30,11 @@ SOAK_HEAD = """
 
 `make soak` kills `make run` (SIGKILL) on drawn images, with a checkpoint after each epoch, and starts it again: {kills}
 kills ({victims}),
-{works} of them while no stage ran, but DVC prepared or recorded one. Half come at any moment; {aimed} were aimed at a stage
-that had begun to save its results, or at DVC as it recorded them. After each graph, all hashes in `dvc.lock` were those of
-an undisturbed run, wall times aside, and no file was left. Commands that had to be typed by hand, as an error said:
-{by_hand}. The epoch that was running at a kill is repeated. By default, checkpoints are a minute apart; then it is the
+{works} of them while no stage ran, but DVC prepared or recorded one. One model trains for some minutes (3,000 epochs).
+Half of the kills come at any moment; {aimed} were aimed at a stage that had begun to save its results, or at DVC as it
+recorded them. After each graph, all hashes in `dvc.lock` were those of an undisturbed run, wall times aside, and no file
+was left. Commands that had to be typed by hand, as an error said: {by_hand}. The epoch that was running at a kill is
+repeated. By default, checkpoints are a minute apart; then it is the
 epochs since the last one. Processes have 5 s to end; where `make run` alone was killed while DVC worked, 30 s: DVC records
 what had ended, and begins the next stage, which ends at once.
 """
@@ -50,8 +51,9 @@ SIMULATION_HEAD = """
 ## What the scheduler costs
 
 `python -m tests.simulation` runs graphs of the project's shape, whose stages only sleep for a second, on 100 workers in one
-process. Its processor time, divided by the number of stages, is what `stages.parallel` adds to the work of a stage. Before
-that, it plans: it asks DVC what changed.
+process. Its processor time, divided by the number of stages, is what the scheduler adds to the work of a stage. Not in it:
+a worker starts a process in which DVC runs the stage, and `dvc repro` collects the results in the end. Before all that,
+`stages.parallel` plans: it asks DVC what changed.
 """
 
 

@@ -48,8 +48,8 @@ class Cluster:
                 stderr=subprocess.STDOUT,
             )
 
-    def add_worker(self, name: str, *options: str, before: tuple[str, ...] = ()) -> None:
-        own = ("--name", name, "--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder / name / "dask"))
+    def add_worker(self, name: str, *options: str, before: tuple[str, ...] = (), nanny: str = "--no-nanny") -> None:
+        own = ("--name", name, "--nthreads", "1", nanny, "--local-directory", str(self.folder / name / "dask"))
         self.begin(name, "distributed.cli.dask_worker", self.address, *own, *options, before=before)
         wait_until(lambda: "Registered to" in read_text(self.folder / f"{name}.log"))
 
@@ -104,6 +104,25 @@ def test_a_stage_whose_worker_is_lost_runs_elsewhere(shared, cluster):
     before = hashes(shared)
     run(shared, "dvc", "repro", "--force", "--single-item", "train@small-0")
     assert hashes(shared) == before
+
+
+@pytest.mark.fault(
+    "The process of a worker is killed; the one that watches over it, as `dask worker` has it by default, starts another.",
+    "The stage runs on that one; nothing of the first goes on.",
+)
+def test_a_stage_whose_worker_is_started_again_runs_there(shared, cluster):
+    cluster.add_worker("one", nanny="--nanny")
+    edit(shared, lambda content: content["models"]["small"].update(epochs=20, patience=None))
+    process = start(shared, "--scheduler", cluster.address, "train@small-0")
+    log = shared.parent / "log"
+    wait_until(lambda: "train@small-0 runs on worker one" in log.read_text())
+    below = psutil.Process(cluster.processes["one"].pid).children(recursive=True)
+    (step,) = (one for one in below if "stages.cluster.step" in command_of(one))
+    step.parent().kill()
+    wait_until(lambda: not step.is_running() or step.status() == psutil.STATUS_ZOMBIE)
+    assert process.wait(120) == 0, log.read_text()
+    assert "train@small-0 runs again, on worker one" in log.read_text()
+    assert ran(run(shared, "dvc", "repro", "train@small-0")) == set()
 
 
 @pytest.mark.fault(
