@@ -29,14 +29,12 @@ SOAK_HEAD = """
 ## Kills at random moments
 
 `make soak` kills `make run` (SIGKILL) on drawn images, with a checkpoint after each epoch, and starts it again: {kills}
-kills ({victims}),
-{works} of them while no stage ran, but DVC prepared or recorded one. One model trains for some minutes (3,000 epochs).
-Half of the kills come at any moment; {aimed} were aimed at a stage that had begun to save its results, or at DVC as it
-recorded them. After each graph, all hashes in `dvc.lock` were those of an undisturbed run, wall times aside, and no file
-was left. Commands that had to be typed by hand, as an error said: {by_hand}. The epoch that was running at a kill is
-repeated. By default, checkpoints are a minute apart; then it is the
-epochs since the last one. Processes have 5 s to end; where `make run` alone was killed while DVC worked, 30 s: DVC records
-what had ended, and begins the next stage, which ends at once.
+kills ({victims}), {works} of them while no stage ran, but DVC prepared or recorded one. Half come at any moment; {aimed}
+were aimed at a stage that had begun to save its results, or at DVC as it recorded them. After each graph, all hashes in
+`dvc.lock` were those of an undisturbed run, wall times aside, and no file was left. Commands that had to be typed by hand,
+as an error said: {by_hand}. The epoch that was running at a kill is repeated. By default, checkpoints are a minute apart;
+then it is the epochs since the last one. Processes have 5 s to end; where `make run` alone was killed while DVC worked,
+30 s: DVC records what had ended, and begins the next stage, which ends at once.
 """
 
 FUZZING_HEAD = """

@@ -1,6 +1,5 @@
 """How Keras is started."""
 
-import ast
 import gc
 from pathlib import Path
 
@@ -36,8 +35,8 @@ def test_jax_computes_on_as_many_threads_as_it_is_told_whatever_the_number_of_co
 def test_other_libraries_compute_on_as_many_threads_too(threads):
     code = "import sklearn.decomposition, threadpoolctl; from stages.common.backend import use_threads\n"
     code += f"use_threads({threads})\n"
-    code += "print({(found['user_api'], found['num_threads']) for found in threadpoolctl.threadpool_info()})"
-    assert ast.literal_eval(run(ROOT, "python", "-c", code)) == {("blas", threads), ("openmp", threads)}
+    code += "print({found['num_threads'] for found in threadpoolctl.threadpool_info()})"
+    assert run(ROOT, "python", "-c", code) == f"{{{threads}}}\n"
 
 
 def test_a_second_start_does_nothing_and_one_with_another_backend_is_refused():

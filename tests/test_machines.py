@@ -116,8 +116,13 @@ def test_a_stage_whose_worker_is_started_again_runs_there(shared, cluster):
     process = start(shared, "--scheduler", cluster.address, "train@small-0")
     log = shared.parent / "log"
     wait_until(lambda: "train@small-0 runs on worker one" in log.read_text())
-    below = psutil.Process(cluster.processes["one"].pid).children(recursive=True)
-    (step,) = (one for one in below if "stages.cluster.step" in command_of(one))
+
+    def steps() -> list[psutil.Process]:
+        below = psutil.Process(cluster.processes["one"].pid).children(recursive=True)
+        return [one for one in below if "stages.cluster.step" in command_of(one)]
+
+    wait_until(steps)
+    step = steps()[0]
     step.parent().kill()
     wait_until(lambda: not step.is_running() or step.status() == psutil.STATUS_ZOMBIE)
     assert process.wait(120) == 0, log.read_text()
