@@ -1,4 +1,4 @@
-"""Stage `prepare`: parse the publisher's files strictly, and write train, validation and test into three files.
+"""Stage `prepare`: verify and parse the publisher's files, and write train, validation and test into three files.
 
 The 60,000 training images are split into train and a validation set with the same number of images of each class. The test
 images stay as they are. Pixels are uint8. `summary.json` holds the counts, the mean and standard deviation of the training
@@ -9,13 +9,13 @@ import hashlib
 
 import numpy as np
 
-from stages.common.entry import entry_point
-from stages.common.errors import InputError
-from stages.common.files import atomic_write, write_json
-from stages.common.parameters import Prepare, read_parameters
-from stages.common.splits import CLASS_NAMES, PREPARED, notice
+from stages.base.errors import InputError
+from stages.base.files import atomic_write, write_json
+from stages.base.splits import CLASS_NAMES, PREPARED
 from stages.data.idx import read_images, read_labels
 from stages.data.publisher import PUBLISHED, RAW, refuse_unless_published
+from stages.parameters.prepare import Prepare
+from stages.parameters.schema import read
 
 
 def split(labels: np.ndarray, val_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,8 +68,7 @@ def prepare(
     for kind, part, named in (("training", images, labels), ("test", test_images, test_labels)):
         if len(part) != len(named):
             raise InputError(
-                f"there are {len(part)} {kind} images, but {len(named)} {kind} labels; the numbers must be equal. Type "
-                "`dvc repro --force fetch`."
+                f"there are {len(part)} {kind} images, but {len(named)} {kind} labels; the numbers must be equal."
             )
     train, val = split(labels, parameters.val_per_class, parameters.seed)
     parts = {
@@ -87,22 +86,20 @@ def prepare(
     return parts, summary
 
 
-@entry_point
 def main() -> None:
-    dataset, parameters = read_parameters("dataset", "prepare")
+    parameters = read("prepare", Prepare)
+    for name in PUBLISHED:
+        refuse_unless_published(name)
     train_images, train_labels, test_images, test_labels = (RAW / name for name in PUBLISHED)
     arrays = (
         read_images(train_images), read_labels(train_labels), read_images(test_images), read_labels(test_labels),
     )  # fmt: skip
-    if dataset == "fashion-mnist":
-        for name in PUBLISHED:
-            refuse_unless_published(RAW / name, name)
     parts, summary = prepare(*arrays, parameters)
     for name, (images, labels) in parts.items():
         with atomic_write(PREPARED / f"{name}.npz") as beside:
             np.savez(beside, images=images, labels=labels)
-    write_json(PREPARED / "summary.json", {"dataset": dataset} | summary)
-    print(", ".join(f"{name}: {count} images" for name, count in summary["counts"].items()), notice(dataset))
+    write_json(PREPARED / "summary.json", {"dataset": "fashion-mnist"} | summary)
+    print(", ".join(f"{name}: {count} images" for name, count in summary["counts"].items()))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Images as arrays: file formats, drawn images, transforms. NumPy only, no Keras."""
+"""Images as arrays: the publisher's files, and transforms. NumPy only, no Keras."""

@@ -3,9 +3,9 @@
 import hashlib
 from pathlib import Path
 
-from stages.common.errors import InputError
+from stages.base.errors import Damaged
 
-RAW = Path("data/raw")
+RAW = Path("data/fashion-mnist")
 
 # Name and SHA-256 of each file. Files with another digest are never used as Fashion-MNIST.
 PUBLISHED = {
@@ -14,7 +14,6 @@ PUBLISHED = {
     "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
     "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
 }
-LARGEST = 26_421_880  # bytes, of the largest of them
 
 
 def sha256(path: Path) -> str:
@@ -23,24 +22,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def refuse_unless_published(path: Path, name: str, source: str | None = None) -> None:
-    """Raise `InputError` if a file is larger than the publisher's, or its SHA-256 is not that of the publisher's file.
+def refuse_unless_published(name: str) -> None:
+    """Raise `Damaged` if the SHA-256 of a file in `RAW` is not that of the publisher's file, whatever it holds.
 
     Args:
-        path: The file.
-        name: The publisher's name of the file, a key of `PUBLISHED`.
-        source: Where the file comes from, for the message; `path` if None.
+        name: A key of `PUBLISHED`.
     """
-    if (size := path.stat().st_size) > LARGEST:
-        raise InputError(
-            f"{source or path} is not the publisher's {name}: it has {size:,} bytes, but the largest of the publisher's "
-            f"files has {LARGEST:,}."
+    found = sha256(RAW / name)
+    if found != PUBLISHED[name]:
+        other = {digest: file for file, digest in PUBLISHED.items()}.get(found)
+        swapped = f", it is {other} under another name" if other else ""
+        raise Damaged(
+            RAW / name, f"its SHA-256 is {found}, but that of the publisher's file is {PUBLISHED[name]}{swapped}"
         )
-    found, expected = sha256(path), PUBLISHED[name]
-    if found == expected:
-        return
-    other = {digest: file for file, digest in PUBLISHED.items()}.get(found)
-    swapped = f" It is {other} under another name." if other else ""
-    raise InputError(
-        f"{source or path} is not the publisher's {name}: its SHA-256 is {found}, but must be {expected}.{swapped}"
-    )
