@@ -1,128 +1,164 @@
 """`make run JOBS=4`: run stages that do not need each other at once, on this machine or on several.
 
-DVC says what has to run. Workers of a Dask cluster run each stage, as soon as what it needs is there, in copies of the
-project, and so fill DVC's cache. Then `dvc repro` restores all results in the project. What was edited and is not committed
-counts as it does for `dvc repro`. What is edited while stages run makes `dvc repro` run them again at the end.
-
-The cores and GPUs of this machine are divided among the stages that run at once. How many threads a stage has does not
-depend on that: its results depend on it, and it is `threads` of params.yaml. The times in the reports are then longer than
-those of a stage that has the machine for itself.
+DVC says what has to run. Each stage runs as soon as what it needs is there, by `dvc repro --single-item` in a copy of the
+project. Then its entry in `dvc.lock` and its results come into the project. What is edited meanwhile runs again at the end.
 """
 
 import argparse
 import os
+import queue
 import re
 import shlex
+import signal
 import sys
+import time
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from graphlib import TopologicalSorter
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
-from dvc.exceptions import DvcException
-from dvc.lock import LockError
+from dvc.repo import Repo
+from dvc.utils.serialize import dumps_yaml, load_yaml
 
-from stages.cluster.archive import without
-from stages.cluster.command import add_options, alone, refuse_options, workers_for
-from stages.cluster.display import end_of
-from stages.cluster.execution import run_plan
-from stages.cluster.plan import Plan, read_plan
-from stages.cluster.step import restore
-from stages.cluster.worker import Done
-from stages.common.checkpoint import remove_recorded
-from stages.common.commands import environment, keep_seconds, repro, run_stage
-from stages.common.entry import entry_point
-from stages.common.errors import InputError
-from stages.common.files import read_text, write_text
-from stages.common.lock_file import LOCK
-from stages.common.notes import notes
-from stages.common.orphans import RUN
-from stages.common.progress import read_seconds
-from stages.common.runs import training_warnings
+from stages.base.errors import InputError
+from stages.base.files import write_text
+from stages.cluster.copies import Done, failure, files_of, put
+from stages.cluster.plan import Plan, priorities, read_plan
+from stages.cluster.pool import Pool, copies_here
+from stages.page.tables import for_terminal, recorded_warnings
+from stages.runner.checkpoint import remove_recorded
+from stages.runner.commands import keep_seconds, repro, run_stage
+from stages.runner.entry import entry_point
+from stages.runner.notes import notes
+from stages.runner.orphans import RUN
+from stages.runner.progress import format_seconds, read_seconds
+
+LOCK = "dvc.lock"
+LOG_LINES = 15  # of what a failed stage printed that are shown
 
 
 def arguments() -> argparse.Namespace:
-    """The options of the command line: jobs, targets, scheduler, ssh and folder.
-
-    Raises:
-        InputError: An option has a wrong value.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.parallel",
-        description="Run stages in parallel, then collect their results with `dvc repro`.",
-    )
-    add_options(parser)
+    """The options of the command line: jobs, scheduler and targets. Raises `InputError` if one has a wrong value."""
+    parser = argparse.ArgumentParser(prog="python -m stages.parallel", description="Run several stages at once.")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--jobs", type=int, default=2, help="so many at once on this machine (default: 2)")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="on the workers of a Dask cluster: tcp://HOST:8786")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as for `dvc repro` (default: all)")
     given = parser.parse_args()
-    refuse_options(given)
+    if given.jobs < 1:
+        raise InputError(f"--jobs is {given.jobs}, but must be 1 or more.")
+    if given.scheduler and find_spec("distributed") is None:
+        raise InputError("Dask is not installed here: type `make installed-parallel`.")
     return given
 
 
-def plan_of(targets: list[str]) -> Plan:
-    """What has to run; see `read_plan`. Raises `InputError` where DVC raises an error of its own."""
-    try:
-        return read_plan(tuple(targets))
-    except LockError:
-        raise InputError("another command of DVC works here: type this again when it has ended.") from None
-    except DvcException as error:
-        raise InputError(f"{error}. `dvc stage list` shows all stages.") from None
+def pool_for(given: argparse.Namespace, plan: Plan) -> AbstractContextManager[Pool]:
+    """The copies that the options ask for, on this machine or on others."""
+    if given.scheduler:
+        return import_module("stages.cluster.machines").workers_at(given.scheduler, plan)  # loads Dask
+    return copies_here(given.jobs)
 
 
-def collect(targets: list[str], plan: Plan, ended: list[Done]) -> int:
-    """Restore the results in the project by `dvc repro`; return the exit status of it all.
+def run_plan(pool: Pool, plan: Plan) -> list[Done]:
+    """Run the stages of a plan, each as soon as what it needs is there; take their results into the project.
 
-    If stages failed, `dvc repro` is asked for the others alone, by the last ones: it would run these again.
+    Where there is a choice, the longest chain goes first. A stage that fails stops only those that need it.
+
+    Returns:
+        What became of the stages that ran, in the order in which they ended.
     """
+    ranks = priorities(plan.needs, read_seconds())
+    order, began = TopologicalSorter(plan.needs), time.monotonic()
+    order.prepare()
+    ready, running, finished = [], {}, queue.SimpleQueue()
+    ended, results = [], {}
+    while True:
+        ready = sorted([*ready, *order.get_ready()], key=ranks.get)
+        while ready and len(running) < pool.slots:
+            name = ready.pop()
+            future = pool.submit(name, results=results | {LOCK: files_of(Path(), LOCK)})
+            running[future] = name
+            future.add_done_callback(finished.put)
+        if not running:
+            break
+        future = finished.get()
+        name = running.pop(future)
+        done = take_results(future, name, pool.remote)
+        ended.append(done)
+        results |= done["results"]
+        if done["status"] == 0:
+            order.done(name)
+        told = f"{'failed' if done['status'] else 'ended'} after {format_seconds(done['seconds'])}"
+        elapsed = format_seconds(time.monotonic() - began)
+        print(f"[{len(ended)} of {len(plan.needs)} at {elapsed}] {name} {told}", flush=True)
+    for name in plan.needs:
+        if name not in [done["stage"] for done in ended]:
+            print(f"{name} does not run: it needs a stage that failed", flush=True)
+    return ended
+
+
+def take_results(future: Future[Done], name: str, remote: bool) -> Done:
+    """Take the results of a stage that has ended into the project; return what became of it.
+
+    Args:
+        future: Gives what became of the stage.
+        name: Of the stage.
+        remote: Whether its data is at DVC's default remote, and not in the cache.
+    """
+    try:
+        done = future.result()
+        if done["status"] == 0:
+            put(done["results"], Path())
+            with Repo(_wait_for_lock=True) as repo:
+                with repo.lock:
+                    content = load_yaml(LOCK) if os.path.exists(LOCK) else {"schema": "2.0", "stages": {}}
+                    content["stages"][name] = done["entry"]
+                    write_text(Path(LOCK), dumps_yaml(content))
+                if done["cached"]:
+                    (repo.pull if remote else repo.checkout)(done["cached"], force=True)
+        return done
+    except Exception as error:  # of DVC, of Dask, or of any library for any kind of remote
+        return failure(name, f"{type(error).__name__}: {error}", 1)
+
+
+def tell(ended: list[Done], told: str) -> None:
+    """Print what users should know of stages that ended: warnings, once each but those of `told`, and failures."""
+    lines = [line for done in ended if done["status"] == 0 for line in done["log"].splitlines()]
+    for line in dict.fromkeys(lines):
+        if re.match("(warning|note): ", line) and line not in told.splitlines():
+            print(line, file=sys.stderr)
     for done in ended:
         if done["status"]:
-            where = f" on worker {done['worker']}" if done["worker"] else ""
-            print(f"\n{done['stage']} failed{where}. The end of what it printed:", file=sys.stderr)
-            print(end_of(done["log"]), file=sys.stderr)
+            lines = [f"\n{done['stage']} failed. The end of what it printed:", *done["log"].splitlines()[-LOG_LINES:]]
+            print("\n  ".join(lines), file=sys.stderr)
             print(f"To run it again: {shlex.join(['dvc', 'repro', done['stage']])}", file=sys.stderr)
-    runs = {path: text for done in ended for path, text in done["runs"].items()}
-    if runs:
-        restore(runs)
-    whole = [done["stage"] for done in ended if done["status"] == 0]
-    if replaced := tuple(name for name in plan.lost if name in whole):
-        write_text(LOCK, without(replaced, read_text(LOCK)))
-    print("collecting the results by `dvc repro`", flush=True)
-    if len(whole) == len(ended):
-        return 1 if repro("--quiet", *targets) else 0
-    last = [name for name in whole if not any(name in plan.needs[other] for other in whole)]
-    if last:
-        repro("--quiet", *last)
-    return 1
-
-
-def warnings_of(ended: list[Done], told: str) -> list[str]:
-    """The warnings and notes, once each, that stages printed which did not fail; without the lines of `told`."""
-    lines = [line for done in ended if done["status"] == 0 for line in done["log"].splitlines()]
-    found = dict.fromkeys(line for line in lines if re.match("(warning|note): ", line))
-    return [line for line in found if line not in told.splitlines()]
 
 
 @entry_point
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and remove the copies
     given = arguments()
-    os.environ |= environment() | {RUN: str(os.getpid())}  # for DVC in and below this process, and for workers here
-    run_stage("check", quiet=True)  # whose errors are clearer than DVC's
-    for note in notes(Path.cwd()):
+    os.environ[RUN] = str(os.getpid())  # the stages end with this process
+    run_stage("check")  # whose errors are clearer than DVC's
+    for note in notes():
         print(f"note: {note}", flush=True)
-    with alone():
-        plan = plan_of(given.targets)
-        if plan.here and repro(*plan.here):
-            sys.exit(1)
-        ended = []
-        if plan.needs:
-            with workers_for(given, plan.lost) as (client, token):
-                ended = run_plan(client, plan, read_seconds(), token)
-        status = collect(given.targets, plan, ended)
+    plan, ended = read_plan(given.targets), []
+    if plan.needs:
+        with pool_for(given, plan) as pool:
+            ended = run_plan(pool, plan)
     keep_seconds({done["stage"]: done["took"] for done in ended if done["took"] is not None})
     remove_recorded()
+    status = int(any(done["status"] for done in ended))
+    if ended and not status and (again := read_plan(given.targets).needs):
+        print(f"note: {', '.join(again)} run again, because something was edited meanwhile.", flush=True)
+        status = repro(*given.targets)
     shows_table = not status and not given.targets  # else it may be older than what ran
-    for line in warnings_of(ended, told=training_warnings() if shows_table else ""):
-        print(line, file=sys.stderr)
-    if status:
-        sys.exit(status)
+    tell(ended, recorded_warnings() if shows_table else "")
     if shows_table:
-        run_stage("table")
+        print(for_terminal())
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
-"""`make run JOBS=2`: stages that do not need each other run at once, in copies that fill the cache."""
+"""`make run JOBS=2`: stages that do not need each other run at once, in copies of the project."""
 
-import argparse
-import io
 import json
 import os
 import re
@@ -9,56 +7,240 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import tarfile
+from io import BytesIO
 from pathlib import Path
 
-import dask
 import pytest
-from distributed.comm import CommClosedError
-from dvc.lock import LockError
-from pandas import read_csv
-
-from stages import parallel
-from stages.cluster import archive, clusters, command, cores
-from stages.cluster.display import Display, Output
-from stages.cluster.execution import LOST, asked_for, result_of
-from stages.cluster.plan import UNKNOWN, Plan, priorities
-from stages.cluster.worker import gpus_here, not_run, own_cache
-from stages.common import environment
-from stages.common.entry import UNREAD
-from stages.common.errors import InputError
-from stages.common.workspace import commit_of
-from stages.export import CODE
-from tests.conftest import ENVIRONMENT, ROOT, commit, edit, processes_in, ran, run, wait_until
+import yaml
+from dvc.repo import Repo
 from tests.soak import hashes
 
+from stages import parallel
+from stages.base.errors import InputError
+from stages.cluster.copies import failure
+from stages.cluster.plan import Plan, priorities, read_plan
+from stages.cluster.pool import FOLDER, alone, copies_here, pack
+from stages.runner.entry import CLOSED_PIPE
+from tests.conftest import ENVIRONMENT, commit, edit, processes_in, ran, run, wait_until
+
 ANY = ("python", "-m", "stages.parallel")
+# A graph with all kinds of results: in DVC's cache and not, none, in folders; of a matrix, added, frozen.
+GRAPH = """\
+stages:
+  check: {cmd: "true", deps: [source]}
+  old: {cmd: "false", frozen: true, outs: [frozen: {cache: false}]}
+  prepare: {cmd: cp source data/prepared, deps: [source], outs: [data/prepared]}
+  train:
+    matrix: {item: "${items}"}
+    cmd: >-
+      echo "warning: few"; for i in 1 2 3; do sleep ${wait}; echo $i >> reports/history; done;
+      cp data/prepared data/models/${item.item}; grep -o "${item.item}: [0-9]*" params.yaml > reports/metrics/${item.item}
+    params: ["items.${item.item}", wait, devices]
+    deps: [data/prepared]
+    outs: ["data/models/${item.item}"]
+    metrics: ["reports/metrics/${item.item}": {cache: false}]
+  select:
+    cmd: cat data/models/* > data/selected; cat reports/metrics/* new > reports/selection
+    deps: [data/models, reports/metrics, new]
+    outs: [data/selected, reports/selection: {cache: false}]
+  report:
+    cmd: mkdir reports/figures; cp data/selected reports/selection added reports/figures
+    deps: [data/selected, added, reports/selection]
+    outs: [reports/figures: {cache: false}]
+"""
 
 
-def slow_down(folder: Path, stage: str, seconds: float) -> None:
-    """Make a stage wait at its start, and say that it does."""
-    path = folder / "stages" / f"{stage}.py"
-    waits = f'def main() -> None:\n    print("waiting", flush=True)\n    __import__("time").sleep({seconds})\n'
-    path.write_text(path.read_text().replace("def main() -> None:\n", waits, 1))
+@pytest.fixture
+def toy(tmp_path, monkeypatch) -> Path:
+    """A project of DVC in a folder of a larger git repository, whose stages take no time; the current folder."""
+    project = tmp_path / "a repository ü" / "project"
+    for folder in ("data/models", "reports/metrics", "reports/figures"):
+        (project / folder).mkdir(parents=True)
+        (project / folder / ".keep").touch()
+    monkeypatch.chdir(project)
+    run(project.parent, "git", "init", "--quiet")
+    files = {
+        "dvc.yaml": GRAPH,
+        "params.yaml": "items: {a: 1, b: 2}\nwait: 0\ndevices: 1\n",
+        "source": "source\n",
+        "new": "old\n",
+        "frozen": "as it is\n",
+        "added": "by `dvc add`\n",
+        ".gitignore": "/data/\n",
+        "../other": "other\n",
+        "reports/figures/of-a-removed-model": "old\n",
+    }
+    for name, content in files.items():
+        Path(name).write_text(content)
+    with Repo.init(subdir=True) as repo:
+        repo.add("added")
+    commit(project.parent, "First")
+    return project
 
 
-def break_down(folder: Path, stage: str) -> None:
-    """Make a stage fail."""
-    path = folder / "stages" / f"{stage}.py"
-    path.write_text(
-        path.read_text().replace("def main() -> None:\n", 'def main() -> None:\n    raise OSError("broken")\n', 1)
+def run_here(*targets: str, jobs: int = 2) -> list:
+    """Run stages of a project in the current folder in copies; return what became of them."""
+    plan = read_plan(list(targets))
+    with copies_here(jobs) as pool:
+        return parallel.run_plan(pool, plan)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The files that a project consists of, by their paths, but not DVC's own."""
+    files = [path for path in folder.rglob("*") if path.is_file() and ".dvc" not in path.parts]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_the_results_are_the_same_bytes_as_serially(toy, tmp_path, capsys):
+    Path("new").write_text("edited\n")  # and not committed
+    Path("data/models/of-a-removed-seed").write_text("left")
+    serial = Path(shutil.copytree(toy.parent, tmp_path / "serial"), "project")
+    ended = run_here()
+    assert {done["stage"]: done["status"] for done in ended} == dict.fromkeys(
+        ("check", "prepare", "train@a", "train@b", "select", "report"), 0
     )
+    assert "[6 of 6 at " in capsys.readouterr().out
+    assert read_plan([]) == Plan({}, {})
+    run(serial, "dvc", "repro")
+    expected, found = files_in(serial), files_in(toy)
+    entries = [yaml.safe_load(files.pop("dvc.lock"))["stages"] for files in (expected, found)]
+    entries[0].pop("old")  # which `dvc repro` records, but does not run
+    assert entries[0] == entries[1]
+    assert found == {path: content for path, content in expected.items() if path != "reports/history"}  # no result
+    assert "reports/figures/of-a-removed-model" not in found
+    assert list(FOLDER.iterdir()) == []
+
+
+def test_results_that_are_missing_are_made_again_or_restored(toy):
+    run_here("train@a")
+    Path("data/models/a").unlink()
+    (done,) = run_here("train@a")
+    assert "Stage 'train@a' is cached" in done["log"]
+    assert Path("data/models/a").exists()
+    lock = Path("dvc.lock").read_text()
+    shutil.rmtree(".dvc/cache")
+    for path in ("data/prepared", "data/models/a"):
+        Path(path).unlink()
+    assert ["Running stage" in done["log"] for done in run_here("train@a")] == [True, True]
+    assert Path("dvc.lock").read_text() == lock
+
+
+def test_a_failure_stops_only_what_needs_it(toy, capsys):
+    Path("dvc.yaml").write_text(GRAPH.replace("cp data/prepared", "test ${item.item} = b || exit 3; cp data/prepared"))
+    parallel.tell(run_here("select"), told="")
+    out, err = capsys.readouterr()
+    assert "select does not run: it needs a stage that failed" in out
+    assert "exited with 3" in err.partition("train@a failed")[2]
+    assert err.endswith("To run it again: dvc repro train@a\n")
+    assert set(read_plan(["prepare", "train"]).needs) == {"train@a"}
+
+
+def test_a_stage_with_other_values_is_watched_and_can_be_stopped(toy):
+    class Stop(Exception):
+        pass
+
+    def stop(content: str) -> None:
+        seen.append(content)
+        if "3" in content:
+            raise Stop
+
+    seen = []
+    run_here("prepare")
+    before = files_in(toy)
+    with copies_here(2) as pool:
+        values = ["++items.a=7", "wait=0.2"]
+        whole = pool.submit("train@a", values)
+        stopped = pool.submit("train@a", ["wait=1"], "reports/history", stop)
+        assert whole.result()["results"] == {"reports/metrics/a": {"reports/metrics/a": b"a: 7\n"}}
+        assert whole.result()["entry"]["params"]["params.yaml"]["items.a"] == 7
+        with pytest.raises(Stop):
+            stopped.result()
+    assert seen[-1] == "1\n2\n3\n"
+    assert files_in(toy) == before
+    assert [process.pid for process in processes_in(toy)] == [os.getpid()]
+
+
+@pytest.mark.parametrize("git", [True, False])
+def test_a_copy_has_the_edits_and_the_last_commit_but_no_data(toy, git):
+    (toy / "data" / "large").write_text("large")
+    Path("new").unlink()
+    Path("source").write_text("edited")
+    Path("newer").write_text("newer")
+    if not git:  # as from a ZIP
+        shutil.rmtree("../.git")
+        run(toy, "dvc", "config", "--local", "core.no_scm", "true")
+    with Repo() as repo:
+        content, inside = pack(repo)
+    copy = toy / "data" / "copy"
+    with tarfile.open(fileobj=BytesIO(content)) as archive:
+        archive.extractall(copy, filter="data")
+    found = files_in(copy / inside)
+    assert inside == ("project" if git else ".")
+    assert (found["source"], found["newer"]) == (b"edited", b"newer")
+    assert not {"new", "data/large"} & found.keys()
+    assert not (copy / "other").exists()
+    for path in ("source", "dvc.yaml") if git else ():
+        log = ("git", "log", "-1", "--format=%H", "--", path)
+        assert run(copy / inside, *log) == run(toy, *log) != ""
+
+
+def test_two_at_once_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (FOLDER / "left").mkdir(parents=True)  # by a command that was killed
+    with alone():
+        assert not FOLDER.exists()
+        with pytest.raises(InputError, match="another command"), alone():
+            pass
+    with alone():
+        pass
+
+
+def test_the_longest_chain_goes_first():
+    needs = {"a": [], "b": [], "c": ["b"], "d": ["a", "b", "c"]}
+    assert priorities(needs, {"a": 5, "b": 1, "c": 2, "d": 4}) == {"a": 9, "b": 7, "c": 6, "d": 4}
+
+
+def test_warnings_of_stages_that_ended_are_shown_once(capsys):
+    logs = {
+        "a": "Running\nwarning: a: no.\nnote: x\n",
+        "b": "note: x\nwarning: b: none.\nwarning",
+        "c": "warning: c",
+    }
+    parallel.tell([failure(name, log, int(name == "c")) for name, log in logs.items()], told="warning: b: none.")
+    assert capsys.readouterr().err.splitlines()[:3] == ["warning: a: no.", "note: x", ""]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--jobs", "0"), "must be 1 or more"), (("--scheduler", "tcp://127.0.0.1:1"), "make installed-parallel")],
+)
+def test_wrong_options_are_refused_in_a_sentence(monkeypatch, options, said):
+    monkeypatch.setattr(parallel, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["parallel", *options])
+    with pytest.raises(InputError, match=said):
+        parallel.arguments()
+
+
+def test_an_unknown_target_is_named(toy):
+    with pytest.raises(InputError, match="nothing"):
+        read_plan(["nothing"])
 
 
 def start(folder: Path, *options: str, **environment: str) -> subprocess.Popen:
+    """Start `stages.parallel`, whose output goes into the file `log` beside the folder."""
     with (folder.parent / "log").open("w") as log:
+        command = [sys.executable, "-m", "stages.parallel", *options]
         return subprocess.Popen(
-            [sys.executable, "-m", "stages.parallel", *options],
-            cwd=folder,
-            env=ENVIRONMENT | environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            command, cwd=folder, env=ENVIRONMENT | environment, stdout=log, stderr=subprocess.STDOUT
         )
+
+
+def at_its_start(folder: Path, stage: str, code: str) -> None:
+    """Let a stage run this code first."""
+    path = folder / "stages" / f"{stage}.py"
+    begin = "def main() -> None:\n"
+    path.write_text(path.read_text().replace(begin, f"{begin}    {code}\n", 1))
 
 
 def without_commit(found: dict[str, str]) -> dict[str, str]:
@@ -66,375 +248,57 @@ def without_commit(found: dict[str, str]) -> dict[str, str]:
     return {path: value for path, value in found.items() if "export" not in path}
 
 
-@pytest.mark.fault(
-    "Stages that run at once, in other folders, give other results than one after the other.",
-    "Every hash in `dvc.lock` is the same, and `dvc repro` has nothing left to run.",
-)
-@pytest.mark.parametrize("known", [False, True])
-def test_a_cold_graph_gives_the_same_bytes_as_serially(finished, tmp_path, known):
-    folder = tmp_path / "cold ü"  # with a cache of its own
+@pytest.mark.slow
+def test_a_cold_graph_gives_the_same_bytes_as_serially(finished, tmp_path):
+    folder = tmp_path / "cold"  # with a cache of its own
     run(tmp_path, "git", "clone", "--quiet", str(finished), str(folder))
-    if (
-        known
-    ):  # of the last run, as in a clone on another machine: times that differ, in results that are not in its cache
-        lock = (folder / "dvc.lock").read_text()
-        times = r"(path: reports/timing/train/.*\n +hash: md5\n +md5: )...."
-        (folder / "dvc.lock").write_text(re.sub(times, r"\g<1>0000", lock))
-    else:
-        (folder / "dvc.lock").unlink()
     printed = run(folder, *ANY, "--jobs", "2")
-    runs = [list(key.iterdir()) for key in (folder / ".dvc/cache/runs").glob("??/*")]
-    assert max(map(len, runs)) == 1  # no stage ran twice
+    assert "The report: " in printed
     assert without_commit(hashes(folder)) == without_commit(hashes(finished))
-    assert "Data and pipelines are up to date" in run(folder, "dvc", "repro")
-    assert "train@small-0 runs on worker" in printed
-    assert "selected small-0" not in printed  # what `select` prints: `dvc repro` has run nothing, but collected
-    assert not (folder / clusters.FOLDER).exists()
+    assert ran(run(folder, "dvc", "repro")) == set()
     origin = json.loads((folder / "reports/export.json").read_text())
-    assert origin["about"][0]["commit"] == commit_of(finished, CODE)
-    took = read_csv(folder / "reports/timing/stages.csv")
-    assert {"prepare", "train@small-0", "train@plain-0", "select", "report"} <= set(took["stage"])
-    assert (took["seconds"] > 0).all()
-    again = run(folder, *ANY)
-    assert "runs on worker" not in again
-    assert "The report: " in again
-    assert "The report: " not in run(folder, *ANY, "select")  # after other targets, the table may be older than they
+    assert origin["about"][0]["commit"] == run(finished, "git", "rev-parse", "HEAD").strip()
+    took = dict(line.split(",") for line in (folder / "reports/timing/stages.csv").read_text().splitlines()[1:])
+    assert {"prepare", "train@small-0", "select", "report"} <= took.keys()
+    assert float(took["train@small-0"]) > 0
 
 
-@pytest.mark.fault(
-    "A stage fails while others run.",
-    "What does not need it goes on and is kept; the end of its log and the command to repeat it are shown; exit status 1.",
-)
-def test_a_failure_stops_only_what_needs_it(workspace):
-    break_down(workspace, "eda")  # edited, and not committed
-    edit(workspace, lambda content: content["statistics"].update(bins=14))
-    before = (workspace / "reports/eda/samples.png").read_bytes()
-    printed = run(workspace, *ANY, succeeds=False)
-    assert "eda failed" in printed
-    assert "broken" in printed
-    assert "dvc repro eda" in printed
-    assert "report does not run" in printed
-    assert (workspace / "reports/eda/samples.png").read_bytes() == before
-    assert ran(run(workspace, "dvc", "repro", "compare")) == set()  # it was collected
-    run(workspace, "git", "checkout", "stages/eda.py")
-    assert ran(run(workspace, "dvc", "repro")) == {"report"}
-
-
-@pytest.mark.fault(
-    "The command is killed while DVC runs a stage in the project itself, such as `fetch`.",
-    "That stage ends, too, nothing is recorded, and the next command is not told that DVC works here.",
-)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_outlives_a_run_that_was_stopped_while_dvc_ran_a_stage_here(workspace, number):
-    slow_down(workspace, "fetch", 100)
-    process = start(workspace, "prepare")
-    wait_until(lambda: "waiting" in (workspace.parent / "log").read_text())
-    process.send_signal(number)
-    assert process.wait(30) != 0
-    wait_until(lambda: processes_in(workspace) == [], 30)
-    run(workspace, "git", "checkout", "stages/fetch.py")
-    assert "prepare" not in ran(run(workspace, "dvc", "repro", "prepare"))
-
-
-def test_warnings_of_stages_that_ended_are_shown_once():
-    logs = {"a": "Running\nwarning: a: no class 3.\nnote: x\n", "b": "note: x\nwarning", "c": "warning: c failed"}
-    ended = [not_run(name, log) | {"status": int(name == "c")} for name, log in logs.items()]
-    assert parallel.warnings_of(ended, told="") == ["warning: a: no class 3.", "note: x"]
-    assert parallel.warnings_of(ended, told="warning: a: no class 3.\nwarning: b: none.") == ["note: x"]
-
-
-@pytest.mark.fault(
-    "Another command of DVC holds its lock when a run with several jobs asks what has to run.",
-    "A sentence says so; nothing runs.",
-)
-def test_a_lock_of_dvc_is_told(monkeypatch):
-    def locked(_):
-        raise LockError("\x1b[36mUnable to acquire lock.")
-
-    monkeypatch.setattr(parallel, "read_plan", locked)
-    with pytest.raises(InputError, match=r"^another command of DVC works here: type this again when it has ended\.$"):
-        parallel.plan_of([])
-
-
-@pytest.mark.fault(
-    "The computer sleeps, or Ctrl-Z stops the command, for longer than Dask waits for a worker.",
-    "Workers in the command's own process are never given up: it goes on.",
-)
-def test_no_worker_of_this_process_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with dask.config.set({"distributed.scheduler.worker-ttl": "5s"}), clusters.on_this_machine(1) as client:
-        assert client.cluster.scheduler.worker_ttl is None
-
-
-@pytest.mark.fault(
-    "Someone runs stages in a clone in which others have workers by SSH.",
-    "The copies of these are left alone.",
-)
-def test_copies_of_workers_that_others_started_are_left(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    theirs, ours = clusters.FOLDER / "dask-scratch-space" / "worker", clusters.COPIES / "x"
-    theirs.mkdir(parents=True)
-    ours.mkdir(parents=True)
-    with command.alone():
-        assert not ours.exists()
-        ours.mkdir(parents=True)
-    assert theirs.exists()
-    assert not clusters.COPIES.exists()
-
-
-@pytest.mark.parametrize("name", ["parallel", "search"])
-def test_without_the_packages_a_sentence_says_what_to_type(name):
-    hide = "import sys, importlib.util as util; find = util.find_spec; sys.modules['distributed'] = None; "
-    hide += "util.find_spec = lambda name, *more: None if name == 'distributed' else find(name, *more); "
-    printed = run(ROOT, "python", "-c", f"{hide}import stages.{name}", succeeds=False)
-    assert "Traceback" not in printed
-    assert "type `make installed-parallel`" in printed
-
-
-def test_users_of_hosts_belong_into_the_configuration_of_ssh():
-    given = argparse.Namespace(jobs=None, scheduler=None, ssh="me@a,b")
-    with pytest.raises(InputError, match=r"'me@a,b': give hosts alone, and their users in ~/\.ssh/config"):
-        command.refuse_options(given)
-
-
-def test_a_remote_in_the_home_folder_is_the_same_for_the_copies(dry_workspace, monkeypatch):
-    monkeypatch.chdir(dry_workspace)
-    before = Path(".dvc/config").read_text()
-    try:
-        Path(".dvc/config").write_text(f"{before}\n[core]\nremote = s\n['remote \"s\"']\nurl = ~/storage\n")
-        assert command.absolute_remote() == {'remote "s".url': str(Path.home() / "storage")}
-    finally:
-        Path(".dvc/config").write_text(before)
-
-
-@pytest.mark.fault(
-    "Ctrl-C, or SIGKILL of everything, while stages run in parallel.",
-    "No process goes on, no lock is left, and the next `dvc repro` goes on from what had ended.",
-)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_a_run_that_was_stopped(workspace, number):
-    slow_down(workspace, "explain", 60)
+    at_its_start(workspace, "explain", '__import__("time").sleep(60)')
     edit(workspace, lambda content: content["eda"].update(samples_per_class=5))
-    process = start(workspace)
-    log = workspace.parent / "log"
+    process, log = start(workspace), workspace.parent / "log"
     wait_until(lambda: "eda ended" in log.read_text())
     process.send_signal(number)
     assert process.wait(30) != 0
     wait_until(lambda: processes_in(workspace) == [], 30)
     run(workspace, "git", "checkout", "stages/explain.py")
-    assert ran(run(workspace, "dvc", "repro")) <= {"check", "report"}  # eda is restored, explain as it was
-    if number == signal.SIGINT:
-        assert "Traceback" not in log.read_text()
-        assert not (workspace / clusters.FOLDER).exists()
+    assert ran(run(workspace, "dvc", "repro")) <= {"check", "report"}  # eda is kept, explain restored as it was
+    assert "Traceback" not in log.read_text()
+    assert number == signal.SIGKILL or not any((workspace / FOLDER).iterdir())
 
 
-@pytest.mark.fault(
-    "The process of one stage is killed, as by a system that is out of memory.",
-    "The stage failed: it is said by what; the others go on.",
-)
-def test_a_stage_that_is_killed_has_failed(workspace):
-    slow_down(workspace, "explain", 60)
-    edit(workspace, lambda content: content["eda"].update(samples_per_class=5))
-    process = start(workspace)
-    log = workspace.parent / "log"
-    wait_until(lambda: "eda ended" in log.read_text())
-    (step,) = (one for one in processes_in(workspace) if one.cmdline()[-2:] == ["stages.cluster.step", "explain"])
-    step.kill()
-    assert process.wait(30) == 1
-    assert "killed (SIGKILL)" in log.read_text()
-    wait_until(lambda: processes_in(workspace) == [], 30)
-    assert ran(run(workspace, "dvc", "repro", "eda")) == set()
-
-
-def test_what_a_worker_tells_is_shown_in_order_and_once():
-    display = Display(["a", "b"], 1, {"a": None, "b": None})
-    display.console = Output(file=io.StringIO(), width=100)
-    ended = {"stage": "a", "status": 0, "log": ""}
-    display.hear({"name": "a", "where": "1", "when": time.time(), "worker": "added by the scheduler"})
-    display.hear({"done": ended, "worker": "added by the scheduler"})
-    display.hear({"name": "b", "where": "1", "when": time.time()})
-    display.end(ended)  # the scheduler tells of it later
-    display.hear({"name": "a", "where": "2", "when": time.time()})  # its result was lost with the worker
-    said = [line.partition("] ")[2] for line in display.console.file.getvalue().splitlines()]
-    assert said == ["a runs on worker 1", "a ended after 0:00", "b runs on worker 1", "a runs again, on worker 2"]
-
-
-def test_what_a_worker_told_counts_where_the_scheduler_is_lost_before_it_hands_over_the_result():
-    class Lost:
-        key = "eda/token"
-
-        def __init__(self, cancelled: bool):
-            self.cancelled, self.exception = lambda: cancelled, lambda: None
-
-        def result(self):
-            raise CommClosedError
-
-    ended = not_run("eda", "") | {"status": 0}
-    for future in (Lost(cancelled=True), Lost(cancelled=False)):
-        assert result_of(future, {"eda": ended}) == ended
-        assert result_of(future) == not_run("eda", LOST)
-
-
-@pytest.mark.fault("Nobody reads on: `... | head -1`.", "The run ends at once, and nothing of it goes on.")
+@pytest.mark.slow
 def test_a_closed_pipe_ends_it(workspace):
-    slow_down(workspace, "explain", 60)
+    at_its_start(workspace, "explain", '__import__("time").sleep(60)')
     edit(workspace, lambda content: content["eda"].update(samples_per_class=5))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stages.parallel"], cwd=workspace, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
-    )
-    while "runs on worker" not in process.stdout.readline():
+    command = [sys.executable, "-m", "stages.parallel"]
+    process = subprocess.Popen(command, cwd=workspace, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    while "check ended" not in process.stdout.readline():
         pass
     process.stdout.close()
-    assert process.wait(60) == UNREAD
+    assert process.wait(60) == CLOSED_PIPE
     wait_until(lambda: processes_in(workspace) == [], 30)
 
 
-def test_what_runs_and_waits_and_how_long_is_shown():
-    display = Display(["a", "b", "c", "d"], 2, {"a": 60, "b": 30, "c": 10, "d": 10})
-    display.console = Output(file=io.StringIO(), width=100)
-    now = time.time()
-    display.started = now - 20
-    display.begin("a", "1", now - 20)
-    display.begin("b", "2", now - 20)
-    display.end({"stage": "b", "status": 0, "log": ""})
-    display.begin("c", "2", now)
-    display.console.print(display.table())
-    rows = [line.split() for line in display.console.file.getvalue().splitlines()[-4:]]
-    assert rows == [
-        ["worker", "stage", "elapsed", "expected"],
-        ["1", "a", "0:20", "1:00"],
-        ["2", "c", "0:00", "0:10"],
-        ["1", "stages", "wait", "0:20", "0:30", "to", "go"],  # 40 + 10 + 10 s of work for two workers
-    ]
-
-
-@pytest.mark.fault("Two runs in parallel in one project.", "The second says so, and does nothing.")
-def test_two_at_once_are_refused(workspace):
-    slow_down(workspace, "explain", 60)
-    process = start(workspace)
-    wait_until(lambda: "explain runs" in (workspace.parent / "log").read_text())
-    assert "another process" in run(workspace, *ANY, succeeds=False)
-    process.send_signal(signal.SIGINT)
-    process.wait(30)
-
-
-def test_the_longest_chain_goes_first():
-    plan = Plan((), {"a": (), "b": (), "c": ("b",), "d": ("a", "b", "c")}, {})
-    assert priorities(plan, {"a": 5, "b": 1, "c": 2, "d": 4}) == {"a": 9, "b": 7, "c": 6, "d": 4}
-    assert priorities(plan, {})["d"] == UNKNOWN
-
-
-def test_gpus_are_divided_among_workers_and_a_training_gets_what_devices_says():
-    assert clusters.shares_of([], 3, 1) == [[], [], []]
-    assert clusters.shares_of(["0", "1", "2"], 2, 1) == [["0", "2"], ["1"]]
-    assert clusters.shares_of(["0", "1", "2"], 8, 1) == [["0"], ["1"], ["2"]]
-    assert clusters.shares_of(["0", "1", "2", "3"], 4, 2) == [["0", "2"], ["1", "3"]]
-    plan = Plan((), {"train@a-0": ()}, {"train@a-0": 2})
-    assert asked_for(plan, [0, 0]) == {}
-    assert asked_for(plan, [1, 2]) == {"train@a-0": 2}
-    with pytest.raises(InputError, match="the most is 1"):
-        asked_for(plan, [1, 1])
-
-
-def test_cores_are_divided_among_the_stages_that_run():
-    assert cores.shares_of([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]]
-    assert cores.shares_of([3, 7], 3) == [[3], [7], [3]]
-    assert cores.shares_of([3, 7], 1) == [[3, 7]]
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or environment.cores() < 2, reason="needs Linux and two cores")
-def test_a_stage_that_runs_alone_has_all_cores():
-    whole = os.sched_getaffinity(0)
-    program = [sys.executable, "-c", "import time; time.sleep(60)", cores.PROGRAM]
-    with cores.divided():
-        first = subprocess.Popen(program)
-        with subprocess.Popen(program) as second:
-            wait_until(lambda: not os.sched_getaffinity(first.pid) & os.sched_getaffinity(second.pid))
-            assert os.sched_getaffinity(first.pid) | os.sched_getaffinity(second.pid) == whole
-            first.kill()
-            first.wait()
-            wait_until(lambda: os.sched_getaffinity(second.pid) == whole)
-            second.kill()
-
-
-def test_the_gpus_that_a_process_may_use(monkeypatch):
-    for value, names in (("", []), ("-1", []), ("2, 0", ["2", "0"]), ("0,-1,1", ["0"])):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-        assert gpus_here() == names
-
-
-def test_a_machine_of_its_own_has_the_cache_that_is_configured_there(tmp_path):
-    place = tmp_path / "project" / ".dvc" / "tmp" / "parallel"
-    place.mkdir(parents=True)
-    assert Path(own_cache(place)) == place.parent / "dvc-cache"  # no project is around it
-    (tmp_path / "project" / ".dvc" / "config").touch()
-    assert Path(own_cache(place)) == tmp_path / "project" / ".dvc" / "cache"
-    (tmp_path / "project" / ".dvc" / "config.local").write_text("[cache]\n    dir = ../../shared\n")
-    assert Path(own_cache(place)) == tmp_path / "shared"
-
-
-def test_a_copy_has_the_edits_and_the_last_commit_but_no_data(dry_workspace, tmp_path):
-    assert archive.pack(dry_workspace)[1] == "."
-    parameters = dry_workspace / "params.yaml"
-    parameters.write_text(parameters.read_text() + "# edited\n")
-    (dry_workspace / "stages" / "new.py").write_text("new = 1\n")
-    try:
-        unpacked = unpack(dry_workspace, tmp_path)
-        both = [commit_of(folder, ("params.yaml",)) for folder in (dry_workspace, unpacked)]
-        unchanged = [commit_of(folder, ("dvc.yaml",)) for folder in (dry_workspace, unpacked)]
-    finally:
-        run(dry_workspace, "git", "checkout", "params.yaml")
-        (dry_workspace / "stages" / "new.py").unlink()
-    assert both[0] == both[1]
-    assert both[0].endswith("uncommitted changes")
-    assert unchanged[0] == unchanged[1]
-    assert len(unchanged[0]) == 40
-    assert (unpacked / "params.yaml").read_text().endswith("# edited\n")
-    assert (unpacked / "stages" / "new.py").exists()
-    assert not (unpacked / "data").exists()
-
-
-def unpack(folder: Path, into: Path) -> Path:
-    """What a worker has of a project."""
-    content, inside = archive.pack(folder)
-    (into / "copy.tar").write_bytes(content)
-    shutil.unpack_archive(into / "copy.tar", into / "copy", filter="data")
-    return into / "copy" / inside
-
-
-def test_a_copy_of_a_project_within_a_larger_repository(tmp_path):
-    project = tmp_path / "all" / "project"
-    (project / "reports").mkdir(parents=True)
-    (project / "dvc.yaml").write_text("stages: {}\n")
-    (project / ".gitignore").write_text("/data/\n")
-    (project / "data").mkdir()
-    (project / "data" / "large").write_text("large")
-    (tmp_path / "all" / "other").write_text("other")
-    run(tmp_path / "all", "git", "init", "--quiet")
-    assert sorted(path.name for path in unpack(project, tmp_path).iterdir()) == [".gitignore", "dvc.yaml"]
-    commit(tmp_path / "all", "first")
-    (tmp_path / "again").mkdir()
-    unpacked = unpack(project, tmp_path / "again")
-    assert commit_of(unpacked, ("dvc.yaml",)) == commit_of(project, ("dvc.yaml",))
-    assert not (unpacked.parent / "other").exists()
-    shutil.rmtree(tmp_path / "all" / ".git")
-    (tmp_path / "without").mkdir()
-    assert sorted(path.name for path in unpack(project, tmp_path / "without").iterdir()) == [".gitignore", "dvc.yaml"]
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--jobs", "0"), "must be 1 or more"),
-        (("--scheduler", "tcp://127.0.0.1:1", "--ssh", "a"), "give one"),
-        (("--jobs", "2", "--scheduler", "tcp://127.0.0.1:1"), "give one"),
-        (("nothing",), "nothing"),
-        (("--ssh", ","), "names nothing"),
-        (("--scheduler", ""), "names nothing"),
-        (("--scheduler", "tcp://127.0.0.1:1"), "default remote"),
-    ],
-)
-def test_wrong_options_are_refused_in_a_sentence(dry_workspace, options, said):
-    printed = run(dry_workspace, *ANY, *options, succeeds=False)
-    assert said in printed.partition("error: ")[2]
-    assert "Traceback" not in printed
+@pytest.mark.slow
+def test_an_edit_during_the_run_is_told(workspace):
+    at_its_start(workspace, "explain", '__import__("time").sleep(5)')
+    process, log = start(workspace), workspace.parent / "log"
+    wait_until(lambda: "check ended" in log.read_text())
+    edit(workspace, lambda content: content["eda"].update(samples_per_class=5))
+    assert process.wait(120) == 0
+    again = re.search("note: (.*) run again, because something was edited", log.read_text())[1]
+    assert set(again.split(", ")) == {"check", "eda", "report"}
+    assert ran(run(workspace, "dvc", "repro")) == set()
