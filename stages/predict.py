@@ -1,34 +1,32 @@
 """Classify photos of clothing with the exported model: `python -m stages.predict shirt.jpg`.
 
-Each photo is converted as Zalando made the data (`stages.inference.photo`) and classified by
-`data/exported/model-tta.onnx`.
-Printed are the class with the highest probability, the next two, and warnings: if the photo is probably none of the classes
-(out-of-distribution), or if its background is not plain. A file that is no photo is named, and the others go on; the exit
-status is then 1.
+Each photo is converted as Zalando made the data (`stages.inference.photo`) and classified by the file
+`data/exported/model-tta.onnx`. Printed are the class with the highest probability, the next two, and warnings: if the photo
+is probably none of the classes (out-of-distribution), or if its background is not plain. A file that is no photo is named,
+and the others go on; the exit status is then 1.
 """
 
 import argparse
 import csv
-import itertools
 import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from stages.common.entry import entry_point
-from stages.common.errors import InputError
-from stages.common.errors import sentence as error_sentence
+from stages.base.errors import InputError
 from stages.figures import photo as draw
 from stages.inference.classifier import EXPORTED, Classifier
 from stages.inference.image_file import read_photo
 from stages.inference.photo import BACKGROUNDS, convert
+from stages.runner.entry import entry_point
+from stages.runner.entry import sentence as error_sentence
 
 STDIN = "-"
 FIGURES = Path("data/figures")  # where `--figure` without a folder draws
-MOST_BYTES_OF_STDIN = 200_000_000
 
 
 def files_of(inputs: list[str]) -> list[str]:
@@ -38,43 +36,37 @@ def files_of(inputs: list[str]) -> list[str]:
     """
     found = []
     for name in inputs:
-        inside, visited = [], {Path(name).resolve()}
+        inside = []
         for folder, folders, files in os.walk(name, followlinks=True):
-            places = {one: (Path(folder) / one).resolve() for one in sorted(folders) if not one.startswith(".")}
-            folders[:] = [one for one, place in places.items() if place not in visited]  # links may lead back
-            visited |= set(places.values())
+            folders[:] = [one for one in folders if not one.startswith(".")]
             inside += [str(Path(folder) / file) for file in files if not file.startswith(".")]
         found += sorted(inside) or [name]
     return found
 
 
-def refuse_what_is_no_file(name: str) -> None:
-    """Raise `InputError` for an empty folder, an address, and a pattern that the shell did not replace by names."""
+def read(name: str) -> np.ndarray:
+    """The photo in a file or in stdin, uint8 (H, W, 3); raises `InputError` if there is none."""
+    if name == STDIN:
+        return read_photo(sys.stdin.buffer.read())
     if Path(name).is_dir():
         raise InputError("the folder holds no files.")
-    if not Path(name).exists() and "://" in name:
+    if "://" in name:
         raise InputError(f"it is an address, but a file is needed: type `curl -LO {name}` first.")
-    if not Path(name).exists() and set("*?[") & set(name):
-        raise InputError("it is a pattern, but no file has this name: leave out the quotes, or name the folder.")
+    return read_photo(Path(name))
 
 
 def results(classifier: Classifier, files: list[str], background: str, figures: Path | None) -> Iterator[dict]:
-    """The result of each file: `file`, and the keys of `answer` or `error`, a sentence."""
-    dataset, drawn = classifier.metadata["dataset"], set()
+    """The result of each file: `file`, and the keys of `answer` or `error`, a sentence. Draws into the folder `figures`."""
+    drawn: set[str] = set()
     for name in files:
         try:
-            content = sys.stdin.buffer.read(MOST_BYTES_OF_STDIN + 1) if name == STDIN else Path(name)
-            if name == STDIN and len(content) > MOST_BYTES_OF_STDIN:
-                raise InputError(f"it has more than {MOST_BYTES_OF_STDIN:,} bytes.")
-            if name != STDIN:
-                refuse_what_is_no_file(name)
-            converted = convert(read_photo(content), background)
+            converted = convert(read(name), background)
             found = classifier.answer(converted.pixels)
             found["warnings"] = converted.warnings + found["warnings"]
             if figures:
                 figure = figures / figure_name(name, drawn)
                 drawn.add(figure.name)
-                draw.save_conversion(converted.steps, converted.pixels, found, name, dataset, figure)
+                draw.save_conversion(converted.steps, converted.pixels, found, name, figure)
                 found["figure"] = str(figure)
             yield {"file": name, **found}
         except (InputError, OSError) as error:
@@ -87,12 +79,11 @@ def figure_name(file: str, taken: set[str]) -> str:
     It always has one ending more than the file, so that no photo is written over, and a number if it is in `taken`.
     """
     name = "stdin" if file == STDIN else "-".join(part for part in Path(file).parts if part not in ("/", ".."))
-    name = name.encode("utf-8", "backslashreplace").decode().replace("\\", "-")  # names that are not UTF-8
-    numbers = itertools.count(2)
-    found = name
-    while f"{found}.png" in taken:
-        found = f"{name}-{next(numbers)}"
-    return f"{found}.png"
+    figure, number = f"{name}.png", 1
+    while figure in taken:
+        number += 1
+        figure = f"{name}-{number}.png"
+    return figure
 
 
 def sentence(result: dict) -> str:
@@ -142,27 +133,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--figure",
         nargs="?",
-        const=str(FIGURES),
+        type=Path,
+        const=FIGURES,
         metavar="FOLDER",
         help=f"draw each photo, its conversion and the probabilities as PNG in this folder (default: {FIGURES})",
     )
-    parser.add_argument(
-        "--model", default=str(EXPORTED / "model-tta.onnx"), metavar="FILE", help="default: %(default)s"
-    )
+    model = EXPORTED / "model-tta.onnx"
+    parser.add_argument("--model", type=Path, default=model, metavar="FILE", help="default: %(default)s")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a JSON list with all probabilities")
     form.add_argument("--csv", action="store_true", help="print CSV")
     given = parser.parse_args()
-    if given.figure and (given.figure == STDIN or Path(given.figure).is_file()):
-        given.inputs.insert(0, given.figure)  # `--figure shirt.jpg`: the photo, not a folder
-        given.figure = str(FIGURES)
-    if given.figure and not given.inputs and Path(given.figure).is_dir():
-        given.inputs, given.figure = (
-            [given.figure],
-            str(FIGURES),
-        )  # `--figure photos`: there is nothing else to classify
-    if "" in given.inputs:
-        parser.error("one of the names is empty: is a variable of the shell unset?")
+    if given.figure not in (None, FIGURES) and (not given.inputs or given.figure.is_file()):
+        given.inputs.insert(0, str(given.figure))  # `--figure shirt.jpg`: the photo, not the folder
+        given.figure = FIGURES
     if not given.inputs:
         parser.error("name a photo, a folder of photos, or - for stdin")
     return given
@@ -171,12 +155,9 @@ def arguments() -> argparse.Namespace:
 @entry_point
 def main() -> None:
     given = arguments()
-    classifier = Classifier(Path(given.model))
     files = files_of(given.inputs)
-    figures = Path(given.figure) if given.figure else None
-    found = results(classifier, files, given.background, figures)
-    failed = 0
-    everything = []
+    found = results(Classifier(given.model), files, given.background, given.figure)
+    failed, everything = 0, []
     table = csv.DictWriter(sys.stdout, list(row({"file": ""})), lineterminator="\n")
     if given.csv:
         table.writeheader()
@@ -190,10 +171,9 @@ def main() -> None:
             else:
                 progress.write(sentence(result), file=sys.stderr if "error" in result else sys.stdout)
     if given.json:
-        in_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-        print(json.dumps(everything, indent=2, ensure_ascii=not in_unicode))
-    if figures:
-        print(f"figures: {figures}/", file=sys.stderr)
+        print(json.dumps(everything, indent=2, ensure_ascii=False))
+    if given.figure:
+        print(f"figures: {given.figure}/", file=sys.stderr)
     if failed:
         sys.exit(f"error: {failed} of {len(files)} files could not be classified.")
 

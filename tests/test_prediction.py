@@ -30,8 +30,8 @@ def test_probabilities_are_those_of_the_mean_logits():
     np.testing.assert_array_equal(classify(model, IMAGES), predicted.single_view)
 
 
-@pytest.mark.parametrize("count", [1, 1000, 2500])
-def test_images_go_through_a_model_in_batches_and_come_out_in_order(count):
+def test_images_go_through_a_model_in_batches_and_come_out_in_order():
+    count = 1500
     inputs = keras.Input((28, 28, 1))
     pixels = keras.layers.Flatten()(inputs)
     model = keras.Model(inputs, [pixels, keras.layers.GlobalMaxPooling2D()(inputs)])

@@ -1,23 +1,31 @@
-"""Whatever bytes a file holds: a reader takes them or raises `InputError`, in little time. Hypothesis makes them up."""
+"""Whatever bytes a file holds: a reader takes them or raises `InputError`. Hypothesis makes them up."""
 
 import gzip
 import struct
+from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.data.idx import read_images, write_idx
-from tests import fuzz
+from stages import check
+from stages.base.errors import InputError
+from stages.data.idx import read_images, read_labels
+from stages.inference import convert, read_photo
 from tests.conftest import ROOT
+from tests.test_photo import FORMATS, shirt
 
 settings.register_profile(
-    "tests", max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    "tests", max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile("tests")
 
-SIZES = st.one_of(st.integers(0, 30), st.sampled_from([784, 2**16, 2**31, 2**32 - 1]))
+IMAGES = struct.pack(">4I", 2051, 2, 28, 28) + bytes(range(196)) * 8
+IDX = [IMAGES, struct.pack(">2I", 2049, 3) + b"\0\1\2", gzip.compress(IMAGES), gzip.compress(IMAGES) + b"\0"]
+PHOTOS = [write(shirt(size=(210, 250)).resize((42, 50))) for write in FORMATS.values()]
+PARAMETERS = [(ROOT / "params.yaml").read_bytes(), b"a: &a [1, !!int x]\nb: {<<: *a}\n"]
 
 
 def damaged(examples: list[bytes]) -> st.SearchStrategy[bytes]:
@@ -31,40 +39,40 @@ def damaged(examples: list[bytes]) -> st.SearchStrategy[bytes]:
         return bytes(changed)
 
     changes = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=8)
-    return (
-        st.builds(damage, st.sampled_from(examples), st.one_of(st.just(0), st.integers(0, 2**16)), changes)
-        | st.binary()
-    )
+    cut = st.one_of(st.just(0), st.integers(0, 2**16))
+    return st.builds(damage, st.sampled_from(examples), cut, changes) | st.binary()
 
 
-@given(damaged(fuzz.examples("idx")))
-def test_damaged_idx_files(content):
-    fuzz.idx(content)
+def taken(read):
+    """What `read()` returns; None if it raises `InputError`."""
+    try:
+        return read()
+    except InputError:
+        return None
 
 
-@given(st.sampled_from([2049, 2051, 2052]), st.lists(SIZES, min_size=1, max_size=3), st.binary(max_size=900))
-def test_idx_files_of_any_shape(magic, shape, data):
-    fuzz.idx(struct.pack(f">{1 + len(shape)}I", magic, *shape) + data)
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("made up") / "file"
 
 
-@given(st.integers(1, 5), st.integers(0, 255), st.binary(max_size=5))
-def test_images_come_back_and_not_with_bytes_behind_them(tmp_path_factory, count, level, behind):
-    path = tmp_path_factory.getbasetemp() / "images.gz"
-    images = np.full((count, 28, 28), level, np.uint8)
-    write_idx(path, images)
-    assert (read_images(path) == images).all()
-    fuzz.idx(path.read_bytes() + behind)
-    fuzz.idx(gzip.decompress(path.read_bytes()) + behind)
+@given(damaged(IDX))
+def test_idx_files(path, content):
+    for packed in (content, gzip.compress(content, 1)):
+        path.write_bytes(packed)
+        for read, shape in ((read_images, (28, 28)), (read_labels, ())):
+            array = taken(lambda read=read: read(path))
+            assert array is None or array.shape[1:] == shape
 
 
-@given(damaged(fuzz.examples("photo")))
-def test_damaged_photos(content):
-    fuzz.photo(content)
-
-
-@given(damaged(fuzz.examples("parameters")))
-def test_damaged_parameters(content):
-    fuzz.parameters(content)
+@settings(max_examples=300)
+@given(damaged(PHOTOS))
+def test_photos(content):
+    pixels = taken(lambda: read_photo(content))
+    if pixels is not None:
+        assert (pixels.dtype, max(pixels.shape) < 560) == (np.uint8, True)
+        converted = taken(lambda: convert(pixels))
+        assert converted is None or converted.pixels.shape == (28, 28, 1)
 
 
 LEAVES = st.one_of(
@@ -74,19 +82,17 @@ LEAVES = st.one_of(
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(LEAVES, inner, max_size=4), max_leaves=20
 )
-SECTIONS = st.sampled_from(sorted({"fetch", "seeds", "defaults", "models", "audit", "statistics", "dataset", "other"}))
-
-
-@settings(max_examples=50)
-@given(st.dictionaries(SECTIONS, VALUES, min_size=1, max_size=3))
-def test_parameters_with_any_values(sections):
-    committed = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    fuzz.parameters(yaml.safe_dump(committed | sections, allow_unicode=True).encode())
+COMMITTED = yaml.safe_load(PARAMETERS[0])
+SECTIONS = st.dictionaries(st.sampled_from([*COMMITTED, "other"]), VALUES, min_size=1, max_size=3)
 
 
 @given(
-    st.sampled_from(["int", "float", "bool", "null", "timestamp", "binary", "set", "omap", "merge", "str"]), st.text()
+    damaged(PARAMETERS)
+    | SECTIONS.map(lambda sections: yaml.safe_dump(COMMITTED | sections, allow_unicode=True).encode())
 )
-def test_tags_with_any_values(tag, value):
-    fuzz.parameters(f"seeds: !!{tag} {value}".encode("utf-8", "replace"))
-    fuzz.parameters(f"!!{tag} {value}: 1".encode("utf-8", "replace"))
+def test_parameters(path, content):
+    path.write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "PARAMETERS", path)
+        found = taken(check.check)
+    assert found is None or found == list(COMMITTED["models"])

@@ -12,9 +12,7 @@ from stages.figures.style import NEUTRAL, RIGHT, WRONG, save
 STEPS = 6  # places for images in the upper row
 
 
-def save_conversion(
-    steps: dict[str, np.ndarray], pixels: np.ndarray, result: dict, name: str, dataset: str, path: Path
-) -> None:
+def save_conversion(steps: dict[str, np.ndarray], pixels: np.ndarray, result: dict, name: str, path: Path) -> None:
     """Draw a converted photo and its classification, and save it.
 
     Args:
@@ -22,7 +20,6 @@ def save_conversion(
         pixels: The input of the model, uint8 (28, 28, 1).
         result: `probabilities` by class, `class`, `probability` and `warnings`.
         name: The name of the photo.
-        dataset: On which the model was trained.
         path: Of the PNG.
     """
     shown = [*list(steps.items())[:-1], ("what the model sees", pixels[..., 0])]
@@ -47,11 +44,11 @@ def save_conversion(
     axes.spines["bottom"].set_visible(False)
     axes.invert_yaxis()
     axes.set_title("Calibrated probability of each class", fontsize=10)
-    shown_name = "".join(letter if letter.isprintable() else "?" for letter in name).replace("$", r"\$")
-    figure.suptitle(f"{shown_name}: {result['class']}, {100 * result['probability']:.1f} %")
+    shown_name = "".join(letter if letter.isprintable() else "?" for letter in name)
+    figure.suptitle(f"{shown_name}: {result['class']}, {100 * result['probability']:.1f} %", parse_math=False)
     notes = "\n".join(textwrap.fill(f"Warning: {note}.", 130) for note in result["warnings"])
     if notes:
-        below.supxlabel(notes.replace("$", r"\$"), color=WRONG, fontsize=8.5, ha="left", x=0.02)
+        below.supxlabel(notes, color=WRONG, fontsize=8.5, ha="left", x=0.02)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a letter of the name that the font lacks is drawn as a box
-        save(figure, path, dataset)
+        save(figure, path)

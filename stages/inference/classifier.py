@@ -17,13 +17,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from stages.common.cache import remedy
-from stages.common.errors import InputError
+from stages.base.errors import InputError
 
 EXPORTED = Path("data/exported")  # model.onnx and others: see `stages.export`
 FALSE_ALARM_RATE = 0.05  # share of validation images that are taken for out-of-distribution (OOD)
-LARGEST_SHARE = 1.1  # fractions up to it are taken for shares of white: resampling overshoots 1
 BATCH_SIZE = 100  # images per call: more take more memory, not less time
+MAX_OF_FRACTIONS = 2  # images without a higher value hold fractions of white, not 0 to 255: resampling overshoots 1
 
 
 class Classifier:
@@ -49,9 +48,9 @@ class Classifier:
         """
         path = Path(path)
         if not path.exists():
-            others = sorted(EXPORTED.glob("*.onnx"))
+            others = ", ".join(map(str, sorted(EXPORTED.glob("*.onnx"))))
             if others:
-                raise InputError(f"{path} is missing; there are {', '.join(map(str, others))}.")
+                raise InputError(f"{path} is missing; there are {others}.")
             raise InputError(
                 f"{path} is missing: there is no exported model yet. Type `make run`, which trains and exports it, or `dvc "
                 "pull` to get it from a remote."
@@ -62,14 +61,14 @@ class Classifier:
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             texts = self._session.get_modelmeta().custom_metadata_map
-            self.metadata = {key: as_json(text) for key, text in texts.items()}
+            self.metadata = {key: from_json(text) for key, text in texts.items()}
             self.classes: list[str] = self.metadata["classes"]
             self.augmentation: str = self.metadata["test_time_augmentation"]
             self.threshold = float(self.metadata["out_of_distribution"]["threshold"])
             self.false_alarm_rate = float(self.metadata["out_of_distribution"]["false_alarm_rate"])
         except Exception as error:  # of a file that is no model, ONNX Runtime raises classes of its own
             reason = " ".join(str(error).split())
-            fix = remedy(path) if path.parent == EXPORTED else "Name model-tta.onnx or model.onnx."
+            fix = "Type `dvc repro export`." if path.parent == EXPORTED else "Name model-tta.onnx or model.onnx."
             raise InputError(f"{path} is not an ONNX file that stage export wrote ({reason}). {fix}") from None
 
     def answer(self, pixels: np.ndarray) -> dict:
@@ -92,6 +91,40 @@ class Classifier:
         pixels = as_pixels(images)
         batches = np.array_split(pixels, -(-len(pixels) // BATCH_SIZE) or 1)
         return np.concatenate([self._session.run(["probabilities"], {"pixels": batch})[0] for batch in batches])
+
+
+def from_json(text: str) -> object:
+    """The value of a metadata text: parsed if it is JSON, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def as_pixels(images: np.ndarray) -> np.ndarray:
+    """Images as the input `pixels`, float32 (N, 28, 28, 1); raises `InputError` as `Classifier.probabilities` says."""
+    given = np.asarray(images)
+    if given.dtype.kind not in "buif":
+        raise InputError(f"the images hold {given.dtype}, but must hold numbers from 0 to 255.")
+    pixels = given.astype(np.float32)
+    if pixels.shape[-1:] != (1,):
+        pixels = pixels[..., None]
+    if pixels.ndim == 3:
+        pixels = pixels[None]
+    if pixels.shape[1:] != (28, 28, 1):
+        raise InputError(
+            f"the images have the shape {given.shape}, but must have (N, 28, 28, 1), (N, 28, 28) or (28, 28): "
+            "stages.inference.photo.convert makes a photo such an image."
+        )
+    low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
+    if not (low >= 0 and high <= 255):  # also if there is a NaN
+        raise InputError(f"the images hold values from {low:g} to {high:g}, but must hold 0 to 255.")
+    if 0 < high <= MAX_OF_FRACTIONS:
+        raise InputError(
+            f"the images hold values up to {high:g}, but must hold 0 to 255: multiply them by 255. (Images from 0 to 1 are "
+            "nearly black to the model.)"
+        )
+    return pixels
 
 
 def both_ways(pixels: np.ndarray, augmentation: str) -> np.ndarray:
@@ -139,39 +172,3 @@ def answer(found: np.ndarray, classes: Sequence[str], threshold: float, false_al
         "out_of_distribution": unlikely,
         "warnings": [warning] if unlikely else [],
     }
-
-
-def as_json(text: str) -> object:
-    """The value of a metadata text: parsed if it is JSON, else the text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def as_pixels(images: np.ndarray) -> np.ndarray:
-    """Images as the input `pixels`, float32 (N, 28, 28, 1); raises `InputError` as `Classifier.probabilities` says."""
-    given = np.asarray(images)
-    if given.dtype.kind not in "buif":
-        raise InputError(f"the images hold {given.dtype}, but must hold numbers from 0 to 255.")
-    if given.ndim == 2 or (given.ndim == 3 and given.shape[-1] == 1 and given.shape[0] == given.shape[1]):
-        given = given[None]
-    if given.ndim == 3:
-        given = given[..., None]
-    if given.shape[1:] != (28, 28, 1):
-        raise InputError(
-            f"the images have the shape {np.shape(images)}, but must have (N, 28, 28, 1), (N, 28, 28) or (28, 28): "
-            "stages.inference.photo.convert makes a photo such an image."
-        )
-    pixels = given.astype(np.float32)
-    low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 255.0)
-    if not (low >= 0 and high <= 255):  # also if there is a NaN
-        raise InputError(f"the images hold values from {low:g} to {high:g}, but must hold 0 to 255.")
-    highest = pixels.max(axis=(1, 2, 3), initial=0)
-    few = highest[(highest > 0) & (highest <= (LARGEST_SHARE if given.dtype.kind == "f" else 1))]
-    if len(few):
-        raise InputError(
-            f"{len(few)} of {len(pixels)} images hold values up to {few.max():g}, but must hold 0 to 255: multiply them "
-            "by 255. (Images from 0 to 1 are nearly black to the model.)"
-        )
-    return pixels

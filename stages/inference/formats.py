@@ -4,14 +4,12 @@ All have the same contract: the input `pixels`, float32 (N, 28, 28, 1), 0 to 255
 output `probabilities`, float32 (N, classes), calibrated. Equal models give byte-identical files.
 """
 
-import copy
 import json
 import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,13 +19,14 @@ import onnx
 import tensorflow as tf
 from keras import layers, ops
 
-from stages.common.backend import silent
-from stages.common.errors import InputError
-from stages.common.files import atomic_write
+from stages.base.errors import InputError
+from stages.base.files import atomic_write
+from stages.trained.backend import silent
 from stages.trained.prediction import VIEWS
 
 INPUT, OUTPUT = "pixels", "probabilities"
 METADATA = "metadata.json"  # in a LiteRT file, which is also a ZIP archive; in the folder assets.extra of a SavedModel
+as_json = partial(json.dumps, ensure_ascii=False)
 
 
 def serving_model(model: keras.Model, augmentation: str, temperature: float) -> keras.Model:
@@ -71,9 +70,8 @@ def write_saved_model(model: keras.Model, path: Path, metadata: dict) -> None:
         written = Path(folder) / path.name
         tf.saved_model.save(serving, str(written), signatures=classify.get_concrete_function())
         (written / "fingerprint.pb").unlink(missing_ok=True)
-        extra = written / "assets.extra" / METADATA
-        extra.parent.mkdir()
-        extra.write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (written / "assets.extra").mkdir()
+        (written / "assets.extra" / METADATA).write_text(as_json(metadata, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(path, ignore_errors=True)
         written.rename(path)
 
@@ -99,8 +97,8 @@ def write_litert(model: keras.Model, path: Path, metadata: dict, int8: bool = Fa
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
         with zipfile.ZipFile(temporary, "a") as appended:
-            text = json.dumps(metadata, indent=2, ensure_ascii=False)
-            appended.writestr(zipfile.ZipInfo(METADATA), text + "\n")  # a ZipInfo without a date says 1980
+            text = as_json(metadata, indent=2) + "\n"
+            appended.writestr(zipfile.ZipInfo(METADATA), text)  # a ZipInfo without a date says 1980
 
 
 def write_onnx(model: keras.Model, path: Path, metadata: dict) -> None:
@@ -110,81 +108,50 @@ def write_onnx(model: keras.Model, path: Path, metadata: dict) -> None:
         model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only models that were called
         model.export(file, format="onnx", verbose=False)
         exported = onnx.load(file)
-    rename(exported.graph)
-    for key, value in metadata.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        exported.metadata_props.add(key=key, value=text)
+    exported.graph.CopyFrom(ordered(exported.graph))
+    texts = {key: value if isinstance(value, str) else as_json(value) for key, value in metadata.items()}
+    onnx.helper.set_model_props(exported, texts)
     onnx.checker.check_model(exported)
     with atomic_write(path) as temporary:
         temporary.write_bytes(exported.SerializeToString(deterministic=True))
 
 
-def rename(graph: onnx.GraphProto) -> None:
-    """Order the nodes of an ONNX graph from the output back, and name all values by that order.
+def ordered(graph: onnx.GraphProto) -> onnx.GraphProto:
+    """An ONNX graph with its nodes ordered from the output back, and all values named by that order.
 
-    The order of the nodes and the names of constants differ from run to run. The input keeps its name, the output is named
-    `probabilities`, and both have N rows.
+    The converter's order of nodes and names of constants differ from run to run. The input is named `pixels`, the output
+    `probabilities`, and both have N rows. Raises `ValueError` if a node holds a graph, such as the body of a loop.
     """
+    if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
+        raise ValueError("loops, as of recurrent layers, are not supported")
     makers = {name: node for node in graph.node for name in node.output}
     constants = {value.name: value for value in graph.initializer}
     names = {graph.input[0].name: INPUT, "": ""}  # an optional input that is left out has an empty name
     nodes, used = [], []
-    waiting = [graph.output[0].name]
-    while waiting:
-        name = waiting[-1]
-        before = [source for source in read_by(makers[name]) if source not in names] if name in makers else []
-        before = [source for source in before if source in makers or source in constants]  # others belong to a subgraph
-        if name not in names and before:
-            waiting += reversed(before)
-            continue
-        waiting.pop()
+
+    def visit(name: str) -> None:
+        """Name a value, after all that it is computed from."""
         if name in names:
-            continue
+            return
         if name in constants:
             used.append(constants[name])
-            names[name] = f"constant_{len(used)}"
-        else:
-            nodes.append(makers[name])
-            for number, output in enumerate(makers[name].output):
-                names[output] = f"{makers[name].op_type}_{len(nodes)}_{number}" if output else ""
-    names[graph.output[0].name] = OUTPUT
-    for value in [*used, graph.input[0], graph.output[0]]:
-        value.name = names[value.name]
-    for number, node in enumerate(nodes):
-        node.name = f"{node.op_type}_{number + 1}"
-        rename_reads(node, names)
-        node.output[:] = [names[name] for name in node.output]
-    ordered, kept = [copy.deepcopy(node) for node in nodes], [copy.deepcopy(value) for value in used]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(ordered)
-    graph.initializer.extend(kept)
-    graph.name = "model"
-    for value in (graph.input[0], graph.output[0]):
+            names[name] = used[-1].name = f"constant_{len(used)}"
+            return
+        node = makers[name]
+        for source in node.input:
+            visit(source)
+        nodes.append(node)
+        node.name = f"{node.op_type}_{len(nodes)}"
+        node.input[:] = [names[source] for source in node.input]
+        for place, output in enumerate(node.output):
+            names[output] = node.output[place] = f"{node.name}_{place}" if output else ""
+
+    visit(graph.output[0].name)
+    nodes[-1].output[0] = OUTPUT
+    for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
+        value.name = name
         value.type.tensor_type.shape.dim[0].dim_param = "N"
-
-
-def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """The graphs inside a node: the body of a loop, the branches of a condition."""
-    return [graph for attribute in node.attribute for graph in [*attribute.graphs, attribute.g] if graph.node]
-
-
-def read_by(node: onnx.NodeProto) -> list[str]:
-    """The names of the values that a node reads, also those inside its subgraphs, which may read values around them."""
-    inside = [name for graph in subgraphs(node) for inner in graph.node for name in read_by(inner)]
-    return [*node.input, *inside, *(value.name for graph in subgraphs(node) for value in graph.output)]
-
-
-def rename_reads(node: onnx.NodeProto, names: dict[str, str]) -> None:
-    """Rename the values of the graph around that a node reads; what a subgraph defines keeps its name."""
-    node.input[:] = [names.get(name, name) for name in node.input]
-    for graph in subgraphs(node):
-        own = {value.name for value in [*graph.input, *graph.initializer]}
-        own |= {name for inner in graph.node for name in inner.output}
-        outer = {name: new for name, new in names.items() if name and name not in own}
-        for inner in graph.node:
-            rename_reads(inner, outer)
-        for value in graph.output:
-            value.name = outer.get(value.name, value.name)
+    return onnx.helper.make_graph(nodes, "model", graph.input, graph.output, used, graph.doc_string)
 
 
 # The files of stage `export`: how each is written, and whether its graph averages the views of test-time augmentation.
@@ -199,69 +166,30 @@ FILES: dict[str, tuple[Callable, bool]] = {
 
 
 def write(name: str, model: keras.Model, augmentation: str, temperature: float, path: Path, metadata: dict) -> None:
-    """Write one of `FILES`.
+    """Write one of `FILES`, without the messages of the converters.
 
     Args:
         name: A key of `FILES`.
-        model: From pixels to logits, in float32.
+        model: From pixels (N, H, W, C) to logits (N, classes), in float32.
         augmentation: Of the model, a key of `VIEWS`; only files that average views use it.
         temperature: See `serving_model`.
-        path: The file or folder to write.
         metadata: What the file says of itself; values that JSON can hold.
 
     Raises:
         InputError: A layer cannot be converted.
     """
     writer, averages = FILES[name]
-    try:
-        with converting():
-            writer(serving_model(model, augmentation if averages else "none", temperature), path, metadata)
-    except Exception as error:  # the converters raise classes of their own
-        raise InputError(cannot_be_converted(name, model, writer, error)) from error
-
-
-@contextmanager
-def converting() -> Iterator[None]:
-    """Without messages of the converters, and with functions within a graph put into it: ONNX has no calls of functions."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
+    tf.config.run_functions_eagerly(True)  # puts functions within the graph into it: ONNX has no calls of functions
     try:
         with silent(even_on_errors=True):
-            yield
+            writer(serving_model(model, augmentation if averages else "none", temperature), path, metadata)
+    except Exception as error:  # the converters raise classes of their own
+        text = " ".join(str(error).split())
+        missing = re.search(r"'tf\.(\w+)' op is neither|No Op registered for (\w+)", text)
+        reason = f"the format has no operation {missing[1] or missing[2]}" if missing else text[:300]
+        raise InputError(
+            f"the model cannot be exported as {name} ({reason}). Replace the layer that needs it by layers or keras.ops "
+            "that can be exported, or remove the model."
+        ) from error
     finally:
-        tf.config.run_functions_eagerly(before)
-
-
-def cannot_be_converted(name: str, model: keras.Model, writer: Callable, error: Exception) -> str:
-    """A sentence that names the layer that cannot be converted, if one can be found."""
-    for layer in model._flatten_layers(include_self=False):
-        try:
-            alone = up_to(layer, model)
-        except Exception:  # a layer that is called by another layer
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                with converting():
-                    writer(alone, Path(folder) / name, {})
-            except Exception as fault:
-                return (
-                    f"the model cannot be exported as {name}: its layer {layer.name} ({type(layer).__name__}) cannot be "
-                    f"converted ({reason_of(fault)}). Replace it by layers or keras.ops that can be, or remove the model."
-                )
-    reason = reason_of(error)
-    return f"the model cannot be exported as {name} ({reason}): replace its last changed layers by ones that can be."
-
-
-def up_to(layer: keras.Layer, model: keras.Model) -> keras.Model:
-    """A layer as a model of its own, as it predicts; one of several inputs as the part of its model that ends with it."""
-    part = model if isinstance(layer.input, list) else layer
-    symbol = keras.Input(part.input.shape[1:], dtype=part.input.dtype)
-    alone = keras.Model(symbol, layer(symbol)) if part is layer else keras.Model(model.inputs, layer.output)
-    return keras.Model(symbol, alone(symbol, training=False))
-
-
-def reason_of(error: Exception) -> str:
-    """What a converter says, in one line; of its many, the operation that the format does not have."""
-    text = " ".join(str(error).split())
-    missing = re.search(r"'tf\.(\w+)' op is neither|No Op registered for (\w+)", text)
-    return f"the format has no operation {missing[1] or missing[2]}" if missing else text[:300]
+        tf.config.run_functions_eagerly(False)

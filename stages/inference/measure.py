@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import tensorflow as tf
 
-from stages.common.environment import cores
+from stages.base.environment import cores
 from stages.inference.formats import INPUT, OUTPUT
 
 BATCH_SIZE = 50
@@ -59,17 +59,14 @@ def classify_all(path: Path, images: np.ndarray) -> tuple[np.ndarray, float]:
     batches = np.array_split(images.astype(np.float32), -(-len(images) // BATCH_SIZE))
     workers = 1 if path.is_dir() else cores()
     copies = [load(path) for _ in range(workers)]
-    shares = [batches[worker::workers] for worker in range(workers)]
+    shares = [[batches[place] for place in places] for places in np.array_split(range(len(batches)), workers)]
     for classify in copies:
         classify(batches[0])  # what the first call prepares is not measured
     started = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
-        done = list(pool.map(lambda copy, share: [copy(batch) for batch in share], copies, shares))
+        done = list(pool.map(lambda classify, share: [classify(batch) for batch in share], copies, shares))
     seconds = time.perf_counter() - started
-    found: list = [None] * len(batches)
-    for worker in range(workers):
-        found[worker::workers] = done[worker]
-    return np.concatenate(found), len(images) / seconds
+    return np.concatenate([found for share in done for found in share]), len(images) / seconds
 
 
 def latency(path: Path, images: np.ndarray) -> np.ndarray:

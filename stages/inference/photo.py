@@ -10,21 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from stages.common.errors import InputError
+from stages.base.errors import InputError
 
 SIZE = 28  # pixels, the height and width of an input
-TOLERANCE = 0.05  # of the range of a channel: what is so near to the background's color belongs to it
-PLAIN = 0.8  # a background is plain if at least this share of the border has its color
-FITS = 4  # of a plane to the light of the background
+TOLERANCE = 0.05 * 255  # grey levels of a channel: what is so near to the background's color belongs to it
+MIN_PLAIN_SHARE = 0.8  # of the border's pixels: if so many have the background's color, it is plain
+LIGHT_FITS = 4  # how often a plane is fitted to the light
 DARKEST_LIGHT = 32  # grey levels: a darker background is not corrected, since a ratio would amplify its noise
-SPECK = 0.005  # of all that differs from the background: less, apart from the rest, is no clothing
+MAX_DUST_SHARE = 0.005  # of all that differs from the background: less, apart from the rest, is no clothing
 BACKGROUNDS = ("auto", "light", "dark")
+GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in Pillow's mode L
 # The paper sharpens with a Gaussian of radius and standard deviation 1. Here as ImageMagick's `-sharpen 1x1` computes it:
 # the 3x3 Gaussian, negated; its center is replaced by twice the Gaussian's sum; then divided by the new sum.
 GAUSSIAN = np.exp(-np.add.outer(np.arange(-1, 2) ** 2, np.arange(-1, 2) ** 2) / 2)
-SHARPEN = np.where(np.eye(3)[1] * np.eye(3)[1][:, None], 2 * GAUSSIAN.sum(), -GAUSSIAN)
-SHARPEN = SHARPEN / SHARPEN.sum()
-GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in Pillow's mode L
+SHARPEN = -GAUSSIAN
+SHARPEN[1, 1] = 2 * GAUSSIAN.sum()
+SHARPEN /= SHARPEN.sum()
 
 
 @dataclass(frozen=True)
@@ -70,35 +71,55 @@ def convert(photo: np.ndarray, background: str = "auto") -> Conversion:
     Raises:
         InputError: The photo has only one color, or is no such array, or `background` is another word.
     """
-    if (
-        not isinstance(photo, np.ndarray)
-        or photo.dtype != np.uint8
-        or photo.ndim != 3
-        or photo.shape[2] != 3
-        or not photo.size
-    ):
-        found = f"{photo.dtype} {photo.shape}" if isinstance(photo, np.ndarray) else type(photo).__name__
-        raise InputError(f"a photo must be an array, uint8 (H, W, 3), as from read_photo, but is {found}.")
+    photo = np.asarray(photo)
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+        raise InputError(
+            f"a photo must be an array, uint8 (H, W, 3), as from read_photo, but is {photo.dtype} {photo.shape}."
+        )
     if background not in BACKGROUNDS:
         raise InputError(f"background is {background!r}, but must be one of {', '.join(BACKGROUNDS)}.")
-    evened = photo if photo.shape[:2] == (SIZE, SIZE) else even_light(photo)
-    found = find_background(evened, background)
-    notes = []
     if photo.shape[:2] == (SIZE, SIZE):
-        negated = negate(grey(photo), 255.0 if found.is_light else 0.0, found.is_light)
-        return Conversion(negated[..., None], {"photo": photo, "grey and negated": negated}, notes)
-    if found.share < PLAIN:
-        notes.append(
-            f"its background is not plain: only {100 * found.share:.0f} % of its border has one color, of "
-            f"{100 * PLAIN:.0f} % needed; photograph the clothing alone, on one color"
-        )
+        is_light = find_background(photo, background).is_light
+        negated = negate(grey(photo), 255.0 if is_light else 0.0, is_light)
+        return Conversion(negated[..., None], {"photo": photo, "grey and negated": negated}, [])
+    evened = even_light(photo)
+    found = find_background(evened, background)
     steps = {"photo": photo}
     steps["trimmed"] = trim(evened, found.color)
     steps["scaled"] = scale(steps["trimmed"])
     steps["sharpened"] = sharpen(steps["scaled"])
     steps["centered"] = center(steps["sharpened"], found.color)
     steps["grey and negated"] = negate(grey(steps["centered"]), float(found.color @ GREY), found.is_light)
-    return Conversion(steps["grey and negated"][..., None], steps, notes)
+    warning = (
+        f"its background is not plain: only {100 * found.share:.0f} % of its border has one color, of "
+        f"{100 * MIN_PLAIN_SHARE:.0f} % needed; photograph the clothing alone, on one color"
+    )
+    return Conversion(steps["grey and negated"][..., None], steps, [warning] if found.share < MIN_PLAIN_SHARE else [])
+
+
+def even_light(photo: np.ndarray) -> np.ndarray:
+    """The photo, uint8 (H, W, 3), as if its light came from all sides, if its background is plain but for the light.
+
+    A plane is fitted to the border's levels, in each channel, and pixels are multiplied by the plane's mean over the plane:
+    "flat-field correction". The photo stays as it is if its border is plain already, or if it is not near to the plane.
+    """
+    height, width = photo.shape[:2]
+    rows, columns = np.mgrid[0:height, 0:width]
+    edge = (rows == 0) | (rows == height - 1) | (columns == 0) | (columns == width - 1)
+    places = np.stack([np.ones((height, width)), rows / height, columns / width], axis=-1)  # (H, W, 3)
+    levels = photo[edge].astype(np.float64)  # (B, 3)
+    plain = np.abs(levels - np.median(levels, axis=0)).max(axis=1) <= TOLERANCE
+    if plain.mean() >= MIN_PLAIN_SHARE:
+        return photo
+    kept = np.ones(len(levels), bool)
+    for _ in range(LIGHT_FITS):  # what is far from the plane, such as clothing that touches the border, does not count
+        plane, *_ = np.linalg.lstsq(places[edge][kept], levels[kept], rcond=None)
+        far = np.abs(levels - places[edge] @ plane).max(axis=1)
+        kept = far <= max(TOLERANCE, float(np.median(far)))
+    light = places @ plane  # (H, W, 3)
+    if (far <= TOLERANCE).mean() < MIN_PLAIN_SHARE or light.min() < DARKEST_LIGHT:
+        return photo
+    return np.clip(np.rint(photo * (light.mean(axis=(0, 1)) / light)), 0, 255).astype(np.uint8)
 
 
 def find_background(photo: np.ndarray, background: str = "auto") -> Background:
@@ -116,10 +137,10 @@ def find_background(photo: np.ndarray, background: str = "auto") -> Background:
     is_half = (border @ GREY >= 127.5) == (background == "light")
     looked_at = border[is_half] if background != "auto" and is_half.any() else border
     candidates = looked_at[:: -(-len(looked_at) // 256)]  # (C, 3), at most 256
-    near = np.abs(candidates[:, None] - looked_at).max(axis=2) <= TOLERANCE * 255  # (C, B)
+    near = np.abs(candidates[:, None] - looked_at).max(axis=2) <= TOLERANCE  # (C, B)
     most = near[near.sum(axis=1).argmax()]
     color = np.median(looked_at[most], axis=0)
-    share = float((np.abs(border - color).max(axis=1) <= TOLERANCE * 255).mean())
+    share = float((np.abs(border - color).max(axis=1) <= TOLERANCE).mean())
     clothing = photo[differs(photo, color)]
     if not len(clothing):
         raise InputError(
@@ -130,47 +151,22 @@ def find_background(photo: np.ndarray, background: str = "auto") -> Background:
     return Background(color, is_light, share)
 
 
-def even_light(photo: np.ndarray) -> np.ndarray:
-    """The photo, uint8 (H, W, 3), as if its light came from all sides, if its background is plain but for the light.
-
-    A plane is fitted to the border's levels, in each channel, and pixels are multiplied by the plane's mean over the plane:
-    "flat-field correction". The photo stays as it is if its border is plain already, or if it is not near to the plane.
-    """
-    height, width = photo.shape[:2]
-    rows, columns = np.mgrid[0:height, 0:width]
-    edge = (rows == 0) | (rows == height - 1) | (columns == 0) | (columns == width - 1)
-    places = np.stack([np.ones((height, width)), rows / height, columns / width], axis=-1)  # (H, W, 3)
-    levels = photo[edge].astype(np.float64)  # (B, 3)
-    plain = np.abs(levels - np.median(levels, axis=0)).max(axis=1) <= TOLERANCE * 255
-    if plain.mean() >= PLAIN:
-        return photo
-    kept = np.ones(len(levels), bool)
-    for _ in range(FITS):  # what is far from the plane, such as clothing that touches the border, does not count
-        plane, *_ = np.linalg.lstsq(places[edge][kept], levels[kept], rcond=None)
-        far = np.abs(levels - places[edge] @ plane).max(axis=1)
-        kept = far <= max(TOLERANCE * 255, float(np.median(far)))
-    light = places @ plane  # (H, W, 3)
-    if (far <= TOLERANCE * 255).mean() < PLAIN or light.min() < DARKEST_LIGHT:
-        return photo
-    return np.clip(np.rint(photo * (light.mean(axis=(0, 1)) / light)), 0, 255).astype(np.uint8)
-
-
 def differs(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
     """Where a photo, uint8 (H, W, 3), differs from the background's color: bool (H, W)."""
-    return np.abs(photo - color).max(axis=2) > TOLERANCE * 255
+    return np.abs(photo - color).max(axis=2) > TOLERANCE
 
 
 def trim(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
-    """The smallest part of the photo, uint8 (h, w, 3), with what differs from the background: see `without_specks`."""
-    clothing = without_specks(differs(photo, color))
+    """The smallest part of the photo, uint8 (h, w, 3), with what differs from the background: see `without_dust`."""
+    clothing = without_dust(differs(photo, color))
     rows, columns = np.flatnonzero(clothing.any(axis=1)), np.flatnonzero(clothing.any(axis=0))
     return photo[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def without_specks(clothing: np.ndarray) -> np.ndarray:
+def without_dust(clothing: np.ndarray) -> np.ndarray:
     """Where there is clothing, bool (H, W), without single pixels (in photos of 112 pixels and more) and without dust.
 
-    Dust is what lies apart from the rest, with empty rows or columns between them, and is less than `SPECK` of all.
+    Dust lies apart from the rest, with empty rows or columns between them, and is less than `MAX_DUST_SHARE` of all.
     """
     if max(clothing.shape) >= 4 * SIZE:
         filtered = np.asarray(Image.fromarray(clothing.astype(np.uint8)).filter(ImageFilter.MedianFilter(3))) > 0
@@ -180,7 +176,7 @@ def without_specks(clothing: np.ndarray) -> np.ndarray:
         counts = lines.sum(axis=1)
         filled = np.flatnonzero(counts)
         for run in np.split(filled, np.flatnonzero(np.diff(filled) > 1) + 1):
-            if counts[run].sum() < SPECK * counts.sum():
+            if counts[run].sum() < MAX_DUST_SHARE * counts.sum():
                 lines[run] = False
     return clothing
 

@@ -7,7 +7,8 @@ import jax
 import keras
 import numpy as np
 
-UNKNOWN = ("while", "scan", "cond", "pure_callback", "io_callback")  # run others in ways that a graph does not tell
+# Operations that run others in ways that a graph does not tell.
+OPAQUE_OPERATIONS = ("while", "scan", "cond", "pure_callback", "io_callback")
 
 
 def capabilities() -> list[float]:
@@ -34,7 +35,7 @@ def of_graph(graph: "jax.extend.core.Jaxpr") -> int | None:
         name = equation.primitive.name
         inner = [getattr(value, "jaxpr", value) for value in equation.params.values() if hasattr(value, "jaxpr")]
         counts = [of_graph(called) for called in inner]
-        if name in UNKNOWN or None in counts:
+        if name in OPAQUE_OPERATIONS or None in counts:
             return None
         total += sum(counts)
         shapes = [variable.aval.shape for variable in equation.invars]

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 # Operations that run others in ways that a graph does not tell.
-UNKNOWN = re.compile(r"While|If$|Case$|XlaCallModule|PyFunc|RNN|Conv3DBackpropInput")
+OPAQUE_OPERATIONS = re.compile(r"While|If$|Case$|XlaCallModule|PyFunc|RNN")
 
 
 def capabilities() -> list[float]:
@@ -40,15 +40,14 @@ def of_operation(operation: tf.Operation) -> int | None:
     if kind.endswith("PartitionedCall"):
         return of_graph(operation.graph._get_function(operation.get_attr("f").name).graph)
     if kind in ("MatMul", "BatchMatMulV2"):
-        transposed = operation.get_attr("transpose_a" if kind == "MatMul" else "adj_x")
-        return math.prod(operation.outputs[0].shape) * shapes[0][-2 if transposed else -1]
-    if kind in ("Conv2D", "Conv3D", "DepthwiseConv2dNative"):  # a dilated one makes several images of one
+        return math.prod(operation.outputs[0].shape) * shapes[0][-1]
+    if kind in ("Conv2D", "DepthwiseConv2dNative"):  # a dilated one makes several images of one
         return math.prod(operation.outputs[0].shape[:-1]) * math.prod(shapes[1])
     if kind == "Conv2DBackpropInput":  # a transposed convolution
         return math.prod(shapes[2][:-1]) * math.prod(shapes[1])
     if kind == "Einsum":
         return of_einsum(operation.get_attr("equation").decode(), shapes)
-    return None if UNKNOWN.search(kind) else 0
+    return None if OPAQUE_OPERATIONS.search(kind) else 0
 
 
 def of_einsum(equation: str, shapes: list[tuple]) -> int | None:

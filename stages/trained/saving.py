@@ -1,7 +1,6 @@
 """Saved models: one `.keras` file per model, with its origin; equal models give byte-identical files."""
 
 import json
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,12 +9,11 @@ from types import MappingProxyType
 
 import keras
 
-from stages.common.cache import remedy
-from stages.common.environment import machine
-from stages.common.errors import InputError
-from stages.common.files import DAMAGED, atomic_write
-from stages.common.runs import read_origin
+from stages.base.environment import machine
+from stages.base.errors import Damaged, InputError
+from stages.base.files import DAMAGED, atomic_write
 from stages.layers import fast
+from stages.results.origin import read_origin
 from stages.trained.precision import gpu_names, use_bfloat16
 
 FAST = {keras.layers.BatchNormalization: fast.BatchNormalization, keras.layers.Conv2D: fast.Conv2D}
@@ -26,9 +24,9 @@ def save_model(model: keras.Model, path: Path, origin: dict) -> None:
     """Write `model` to a file for `keras.saving.load_model`: layers and weights, without optimizer, loss and metrics.
 
     This project's layers are replaced by Keras's own with the same weights, so that the file loads without the project. A
-    model with other custom layers needs its file in `stages/models`. Keras writes the date and, as names of shared objects,
-    memory addresses into the file. Here the date is removed and the addresses are replaced by numbers, so that equal models
-    give byte-identical files. `origin.json` is added, with `origin` and the `conditions`: `unzip -p FILE origin.json`.
+    model with other custom layers needs its file in `stages/models`. Keras writes the date into the file; here it is
+    removed, so that equal models give byte-identical files. `origin.json` is added, with `origin` and the `conditions`:
+    `unzip -p FILE origin.json`.
     """
     with atomic_write(path) as temporary:
         copied(model, TO_KERAS).save(temporary)
@@ -37,7 +35,6 @@ def save_model(model: keras.Model, path: Path, origin: dict) -> None:
         metadata = json.loads(members["metadata.json"])
         metadata.pop("date_saved", None)
         members["metadata.json"] = json.dumps(metadata).encode()
-        members["config.json"] = number_shared_objects(members["config.json"].decode()).encode()
         members["origin.json"] = json.dumps(origin | conditions(model), indent=2).encode()
         with zipfile.ZipFile(temporary, "w") as archive:
             for name, content in members.items():
@@ -54,7 +51,7 @@ def load_model(path: Path, custom_objects: dict[str, type] | None = None) -> ker
         custom_objects: The classes of the model's own layers, by name: see `stages.models.custom_objects`.
 
     Raises:
-        InputError: The file is missing or is not a model.
+        Damaged: The file is not a model.
     """
     precision = read_origin(path)["precision"]
     try:
@@ -64,7 +61,7 @@ def load_model(path: Path, custom_objects: dict[str, type] | None = None) -> ker
         with dtype_policy("bfloat16" if in_bfloat16 else "float32"):
             return copied(model, FAST, float32=not in_bfloat16)
     except (*DAMAGED, OSError, TypeError) as error:
-        raise InputError(f"{path} cannot be loaded: {str(error).rstrip('. ')}. {remedy(path)}") from None
+        raise Damaged(path, error) from None
 
 
 @contextmanager
@@ -88,7 +85,7 @@ def conditions(model: keras.Model) -> dict:
 
     Returns:
         `precision` ("bfloat16" if a layer computes in it, else "float32"), `backend`, and the keys of
-        `stages.common.environment.machine`. On a machine with GPUs, `processor` names them first.
+        `stages.base.environment.machine`. On a machine with GPUs, `processor` names them first.
     """
     precisions = {layer.compute_dtype for layer in model._flatten_layers()}
     precision = "bfloat16" if "bfloat16" in precisions else "float32"
@@ -133,11 +130,3 @@ def copied(
     copy = keras.models.clone_model(bare, clone_function=copied_layer)
     copy.set_weights(model.get_weights())
     return copy
-
-
-def number_shared_objects(config: str) -> str:
-    """Keras's JSON of a model, with its `shared_object_id`s replaced by 1, 2 ... in order of appearance."""
-    numbers: dict[str, int] = {}
-    return re.sub(
-        r'(?<="shared_object_id": )\d+', lambda match: str(numbers.setdefault(match[0], len(numbers) + 1)), config
-    )
