@@ -1,21 +1,20 @@
-"""The pipeline. Every file in this folder can be run (`python -m stages.NAME`). The folders hold the code they share."""
+"""The pipeline. Every file in this folder can be run (`python -m stages.NAME`). The folders hold the code they share.
 
-from stages.common import environment, late, start
+Importing `stages` changes nothing in the process that does. Only `python -m stages.NAME` sets the environment of its own
+process, before any library is loaded.
+"""
 
-start.answer_ctrl_c()
-environment.refuse_another_python()
-IGNORED = environment.ignore_user_settings()  # names of the variables that it removed
-late.load_when_used(
-    "dvc.schema",
-    "stages.benchmark.measure",
-    "stages.common.checkpoint",
-    "stages.common.lock_file",
-    "stages.common.stage",
-    "stages.explanation.",
-    "stages.figures.photo",
-    "stages.inference.formats",
-    "stages.inference.measure",
-    "stages.layers.",
-    "stages.trained.",
-    "stages.training.",
-)
+import sys
+
+IGNORED: list[str] = []  # names of the environment variables that were removed
+
+if sys.argv[0] == "-m" and any(argument.startswith("stages.") for argument in sys.orig_argv):
+    from stages.base import environment, errors, late
+
+    environment.refuse_another_python()
+    IGNORED = environment.ignore_user_settings()
+    errors.show_as_sentences()
+    late.load_when_used(
+        "keras", "stages.explanation.", "stages.figures.photo", "stages.inference.formats", "stages.inference.measure",
+        "stages.layers.", "stages.trained.", "stages.training.",
+    )  # fmt: skip

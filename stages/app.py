@@ -27,19 +27,22 @@ import numpy as np
 from PIL import Image
 
 from stages import models
-from stages.common.backend import start_keras
-from stages.common.entry import entry_point
-from stages.common.errors import InputError
-from stages.common.files import read_json
-from stages.common.parameters import read_parameters
-from stages.common.runs import MODELS, SELECTION, TEMPERATURES, load_predictions, read_origin, refuse_another_run
-from stages.common.splits import CLASS_NAMES, load_split, notice
-from stages.evaluation.calibration import with_temperature
+from stages.base.errors import InputError
+from stages.base.files import read_json
+from stages.base.runs import MODELS, SELECTION, TEMPERATURES
+from stages.base.splits import CLASS_NAMES, load_split
 from stages.explanation import occlusion
 from stages.inference.classifier import FALSE_ALARM_RATE, answer, both_ways
 from stages.inference.image_file import read_photo
 from stages.inference.photo import Conversion, convert
+from stages.parameters.runs import Threads
+from stages.parameters.schema import read
+from stages.results.origin import read_origin, refuse_another_run
+from stages.results.predictions import load_predictions
+from stages.runner.entry import entry_point
+from stages.scoring.temperature import with_temperature
 from stages.trained import features, prediction, saving
+from stages.trained.backend import start_keras
 
 SIMILAR = 5
 EXAMPLES = 6  # test images that are classified right, and as many that are not
@@ -221,10 +224,9 @@ def page(runs: list[str], selection: dict):
         except InputError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    dataset = selection["dataset"]
     kept = (KEPT_SECONDS, KEPT_SECONDS)  # how often uploaded photos are looked through, and how old they may be
     with gr.Blocks(title="Fashion-MNIST classifier", analytics_enabled=False, delete_cache=kept) as blocks:
-        gr.Markdown(f"# Which piece of clothing is it?\n{notice(dataset)}")
+        gr.Markdown("# Which piece of clothing is it?")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 tab = gr.State("photo")
@@ -317,7 +319,7 @@ def main() -> None:
     except ImportError:
         raise InputError("Gradio is not installed. Type `make app`, which installs it.") from None
     selection = read_json(SELECTION)
-    start_keras(read_parameters("threads"))
+    start_keras(read("threads", Threads))
     runs = [run for of_model in selection["runs"].values() for run in of_model]
     load(selection["run"])
     blocks = page(runs, selection)

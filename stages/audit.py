@@ -14,19 +14,23 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from stages import models
-from stages.common.backend import start_keras
-from stages.common.entry import entry_point
-from stages.common.errors import InputError
-from stages.common.files import write_csv, write_json
-from stages.common.parameters import read_parameters
-from stages.common.runs import FOLD_MODEL, FOLDS, SELECTED, load_folds, read_origin
-from stages.common.splits import CLASS_NAMES, load_split, notice
-from stages.evaluation.intervals import wilson
+from stages.base.errors import InputError
+from stages.base.files import write_csv, write_json
+from stages.base.runs import FOLD_MODEL, FOLDS, SELECTED
+from stages.base.splits import CLASS_NAMES, load_split
 from stages.figures import quality as draw
 from stages.figures.style import save
+from stages.parameters.audit import Audit
+from stages.parameters.runs import Threads
+from stages.parameters.schema import read
+from stages.parameters.statistics import Confidence
 from stages.quality.label_issues import label_issues
 from stages.quality.near_duplicates import near_duplicates
+from stages.results.origin import read_origin
+from stages.results.predictions import load_folds
+from stages.scoring.wilson import wilson
 from stages.trained import features, prediction, saving
+from stages.trained.backend import start_keras
 
 REPORTS = Path("reports/audit")
 SPLITS = ("train", "val", "test")
@@ -128,16 +132,15 @@ def shown_pairs(table: pd.DataFrame) -> pd.DataFrame:
     return order.sort_values(["same", "within", "distance"], kind="stable")
 
 
-@entry_point
 def main() -> None:
-    near, confidence, threads = read_parameters("audit.near_duplicate_distance", "statistics.confidence", "threads")
+    near, confidence = read("audit", Audit).near_duplicate_distance, read("statistics.confidence", Confidence)
     parts = {"train": load_split("train"), "val": load_split("val"), "test": load_split("test")}
     folds, origin, fold_origin = load_folds(), read_origin(SELECTED), read_origin(FOLD_MODEL)
     dataset = origin["dataset"]
     fitted = np.concatenate([parts[split][1] for split in ("train", "val")])
     if not np.array_equal(folds["labels"], fitted):
         raise InputError(f"{FOLDS} was made from other images than data/prepared holds. Type `dvc repro audit`.")
-    start_keras(threads)
+    start_keras(read("threads", Threads))
     images = np.concatenate([split_images for split_images, _ in parts.values()])
     test_images, test_labels = parts["test"]
 
@@ -179,13 +182,13 @@ def main() -> None:
     write_csv(REPORTS / "label_issues.csv", pd.concat([of_test, of_fitted[:LABEL_ISSUES_KEPT]]))
     write_json(REPORTS / "summary.json", summary)
     shown_images = {name: split_images for name, (split_images, _) in parts.items()}
-    save(draw.near_duplicates(shown_pairs(pairs), shown_images, near), REPORTS / "near_duplicates.png", dataset)
+    save(draw.near_duplicates(shown_pairs(pairs), shown_images, near), REPORTS / "near_duplicates.png")
     half = draw.SHOWN // 2
     shown = pd.concat([of_test[:half], of_fitted[:half]])
-    save(draw.label_issues(shown, shown_images), REPORTS / "label_issues.png", dataset)
+    save(draw.label_issues(shown, shown_images), REPORTS / "label_issues.png")
     print(
         f"{duplicates['pairs_in_all']} pairs of near-duplicates; {duplicates['test_with_near_duplicate']} test images have "
-        f"a near-duplicate in train or val; {len(of_test)} label issues in test. {notice(dataset)}"
+        f"a near-duplicate in train or val; {len(of_test)} label issues in test."
     )
 
 

@@ -1,6 +1,6 @@
-"""Stage `bench` (`make bench`): how long models train to reach an accuracy, compared with a plain Keras notebook.
+"""`make bench`: how long models train to reach an accuracy, compared with a plain Keras notebook.
 
-The stage is frozen: `dvc repro` never runs it. The notebook, `cnn`, `sprint`, a shorter `sprint` ("dash") and `resnet`
+It is no stage: `dvc repro` never runs it. The notebook, `cnn`, `sprint`, a shorter `sprint` ("dash") and `resnet`
 train in turn, several times, each in a new process. Each repetition starts by timing the machine's matrix products.
 Accuracies are on validation; the test set is not used. Our models train with seeds 0, 1, 2 ..., one per repetition. Writes
 `reports/benchmark.json`, the curves `reports/benchmark.csv` and the figure `reports/benchmark.png`.
@@ -19,15 +19,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.common import stage
-from stages.common.entry import entry_point
-from stages.common.environment import cores, processor, versions
-from stages.common.errors import InputError
-from stages.common.files import write_csv, write_json
-from stages.common.parameters import read_parameters
-from stages.common.splits import load_summary
+from stages.base.environment import cores, processor, versions
+from stages.base.errors import InputError
+from stages.base.files import write_csv, write_json
 from stages.data.publisher import PUBLISHED, RAW
 from stages.figures.benchmark import draw
+from stages.parameters.runs import Models, Threads
+from stages.parameters.schema import read
+from stages.runner.entry import entry_point
 
 REPORTS = Path("reports")
 NOTEBOOK_EPOCHS = 12
@@ -103,7 +102,7 @@ def train_contender(name: str, keras_home: Path, seed: int) -> dict:
         command = ["-m", "stages.benchmark.notebook", str(time.time()), str(NOTEBOOK_EPOCHS), str(keras_home)]
     else:
         model, changes = CONTENDERS[name]
-        threads = str(read_parameters("threads"))
+        threads = str(read("threads", Threads))
         command = ["-m", "stages.benchmark.ours", model, str(time.time()), str(seed), json.dumps(changes), threads]
     printed, memory = run(command)
     *curve, last = printed
@@ -177,15 +176,13 @@ def main() -> None:
     repetitions = parser.parse_args().repetitions
     if repetitions < 1:
         raise InputError(f"--repetitions is {repetitions}, but must be at least 1.")
-    with stage.checked(stage.read_stage("bench")):  # as DVC's stages are: DVC records it afterwards
-        compare(repetitions)
+    compare(repetitions)
 
 
 def compare(repetitions: int) -> None:
     """Train each contender so many times, and write what was measured."""
-    blocks = read_parameters("models")
+    blocks = read("models", Models)
     contenders = [name for name, ours in CONTENDERS.items() if ours is None or ours[0] in blocks]
-    dataset = load_summary()["dataset"]
     measured: dict[str, list[dict]] = {name: [] for name in contenders}
     products: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     with tempfile.TemporaryDirectory() as home:
@@ -207,7 +204,6 @@ def compare(repetitions: int) -> None:
                 )
     peak = {dtype: statistics.median(rates) for dtype, rates in products.items()}
     summary = {
-        "dataset": dataset,
         "machine": {"processor": processor(), "cores": cores(), **versions()},
         "repetitions": repetitions,
         "matrix_product_gflops": {dtype: round(rate / 1e9, 1) for dtype, rate in peak.items()},

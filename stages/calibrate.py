@@ -4,14 +4,12 @@ Writes `reports/temperatures.json`: `dataset`, and `temperatures` by name. `comp
 saved models and predictions do not change: divide the logits by the temperature to get calibrated probabilities.
 """
 
-from stages.common.entry import entry_point
-from stages.common.files import read_json, write_json
-from stages.common.runs import SELECTION, TEMPERATURES
-from stages.evaluation.calibration import fit_temperature
-from stages.evaluation.ensemble import mean_predictions, runs_to_compare
+from stages.base.files import read_json, write_json
+from stages.base.runs import SELECTION, TEMPERATURES
+from stages.comparison.ensemble import mean_predictions, runs_to_compare
+from stages.scoring.temperature import fit_temperature
 
 
-@entry_point
 def main() -> None:
     selection, fitted = read_json(SELECTION), {}
     for name, runs in runs_to_compare(selection).items():

@@ -14,15 +14,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.common.entry import entry_point
-from stages.common.files import read_json, write_csv, write_json
-from stages.common.parameters import Statistics, read_parameters
-from stages.common.runs import ENSEMBLE, HISTORY, SELECTION, TEMPERATURES, TIMING, read_metrics
-from stages.common.splits import CLASS_NAMES
-from stages.evaluation import calibration, intervals, significance
-from stages.evaluation.classes import confusion
-from stages.evaluation.ensemble import mean_predictions, members, runs_to_compare
-from stages.evaluation.scores import scores
+from stages.base.files import read_json, write_csv, write_json
+from stages.base.runs import ENSEMBLE, HISTORY, SELECTION, TEMPERATURES, TIMING
+from stages.base.splits import CLASS_NAMES
+from stages.comparison import calibration, intervals, significance
+from stages.comparison.ensemble import mean_predictions, members, runs_to_compare
+from stages.parameters.schema import read
+from stages.parameters.statistics import Statistics
+from stages.results.metrics import read_metrics
+from stages.scoring.classes import confusion
+from stages.scoring.scores import scores
+from stages.scoring.temperature import with_temperature
+from stages.scoring.wilson import wilson
 
 REPORTS = Path("reports")
 STATISTICS = REPORTS / "statistics"
@@ -134,7 +137,7 @@ def statistics(
         rows = [(name, *numbers) for name, numbers in found.items()]
         before = calibration.calibration(chances, labels, parameters.bins)
         before |= calibration.ece_if_calibrated(chances, parameters)
-        scaled = calibration.with_temperature(chances, temperatures[model])
+        scaled = with_temperature(chances, temperatures[model])
         after = calibration.calibration(scaled, labels, parameters.bins)
         after |= calibration.ece_if_calibrated(scaled, parameters)
         effect = {
@@ -143,7 +146,7 @@ def statistics(
             **{f"{name}_scaled": value for name, value in after.items()},
         }
         alone = np.delete(chances.argmax(axis=1) == labels, with_near_duplicate)
-        ends = intervals.wilson(alone.sum(), len(alone), parameters.confidence)
+        ends = wilson(alone.sum(), len(alone), parameters.confidence)
         unique = {"images": len(alone), "accuracy": alone.mean(), "low": ends[0], "high": ends[1]}
         mistakes = confusion(chances, labels).query("actual != predicted and images > 0")
         for name, table in (
@@ -179,9 +182,8 @@ def statistics(
     }
 
 
-@entry_point
 def main() -> None:
-    parameters = read_parameters("statistics")
+    parameters = read("statistics", Statistics)
     selection = read_json(SELECTION)
     rows = {
         model: combine(*([read_metrics(split, run) for run in runs] for split in ("val", "test")))

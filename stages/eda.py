@@ -13,13 +13,14 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from stages.common.backend import use_threads
-from stages.common.entry import entry_point
-from stages.common.files import write_csv
-from stages.common.parameters import read_parameters
-from stages.common.splits import CLASS_NAMES, load_split, load_summary
+from stages.base.files import write_csv
+from stages.base.splits import CLASS_NAMES, load_split
+from stages.base.threads import use_threads
 from stages.figures import eda as draw
 from stages.figures.style import save
+from stages.parameters.eda import Eda
+from stages.parameters.runs import Threads
+from stages.parameters.schema import read
 
 REPORTS = Path("reports/eda")
 COMPONENTS = 50  # principal components for distances: most of the variance at a sixteenth of the cost
@@ -67,12 +68,10 @@ def overlap(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.n
     return shares / shares.sum(axis=1, keepdims=True)
 
 
-@entry_point
 def main() -> None:
-    parameters, threads = read_parameters("eda", "threads")
-    use_threads(threads)
+    parameters = read("eda", Eda)
+    use_threads(read("threads", Threads))
     images, labels = load_split("train")
-    dataset = load_summary()["dataset"]
     members = [np.flatnonzero(labels == label) for label in range(10)]
 
     rng = np.random.default_rng(parameters.seed)
@@ -80,20 +79,19 @@ def main() -> None:
     save(
         draw.image_grid(chosen, list(CLASS_NAMES), "Training images, drawn at random"),
         REPORTS / "samples.png",
-        dataset,
     )
 
     balance_table, histogram_table = balance(labels), histogram(images)
     write_csv(REPORTS / "class_balance.csv", balance_table)
     write_csv(REPORTS / "pixel_histogram.csv", histogram_table)
-    save(draw.class_balance(balance_table), REPORTS / "class_balance.png", dataset)
-    save(draw.pixel_histogram(histogram_table), REPORTS / "pixel_histogram.png", dataset)
+    save(draw.class_balance(balance_table), REPORTS / "class_balance.png")
+    save(draw.pixel_histogram(histogram_table), REPORTS / "pixel_histogram.png")
 
     means = np.stack([images[rows].mean(axis=0) for rows in members])  # (10, 28, 28, 1)
     deviations = np.stack([images[rows].std(axis=0) for rows in members])
     title = "Mean and standard deviation of each class, pixel by pixel"
     figure = draw.image_grid([means, 2 * deviations], ["mean", "std x 2"], title, CLASS_NAMES)
-    save(figure, REPORTS / "class_means.png", dataset)
+    save(figure, REPORTS / "class_means.png")
 
     pca = PCA(COMPONENTS, svd_solver="covariance_eigh")
     features = pca.fit_transform(images.reshape(len(images), -1).astype(np.float32) / 255)  # (N, 50)
@@ -101,7 +99,7 @@ def main() -> None:
     ranked = [rows[np.argsort(mean_distance_to_neighbours(features[rows]), kind="stable")] for rows in members]
     typical = np.stack([images[rows[:SHOWN]] for rows in ranked])
     unusual = np.stack([images[rows[: -SHOWN - 1 : -1]] for rows in ranked])
-    save(draw.typical_and_unusual(typical, unusual), REPORTS / "typical_and_unusual.png", dataset)
+    save(draw.typical_and_unusual(typical, unusual), REPORTS / "typical_and_unusual.png")
 
     rng = np.random.default_rng(parameters.seed)  # a new one: the draws above do not change which images are embedded
     embedded = np.sort(rng.choice(len(images), min(parameters.embedded_images, len(images)), replace=False))
@@ -112,14 +110,14 @@ def main() -> None:
         f"PCA: the first two components ({variance:.0f} % of the variance)": features[embedded, :2],
         "t-SNE: keeps neighbours together, distances have no meaning": tsne,
     }
-    save(draw.embeddings(points, labels[embedded]), REPORTS / "embedding.png", dataset)
+    save(draw.embeddings(points, labels[embedded]), REPORTS / "embedding.png")
 
     rng = np.random.default_rng(parameters.seed)
     asked = rng.permutation(len(images))[:ASKED]
     shares = overlap(features, labels, asked)
     table = [(CLASS_NAMES[i], CLASS_NAMES[j], shares[i, j]) for i, j in np.ndindex(10, 10)]
     write_csv(REPORTS / "class_overlap.csv", pd.DataFrame(table, columns=["class", "neighbour", "share"]))
-    save(draw.class_overlap(shares, NEIGHBOURS), REPORTS / "class_overlap.png", dataset)
+    save(draw.class_overlap(shares, NEIGHBOURS), REPORTS / "class_overlap.png")
 
     apart = shares + shares.T - 2 * np.diag(np.diag(shares))
     first, second = np.unravel_index(np.argmax(apart), apart.shape)

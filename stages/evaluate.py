@@ -10,43 +10,33 @@ import numpy as np
 import pandas as pd
 
 from stages import models
-from stages.common.backend import start_keras
-from stages.common.entry import entry_point
-from stages.common.files import write_csv, write_json
-from stages.common.parameters import read_parameters
-from stages.common.runs import (
-    CONFUSION,
-    METRICS,
-    MODELS,
-    OOD,
-    PER_CLASS,
-    ROBUSTNESS,
-    TIMING,
-    arguments,
-    read_origin,
-    refuse_another_run,
-    run_name,
-    save_predictions,
-)
-from stages.common.splits import load_split, load_summary, notice
-from stages.evaluation.classes import confusion, per_class
-from stages.evaluation.robustness import ood_detection, robustness, summary
-from stages.evaluation.scores import scores
+from stages.base.files import write_csv, write_json
+from stages.base.runs import CONFUSION, METRICS, MODELS, OOD, PER_CLASS, ROBUSTNESS, TIMING, arguments, run_name
+from stages.base.splits import load_split, load_summary
+from stages.parameters.robustness import Robustness
+from stages.parameters.runs import Threads
+from stages.parameters.schema import read
+from stages.parameters.statistics import Confidence
+from stages.results.origin import read_origin, refuse_another_run
+from stages.results.predictions import save_predictions
+from stages.scoring.classes import confusion, per_class
+from stages.scoring.scores import scores
+from stages.stress.robustness import ood_detection, robustness, summary
 from stages.trained import prediction, saving
+from stages.trained.backend import start_keras
 
 
-@entry_point
 def main() -> None:
     model_name, seed = arguments("Evaluate one trained model on the test images.")
     run = run_name(model_name, seed)
-    parameters, confidence, threads = read_parameters("robustness", "statistics.confidence", "threads")
+    start_keras(read("threads", Threads))
+    parameters, confidence = read("robustness", Robustness), read("statistics.confidence", Confidence)
     images, labels = load_split("test")
     path = MODELS / f"{run}.keras"
     refuse_another_run(path, run, models.read_block(model_name).model_dump(), load_summary()["split_sha256"])
     origin = read_origin(path)
     dataset = origin["dataset"]
 
-    start_keras(threads)
     model = saving.load_model(path, models.custom_objects(model_name))
     predicted = prediction.predict(model, images, origin["parameters"]["test_time_augmentation"])
     metrics = {"dataset": dataset, **scores(predicted.probabilities, predicted.single_view, labels)}
@@ -75,7 +65,7 @@ def main() -> None:
     write_json(METRICS / "robustness" / f"{run}.json", lasting)
     print(
         f"{run}: test accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f}; accuracy on {len(chosen):,} "
-        f"corrupted images {lasting['accuracy']:.4f}. {notice(dataset)}"
+        f"corrupted images {lasting['accuracy']:.4f}."
     )
 
 

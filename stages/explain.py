@@ -16,16 +16,18 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from stages import models
-from stages.common.backend import start_keras
-from stages.common.entry import entry_point
-from stages.common.files import write_csv
-from stages.common.parameters import read_parameters
-from stages.common.runs import SELECTED, read_origin
-from stages.common.splits import CLASS_NAMES, load_split, notice
+from stages.base.files import write_csv
+from stages.base.runs import SELECTED
+from stages.base.splits import CLASS_NAMES, load_split
 from stages.explanation import filters, occlusion
 from stages.figures import explanation as draw
 from stages.figures.style import save
+from stages.parameters.explain import Explain
+from stages.parameters.runs import Threads
+from stages.parameters.schema import read
+from stages.results.origin import read_origin
 from stages.trained import features, prediction, saving
+from stages.trained.backend import start_keras
 
 REPORTS = Path("reports/explain")
 FILTERS = 32  # of the first learned layer in the figure, at most
@@ -126,33 +128,31 @@ def embedding_table(images: np.ndarray, points: np.ndarray, labels: np.ndarray, 
     )
 
 
-@entry_point
 def main() -> None:
-    parameters, threads = read_parameters("report", "threads")
+    parameters = read("explain", Explain)
     origin = read_origin(SELECTED)
-    dataset = origin["dataset"]
     images, labels = load_split("test")
-    start_keras(threads)
+    start_keras(read("threads", Threads))
     model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
 
     found, probabilities = features.features_and_probabilities(model, images)
-    chosen = occluded(probabilities, labels, min(parameters.samples, draw.COLUMNS), parameters.seed)
+    chosen = occluded(probabilities, labels, parameters.samples, parameters.seed)
     drops = np.stack(
         [occlusion.occlusion(lambda covered: prediction.classify(model, covered), images[index]) for index in chosen]
     )  # (N, 28, 28, 10)
     shown = labels[chosen], probabilities[chosen], drops
     write_csv(REPORTS / "occlusion.csv", extremes(chosen, *shown))
-    save(draw.occlusion(images[chosen], *shown, occlusion.PATCH), REPORTS / "occlusion.png", dataset)
+    save(draw.occlusion(images[chosen], *shown, occlusion.PATCH), REPORTS / "occlusion.png")
 
-    save(draw_filters(model, images), REPORTS / "filters.png", dataset)
+    save(draw_filters(model, images), REPORTS / "filters.png")
 
     rng = np.random.default_rng(parameters.seed)
     embedded = np.sort(rng.choice(len(images), min(EMBEDDED, len(images)), replace=False))
     points = embed(found[embedded], parameters.seed)
     table = embedding_table(embedded, points, labels[embedded], probabilities[embedded].argmax(axis=1))
     write_csv(REPORTS / "embedding.csv", table)
-    save(draw.embedding(table, found.shape[1]), REPORTS / "embedding.png", dataset)
-    print(f"{REPORTS}: occlusion maps of {len(chosen)} test images, {len(table):,} in the map. {notice(dataset)}")
+    save(draw.embedding(table, found.shape[1]), REPORTS / "embedding.png")
+    print(f"{REPORTS}: occlusion maps of {len(chosen)} test images, {len(table):,} in the map.")
 
 
 if __name__ == "__main__":

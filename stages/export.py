@@ -9,34 +9,45 @@ All validation images are classified with every file and compared with Keras: `r
 float32 file gives other probabilities. The test set is not read. Times are in `reports/timing/export.csv`.
 """
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from stages import models
-from stages.common.backend import start_keras
-from stages.common.entry import entry_point
-from stages.common.errors import InputError
-from stages.common.files import read_json, write_csv, write_json
-from stages.common.parameters import Robustness, read_parameters
-from stages.common.runs import SELECTED, SELECTION, TEMPERATURES, TIMING, read_origin, refuse_another_run
-from stages.common.splits import load_split, load_summary, notice
-from stages.common.workspace import commit_of
-from stages.evaluation import ood
-from stages.evaluation.calibration import with_temperature
+from stages.base.errors import InputError
+from stages.base.files import read_json, write_csv, write_json
+from stages.base.runs import SELECTED, SELECTION, TEMPERATURES, TIMING
+from stages.base.splits import load_split, load_summary
 from stages.inference import formats, measure
 from stages.inference.classifier import EXPORTED, FALSE_ALARM_RATE
+from stages.parameters.robustness import Robustness
+from stages.parameters.runs import Threads
+from stages.parameters.schema import read
+from stages.results.origin import read_origin, refuse_another_run
+from stages.scoring.temperature import with_temperature
+from stages.stress import ood
 from stages.trained import prediction, saving
+from stages.trained.backend import start_keras
 
 REPORT = Path("reports/export.json")
 LARGEST_DIFFERENCE = 1e-3  # of a probability, between a float32 file and Keras
-CODE = (  # what an exported file depends on: `commit` is the last commit that changed it
-    "params.yaml",
-    *(f"stages/{name}.py" for name in ("fetch", "prepare", "train", "select", "calibrate", "export")),
-    *(f"stages/{room}" for room in ("common", "data", "evaluation", "layers", "models", "trained", "training")),
-    *(f"stages/inference/{name}.py" for name in ("classifier", "formats", "measure")),
-)
+CODE = ("dvc.yaml", "params.yaml", "stages")  # what an exported file depends on
+
+
+def last_commit() -> str:
+    """The last commit that changed `CODE`, and whether there are uncommitted changes; "unknown" without git."""
+    try:
+        last, changed = (
+            subprocess.run(
+                ["git", *command, "--", *CODE], capture_output=True, encoding="utf-8", check=True
+            ).stdout.strip()
+            for command in (["log", "-1", "--format=%H"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{last or 'unknown'}{', with uncommitted changes' if changed else ''}"
 
 
 def about(origin: dict, run: str, classes: list[str], temperature: float, threshold: float) -> dict:
@@ -44,7 +55,7 @@ def about(origin: dict, run: str, classes: list[str], temperature: float, thresh
     return {
         "dataset": origin["dataset"],
         "run": run,
-        "commit": commit_of(Path.cwd(), CODE),
+        "commit": last_commit(),
         "classes": classes,
         "input": "pixels: float32 (N, 28, 28, 1), 0 to 255, bright clothing on a dark background",
         "output": f"probabilities: float32 (N, {len(classes)}), calibrated, in the order of classes",
@@ -87,18 +98,17 @@ def detected(path: Path, threshold: float, robustness: Robustness) -> dict[str, 
     return shares
 
 
-@entry_point
 def main() -> None:
-    robustness, threads = read_parameters("robustness", "threads")
+    robustness = read("robustness", Robustness)
     origin, selection = read_origin(SELECTED), read_json(SELECTION)
     refuse_another_run(SELECTED, selection["run"])
-    run, name, dataset = selection["run"], selection["selected"], origin["dataset"]
+    run, name = selection["run"], selection["selected"]
     temperature = read_json(TEMPERATURES)["temperatures"][name]
     classes = load_summary()["class_names"]
     images, labels = load_split("val")
     augmentation = origin["parameters"]["test_time_augmentation"]
 
-    start_keras(threads)
+    start_keras(read("threads", Threads))
     model = saving.copied(saving.load_model(SELECTED, models.custom_objects(name)), saving.TO_KERAS, float32=True)
     predicted = prediction.predict(model, images, augmentation)
     averaged, single = (
@@ -128,9 +138,12 @@ def main() -> None:
 
     shares = detected(EXPORTED / "model-tta.onnx", threshold(augmentation), robustness)
     said = about(origin, run, classes, temperature, threshold(augmentation))
-    write_json(REPORT, {"dataset": dataset, "about": [said], "files": files, "detected_out_of_distribution": [shares]})
+    write_json(
+        REPORT,
+        {"dataset": origin["dataset"], "about": [said], "files": files, "detected_out_of_distribution": [shares]},
+    )
     write_csv(TIMING / "export.csv", pd.DataFrame(times))
-    print(f"{EXPORTED}: {len(files)} files of {run}. {notice(dataset)}")
+    print(f"{EXPORTED}: {len(files)} files of {run}.")
 
 
 def size(path: Path) -> int:

@@ -1,12 +1,11 @@
 """Stage `folds`: out-of-fold probabilities of the training and validation images, by cross-validation.
 
-The training and validation images together are split into folds. For each fold, the model `audit.model` trains on the other
-folds, for `audit.epochs` epochs and without teachers, and predicts the held-out fold. So no image is predicted by a model
+The training and validation images together are split into folds. For each fold, the model `folds.model` trains on the other
+folds, for `folds.epochs` epochs and without teachers, and predicts the held-out fold. So no image is predicted by a model
 that trained on it. The test set is not read. Writes `data/folds/probabilities.npz` and the model of the first fold, with
 which stage `audit` judges the test labels: the same kind of model judges all labels.
 """
 
-import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -14,17 +13,18 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from stages import models
-from stages.common.backend import start_keras
-from stages.common.checkpoint import Checkpoint
-from stages.common.entry import entry_point
-from stages.common.errors import InputError
-from stages.common.files import atomic_write
-from stages.common.parameters import read_parameters
-from stages.common.runs import FOLD_MODEL, FOLDS
-from stages.common.splits import load_split, load_summary, notice
+from stages.base.errors import InputError
+from stages.base.files import atomic_write
+from stages.base.runs import FOLD_MODEL, FOLDS
+from stages.base.splits import load_split, load_summary
 from stages.models.block import Block
+from stages.parameters.folds import Folds
+from stages.parameters.runs import Threads
+from stages.parameters.schema import read
 from stages.trained import prediction, saving
-from stages.training import doubts, fit, resume
+from stages.trained.backend import start_keras
+from stages.training import fit
+from stages.training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     import keras
@@ -40,7 +40,7 @@ def fold_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """
     rarest = np.bincount(labels)[np.unique(labels)].min()
     if rarest < folds:
-        raise InputError(f"audit.folds is {folds}, but a class has only {rarest} images: set fewer folds.")
+        raise InputError(f"folds.count is {folds}, but a class has only {rarest} images: set fewer folds.")
     fold = np.empty(len(labels), np.uint8)
     split = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
     for number, (_, held_out) in enumerate(split):
@@ -80,37 +80,31 @@ def out_of_fold(
         split = images[~held_out], labels[~held_out], *watched
         trained = fit.train(architecture, block, seed, *split, checkpoint=checkpoint, name=name)
         found = prediction.classify(trained.model, images[held_out])
-        for warning in doubts.doubts(trained, found, labels[held_out]):
-            print(f"warning: {name}: {warning}.", file=sys.stderr, flush=True)
         if probabilities is None:
             probabilities, first = np.empty((len(images), found.shape[1]), np.float32), trained.model
         probabilities[held_out] = found
     return probabilities, first
 
 
-@entry_point
-def main() -> None:
-    audit_model, epochs, folds, seed, threads = read_parameters(
-        "audit.model", "audit.epochs", "audit.folds", "audit.seed", "threads"
-    )
-    alone = {"epochs": epochs, "patience": None, "teachers": []}
-    block = models.read_block(audit_model).model_copy(update=alone)
-    summary = load_summary()
-    splits = [load_split("train"), load_split("val")]
+def main(checkpoint: Checkpoint | None = None) -> None:
+    """Train and predict; `checkpoint`, if given, keeps what the trainings have reached, and they go on from there."""
+    start_keras(read("threads", Threads))
+    parameters = read("folds", Folds)
+    alone = {"epochs": parameters.epochs, "patience": None, "teachers": []}
+    folds_model = parameters.model
+    block = models.read_block(folds_model).model_copy(update=alone)
+    summary, splits = load_summary(), [load_split("train"), load_split("val")]
     images, labels = (np.concatenate(arrays) for arrays in zip(*splits, strict=True))
-    fold = fold_of(labels, folds, seed)
-    start_keras(threads)
-    checkpoint = resume.checkpoint_of("folds")
-    probabilities, first = out_of_fold(images, labels, fold, models.load(audit_model), block, seed, checkpoint)
+    fold = fold_of(labels, parameters.count, parameters.seed)
+    architecture = models.load(folds_model)
+    probabilities, first = out_of_fold(images, labels, fold, architecture, block, parameters.seed, checkpoint)
     with atomic_write(FOLDS) as temporary:
         np.savez(temporary, probabilities=probabilities, labels=labels, fold=fold)
     origin = {name: summary[name] for name in ("dataset", "split_sha256")}
-    origin |= {"model": audit_model, "seed": seed, "without_fold": 0, "folds": folds, "parameters": block.model_dump()}
-    saving.save_model(first, FOLD_MODEL, origin)
-    if checkpoint:
-        checkpoint.keep_for(FOLD_MODEL)
+    origin |= {"model": folds_model, "seed": parameters.seed, "without_fold": 0, "folds": parameters.count}
+    saving.save_model(first, FOLD_MODEL, origin | {"parameters": block.model_dump()})
     accuracy = (probabilities.argmax(axis=1) == labels).mean()
-    print(f"{audit_model}: out-of-fold accuracy {accuracy:.4f} on {len(labels):,} images. {notice(summary['dataset'])}")
+    print(f"{folds_model}: out-of-fold accuracy {accuracy:.4f} on {len(labels):,} images")
 
 
 if __name__ == "__main__":

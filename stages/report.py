@@ -13,21 +13,10 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from stages.common.entry import entry_point
-from stages.common.environment import machine
-from stages.common.files import read_json, write_text
-from stages.common.parameters import Report, read_parameters
-from stages.common.runs import (
-    EXPERIMENTS,
-    MODELS,
-    OOD,
-    ROBUSTNESS,
-    SELECTION,
-    TEMPERATURES,
-    load_predictions,
-    read_origin,
-)
-from stages.common.splits import CLASS_NAMES, load_split, load_summary, notice
+from stages.base.environment import machine
+from stages.base.files import read_json, write_text
+from stages.base.runs import EXPERIMENTS, MODELS, OOD, ROBUSTNESS, SELECTION, TEMPERATURES
+from stages.base.splits import CLASS_NAMES, load_split, load_summary
 from stages.figures import results as draw
 from stages.figures import robustness as draw_robustness
 from stages.figures.style import model_colours, save
@@ -44,8 +33,14 @@ from stages.page.tables import (
     exported_files,
     mean_and_std,
     over_seeds,
+    read_rows,
     rows,
 )
+from stages.parameters.report import Report
+from stages.parameters.schema import read
+from stages.parameters.statistics import Statistics
+from stages.results.origin import read_origin
+from stages.results.predictions import load_predictions
 
 FIGURES = Path("reports/figures")
 STATISTICS = Path("reports/statistics")
@@ -53,12 +48,10 @@ AUDIT = Path("reports/audit")
 EDA = Path("reports/eda")
 EXPLAIN = Path("reports/explain")
 CURVES = Path("reports/curves.csv")
-PAGE = Path("stages/page")
+PAGE = Path(__file__).parent / "page"
 
 
-def draw_model(
-    model: str, history: pd.DataFrame, predictions: dict, images: np.ndarray, dataset: str, parameters: Report
-) -> None:
+def draw_model(model: str, history: pd.DataFrame, predictions: dict, images: np.ndarray, parameters: Report) -> None:
     """Draw the figures of one run of a model into `reports/figures/MODEL-*.png`.
 
     Args:
@@ -68,11 +61,11 @@ def draw_model(
     """
     probabilities, labels = predictions["probabilities"], predictions["labels"]
     counts = pd.DataFrame({"images": confusion_counts(probabilities, labels).ravel()})
-    save(draw.model_curves(history, model), FIGURES / f"{model}-curves.png", dataset)
-    save(draw.confusion(counts, model), FIGURES / f"{model}-confusion.png", dataset)
+    save(draw.model_curves(history, model), FIGURES / f"{model}-curves.png")
+    save(draw.confusion(counts, model), FIGURES / f"{model}-confusion.png")
     for name, (title, chosen) in galleries(probabilities, labels, parameters).items():
         figure = draw.predictions(images[chosen], labels[chosen], probabilities[chosen], f"{model}: {title}")
-        save(figure, FIGURES / f"{model}-{name}.png", dataset)
+        save(figure, FIGURES / f"{model}-{name}.png")
 
 
 def by_model(folder: Path, runs: dict[str, str]) -> pd.DataFrame:
@@ -83,9 +76,8 @@ def by_model(folder: Path, runs: dict[str, str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-@entry_point
 def main() -> None:
-    parameters, statistics_parameters = read_parameters("report", "statistics")
+    parameters, statistics_parameters = read("report", Report), read("statistics", Statistics)
     data, summary, selection = load_summary(), read_json(SUMMARY), read_json(SELECTION)
     images, labels = load_split("test")
     runs = selection["best_runs"]
@@ -96,9 +88,8 @@ def main() -> None:
     robustness, ood = by_model(ROBUSTNESS, runs), by_model(OOD, runs)
 
     exported = read_json(EXPORT)
-    recorded = pd.read_csv(EXPERIMENTS, dtype={"base": str})
     blocks = {model: origin["parameters"] for model, origin in origins.items()}
-    seeds_recorded = over_seeds(recorded, data["dataset"], blocks)
+    seeds_recorded = over_seeds(read_rows(EXPERIMENTS), blocks)
 
     table = pd.DataFrame([{"model": model, **row} for model, row in summary["models"].items()])
     example = images[labels == CLASS_NAMES.index("Coat")][:1]
@@ -112,13 +103,13 @@ def main() -> None:
         "corruptions": draw_robustness.samples(example, parameters.seed),
     }
     for name, figure in overview.items():
-        save(figure, FIGURES / f"{name}.png", data["dataset"])
+        save(figure, FIGURES / f"{name}.png")
 
     order = sorted(runs, key=lambda model: (model != selection["selected"], -summary["models"][model]["val_accuracy"]))
     predictions = {model: load_predictions("test", run) for model, run in runs.items()}
     for model, origin in origins.items():
         history = curves[(curves["model"] == model) & (curves["seed"] == origin["seed"])]
-        draw_model(model, history, predictions[model], images, data["dataset"], parameters)
+        draw_model(model, history, predictions[model], images, parameters)
     shutil.copyfile(FIGURES / f"{selection['selected']}-random.png", FIGURES / "selected.png")
     chosen = {
         model: {
@@ -131,7 +122,6 @@ def main() -> None:
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     page = environment.get_template("report.html.jinja").render(
-        notice=notice(data["dataset"]),
         style=(PAGE / "report.css").read_text(encoding="utf-8"),
         script=(PAGE / "report.js").read_text(encoding="utf-8"),
         payload=payload(predictions, on_page, chosen, curves, order, model_colours(list(runs))),
@@ -143,7 +133,7 @@ def main() -> None:
         bins=statistics_parameters.bins,
         temperatures=temperatures,
         header=HEADER,
-        rows=rows(summary, pd.read_csv(TIMING), seeds_recorded),
+        rows=rows(summary, read_rows(TIMING), seeds_recorded),
         over_seeds=mean_and_std(seeds_recorded.get(selection["selected"], [])),
         class_names=CLASS_NAMES,
         statistics={name: table.to_dict("records") for name, table in statistics.items()},
@@ -177,7 +167,7 @@ def main() -> None:
         explain={path.stem: inline(path) for path in sorted(EXPLAIN.glob("*.png"))},
     )
     write_text(REPORT, page)
-    print(f"{REPORT}: {REPORT.stat().st_size / 1e6:.1f} MB. {notice(data['dataset'])}")
+    print(f"{REPORT}: {REPORT.stat().st_size / 1e6:.1f} MB.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""`make run`: check the workspace, run `dvc repro`, print the table of models.
+"""`make run`: run `dvc repro`, which runs what changed, and print the table of models.
 
-In a terminal, each stage prints its position in the run, the time since the start and an estimate of the remaining time.
-The estimate uses the durations of earlier runs (`reports/timing/stages.csv`). Without a git repository, DVC is configured
-to run without git.
+What a killed DVC left is repaired first. In a terminal, each stage prints its position in the run, the time since the start
+and an estimate of the remaining time, from the durations of earlier runs (`reports/timing/stages.csv`).
 """
 
 import json
@@ -14,12 +13,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from stages.common.checkpoint import remove_recorded
-from stages.common.commands import dvc, keep_seconds, repro, run_stage
-from stages.common.entry import entry_point
-from stages.common.notes import notes
-from stages.common.orphans import RUN
-from stages.common.progress import PLAN, expected, read_seconds
+from stages.page.tables import for_terminal
+from stages.runner import lock_file
+from stages.runner.checkpoint import remove_recorded
+from stages.runner.commands import dvc, keep_seconds, repro, run_stage
+from stages.runner.entry import entry_point
+from stages.runner.notes import notes
+from stages.runner.orphans import RUN
+from stages.runner.progress import PLAN, expected, read_seconds
 
 
 def planned() -> list[str]:
@@ -32,11 +33,9 @@ def planned() -> list[str]:
 
 @entry_point
 def main() -> None:
-    run_stage("check", quiet=True)  # whose errors are clearer than DVC's
-    for note in notes(Path.cwd()):
+    for note in filter(None, [lock_file.remove_stale_rwlock(), lock_file.repair(), *notes()]):
         print(f"note: {note}", flush=True)
-    seconds = read_seconds()
-    plan = {"started": time.time(), "stages": {}, "took": {}}
+    seconds, plan = read_seconds(), {"started": time.time(), "stages": {}, "took": {}}
     if sys.stdout.isatty():
         plan["stages"] = {name: expected(name, seconds) for name in planned()}
     with tempfile.TemporaryDirectory() as temporary:
@@ -44,12 +43,13 @@ def main() -> None:
         path.write_text(json.dumps(plan), encoding="utf-8")
         os.environ |= {PLAN: str(path), RUN: str(os.getpid())}
         status = repro()
-        took = json.loads(path.read_text(encoding="utf-8"))["took"]
-    keep_seconds(took)
+        keep_seconds(json.loads(path.read_text(encoding="utf-8"))["took"])
     remove_recorded()
-    if status:
+    if status:  # of a params.yaml that DVC cannot use, `check` says more
+        run_stage("check")
         sys.exit(status)
-    run_stage("table")
+    lock_file.keep_copy()
+    print(for_terminal())
 
 
 if __name__ == "__main__":

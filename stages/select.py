@@ -2,15 +2,23 @@
 
 With several seeds, the mean accuracy of a model's runs counts. The lower validation loss breaks ties. Where one run
 represents a model (saved file, figures, intervals, calibration), it is the model's best run by validation: `best_runs` in
-`reports/selection.json`. The best run of the selected model is copied to `data/selected/model.keras`.
+`reports/selection.json`. The best run of the selected model is copied to `data/selected/model.keras`. Trainings that
+probably went wrong are named.
 """
 
 import shutil
+import sys
 
-from stages.common.entry import entry_point
-from stages.common.files import atomic_write, write_json
-from stages.common.parameters import read_parameters
-from stages.common.runs import MODELS, SELECTED, SELECTION, read_metrics, refuse_another_run, run_name
+import pandas as pd
+
+from stages.base.files import atomic_write, write_json
+from stages.base.runs import HISTORY, MODELS, SELECTED, SELECTION, run_name
+from stages.parameters.runs import Models, Seeds
+from stages.parameters.schema import read
+from stages.results.metrics import read_metrics
+from stages.results.origin import refuse_another_run
+from stages.results.predictions import load_predictions
+from stages.scoring.training_warnings import training_warnings
 
 
 def rank(metrics: dict[str, list[dict]]) -> list[dict]:
@@ -56,9 +64,15 @@ def reason(ranking: list[dict]) -> str:
     )
 
 
-@entry_point
+def warnings_of(run: str, metrics: dict) -> list[str]:
+    """What is doubtful about the training of a run: see `training_warnings`."""
+    predictions = load_predictions("val", run)
+    history = pd.read_csv(HISTORY / f"{run}.csv")
+    return training_warnings(metrics["training"][0], history, predictions["probabilities"], predictions["labels"])
+
+
 def main() -> None:
-    blocks, seeds = read_parameters("models", "seeds")
+    blocks, seeds = read("models", Models), read("seeds", Seeds)
     metrics = {
         model: {run_name(model, seed): read_metrics("val", run_name(model, seed)) for seed in seeds} for model in blocks
     }
@@ -71,6 +85,10 @@ def main() -> None:
     refuse_another_run(MODELS / f"{run}.keras", run)
     with atomic_write(SELECTED) as temporary:
         shutil.copyfile(MODELS / f"{run}.keras", temporary)
+    warnings = {run: found for runs in metrics.values() for run in runs if (found := warnings_of(run, runs[run]))}
+    for name, found in warnings.items():
+        for warning in found:
+            print(f"warning: {name}: {warning}.", file=sys.stderr)
     selection = {
         "dataset": metrics[selected][run]["dataset"],
         "selected": selected,
@@ -79,6 +97,7 @@ def main() -> None:
         "ranking": ranking,
         "runs": {model: list(runs) for model, runs in metrics.items()},
         "best_runs": best_runs,
+        "warnings": warnings,
     }
     write_json(SELECTION, selection)
     print(f"selected {run}: {selection['reason']}")

@@ -1,12 +1,115 @@
-"""Print the table of all models: `python -m stages.table`. With `--readme` (`make readme`), write the tables of README.md,
-reports/benchmark.md and reports/experiments.md."""
+"""Print the table of all models: `python -m stages.table`. With `--readme` (`make readme`), write the tables of README.md
+and reports/*.md."""
 
 import argparse
+from pathlib import Path
 
-from stages.common.entry import entry_point
-from stages.common.files import write_text
-from stages.page.documents import updated
-from stages.page.tables import for_terminal
+import pandas as pd
+
+from stages.base.errors import InputError
+from stages.base.files import read_json, write_text
+from stages.base.runs import EXPERIMENTS
+from stages.page.tables import aligned, current, files_table, for_terminal
+from stages.runner.entry import entry_point
+
+BENCHMARK = Path("reports/benchmark.json")
+
+
+def updated() -> dict[Path, str]:
+    """The new texts of the documents, by path: README.md, reports/benchmark.md, reports/experiments.md.
+
+    Raises:
+        InputError: Results, a document or its marks are missing.
+    """
+    for path, maker in ((BENCHMARK, "make bench"), (EXPERIMENTS, "python -m stages.experiments NAME")):
+        if not path.exists():
+            raise InputError(f"{path} is missing. `git checkout {path}` brings it back, `{maker}` makes it again.")
+    experiments = pd.read_csv(EXPERIMENTS, dtype={"base": str}).fillna({"changes": ""})
+    tables = {
+        Path("README.md"): {"results": current()},
+        Path("reports/README.md"): {"files": files_table()},
+        BENCHMARK.with_suffix(".md"): {"speed": benchmark_table(read_json(BENCHMARK))},
+        EXPERIMENTS.with_suffix(".md"): {"experiments": experiments_table(experiments)},
+    }
+    texts = {}
+    for path, named in tables.items():
+        texts[path] = path.read_text(encoding="utf-8")
+        for name, table in named.items():
+            texts[path] = with_table(texts[path], name, table, path)
+    return texts
+
+
+def with_table(text: str, name: str, table: str, path: Path) -> str:
+    """The text of the file at `path` with `table` between the marks called `name`.
+
+    Raises:
+        InputError: A mark is missing.
+    """
+    begin, end = f"<!-- {name}: begin (written by `make readme`) -->", f"<!-- {name}: end -->"
+    before, found, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise InputError(f"{path} has lost the marks `{begin}` and `{end}`: put them around the place of the table.")
+    return f"{before}{begin}\n{table}\n{end}{after}"
+
+
+def benchmark_table(benchmark: dict) -> str:
+    """The table of the benchmark, one column per contender, and a paragraph about the machine.
+
+    In parentheses: how many times longer the notebook took.
+    """
+    contenders = benchmark["contenders"]
+
+    def line(title: str, key: str, form: str, scale: float = 1) -> list[str]:
+        values = [row[key] for row in contenders.values()]
+        return [title, *("-" if value is None else form.format(scale * value) for value in values)]
+
+    lines = []
+    for aim in (91, 93, 94):
+        cells = line(f"seconds to {aim} % validation accuracy", f"seconds_to_{aim}", "{:.0f}")
+        for place, row in enumerate(contenders.values(), 1):
+            if row[f"notebook_to_{aim}"] and place > 1:
+                cells[place] += f" ({row[f'notebook_to_{aim}']:.1f}x)"
+        lines.append(cells)
+    lines += [
+        line("the whole training, notebook epochs", "notebook_epochs", "{:.1f}"),
+        line("seconds until the first epoch", "seconds_to_load", "{:.1f}"),
+        line("seconds to trace the graph", "seconds_to_trace", "{:.1f}"),
+        line("training images per second", "images_per_second", "{:,.0f}"),
+        line("share of the machine's peak", "share_of_peak", "{:.0f} %", 100),
+        line("peak memory, MiB", "memory_mib", "{:,.0f}"),
+        line("images predicted per second", "predicted_per_second", "{:,.0f}"),
+        line("one image predicted, ms", "milliseconds_for_one", "{:.1f}"),
+    ]
+    machine, peak = benchmark["machine"], benchmark["matrix_product_gflops"]
+    return (
+        f"{aligned(('', *contenders), lines)}\n\nMedians of {benchmark['repetitions']} repetitions on "
+        f"{machine['cores']} cores ({machine['processor']}), TensorFlow {machine['tensorflow']}, Keras {machine['keras']}. "
+        f"Peak: a 4096 x 4096 matrix product, {peak['bfloat16']:.0f} GFLOP/s in bfloat16, {peak['float32']:.0f} in "
+        f"float32. An epoch of the notebook took {contenders['notebook']['epoch_seconds']:.1f} s."
+    )
+
+
+def experiments_table(runs: pd.DataFrame) -> str:
+    """One table per model, one row per experiment.
+
+    A row has the changes of `params.yaml`, the commit that they are based on, the number of seeds, and the means over these
+    seeds: epochs, accuracies (± standard deviation), and wall time of training.
+    """
+    header = ("what was changed", "commit", "seeds", "epochs", "validation accuracy", "single view", "test accuracy")
+    header += ("training, s",)
+    tables: dict[str, list[list[str]]] = {}
+    runs = runs.assign(model=runs["run"].str.rpartition("-")[0])
+    for (model, _, base, changes), rows in runs.groupby(["model", "experiment", "base", "changes"], sort=False):
+        cells = [base, str(len(rows)), f"{rows['epochs'].mean():.4g}"]
+        for column in ("val_accuracy", "val_accuracy_single_view", "test_accuracy"):
+            values = 100 * rows[column]
+            spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+            cells.append("-" if values.isna().any() else f"{values.mean():.2f}{spread} %")
+        seconds = rows["training_seconds"].mean()
+        cells.append("-" if pd.isna(seconds) else f"{seconds:.0f}")
+        tables.setdefault(model, []).append([changes.replace(f"models.{model}.", "") or "nothing", *cells])
+    return "\n\n".join(f"**{model}**\n\n{aligned(header, tables[model])}" for model in sorted(tables))
 
 
 @entry_point

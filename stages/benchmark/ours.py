@@ -9,10 +9,10 @@ import statistics
 import sys
 
 from stages import models
+from stages.base.splits import load_split
 from stages.benchmark import measure
-from stages.common.backend import start_keras
-from stages.common.splits import load_split
 from stages.trained import precision
+from stages.trained.backend import start_keras
 from stages.training import epochs, fit
 
 

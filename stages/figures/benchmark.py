@@ -21,7 +21,7 @@ def draw(curves: pd.DataFrame, summary: dict, path: Path) -> None:
 
     Args:
         curves: Columns contender, repetition, seconds, val_accuracy.
-        summary: The content of `reports/benchmark.json`, which names the machine and the dataset.
+        summary: The content of `reports/benchmark.json`, which names the machine.
         path: Where to save.
     """
     figure, axes = plt.subplots(figsize=(8, 4.4))
@@ -39,4 +39,4 @@ def draw(curves: pd.DataFrame, summary: dict, path: Path) -> None:
     axes.set_title(f"Validation accuracy over time, {summary['repetitions']} repetitions", y=1.05)
     axes.text(0, 1.02, f"{machine['cores']} cores, {machine['processor']}", transform=axes.transAxes, fontsize=8)
     axes.legend(loc="lower right")
-    save(figure, path, summary["dataset"])
+    save(figure, path)

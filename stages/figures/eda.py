@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.common.splits import CLASS_NAMES
+from stages.base.splits import CLASS_NAMES
 from stages.figures.style import COLOURS, RIGHT, show_mosaic, tiled
 
 

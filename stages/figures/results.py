@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.common.runs import ENSEMBLE
-from stages.common.splits import CLASS_NAMES
+from stages.base.runs import ENSEMBLE
+from stages.base.splits import CLASS_NAMES
 from stages.figures.style import NEUTRAL, RIGHT, WRONG, model_colours
 
 

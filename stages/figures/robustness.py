@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.evaluation.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, corrupt
-from stages.evaluation.ood import INPUTS, draw_ood
 from stages.figures.style import model_colours, show_mosaic, tiled
+from stages.stress.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, corrupt
+from stages.stress.ood import INPUTS, draw_ood
 
 
 def curves(table: pd.DataFrame) -> Figure:

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stages.common.files import atomic_write
-from stages.common.splits import notice
+from stages.base.files import atomic_write
 
 # Ten colours that colour-blind readers can distinguish: Tol's "muted" scheme (Paul Tol, "Colour schemes", 2021) with a
 # darker grey.
@@ -40,10 +39,8 @@ plt.rcParams.update(
 )
 
 
-def save(figure: Figure, path: Path, dataset: str) -> None:
-    """Save as a PNG of at most 256 colours, and close. Adds a notice if the dataset is not Fashion-MNIST."""
-    if notice(dataset):
-        figure.supxlabel(notice(dataset), color=WRONG, fontsize=8)
+def save(figure: Figure, path: Path) -> None:
+    """Save as a PNG of at most 256 colours, and close."""
     figure.canvas.draw()  # `figure.savefig` would draw twice, the first time for the layout
     image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
     plt.close(figure)

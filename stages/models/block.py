@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.common.parameters import EpochCount, Fraction, Section, number
+from stages.parameters.schema import EpochCount, Fraction, Section, number
 
 
 class Block(Section):

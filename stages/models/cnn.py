@@ -8,11 +8,10 @@ from typing import Annotated
 
 import keras
 import numpy as np
-from keras import layers
 from pydantic import Field
 
-from stages.common.parameters import Fraction, Width
 from stages.models.block import Block
+from stages.parameters.schema import Fraction, Width
 
 
 class Parameters(Block):
@@ -24,14 +23,14 @@ class Parameters(Block):
 def build(parameters: Parameters, images: np.ndarray):
     """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10). The loss applies the softmax, in float32."""
     inputs = keras.Input((28, 28, 1), name="pixels")
-    x = layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Rescaling(1 / 255)(inputs)
     for filters in parameters.filters:  # (B, 28, 28, 1) -> (B, 14, 14, 32) -> (B, 7, 7, 64)
-        x = layers.Conv2D(filters, 3, padding="same")(x)
-        x = layers.MaxPooling2D()(x)  # before the ReLU: the same result at a quarter of the cost
-        x = layers.ReLU()(x)
-    x = layers.SpatialDropout2D(parameters.dropout)(x)  # of whole feature maps: as good, fewer random numbers
-    x = layers.Flatten()(x)  # (B, 3136)
-    x = layers.Dense(parameters.dense, activation="relu")(x)  # (B, 128)
-    x = layers.Dropout(parameters.dropout)(x)
-    logits = layers.Dense(10, dtype="float32", name="logits")(x)  # (B, 10)
+        x = keras.layers.Conv2D(filters, 3, padding="same")(x)
+        x = keras.layers.MaxPooling2D()(x)  # before the ReLU: the same result at a quarter of the cost
+        x = keras.layers.ReLU()(x)
+    x = keras.layers.SpatialDropout2D(parameters.dropout)(x)  # of whole feature maps: as good, fewer random numbers
+    x = keras.layers.Flatten()(x)  # (B, 3136)
+    x = keras.layers.Dense(parameters.dense, activation="relu")(x)  # (B, 128)
+    x = keras.layers.Dropout(parameters.dropout)(x)
+    logits = keras.layers.Dense(10, dtype="float32", name="logits")(x)  # (B, 10)
     return keras.Model(inputs, logits, name="cnn")

@@ -14,14 +14,11 @@ from typing import Annotated
 
 import keras
 import numpy as np
-from keras import layers
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.common.parameters import Fraction, Width
-from stages.layers.fast import BatchNormalization, Conv2D
-from stages.layers.initializers import Dirac
-from stages.layers.whitening import whitening_stem
+from stages.layers import fast, initializers, whitening
 from stages.models.block import Block
+from stages.parameters.schema import Fraction, Width
 
 Depth = Annotated[int, Field(ge=0, le=20)]
 
@@ -44,19 +41,19 @@ class Parameters(Block):
 def build(parameters: Parameters, images: np.ndarray):
     """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10)."""
     inputs = keras.Input((28, 28, 1), name="pixels")
-    x = whitening_stem(inputs, images)  # (B, 27, 27, 8)
+    x = whitening.whitening_stem(inputs, images)  # (B, 27, 27, 8)
 
     def convolve(x, width, pool=False):
-        x = Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
-        x = layers.MaxPooling2D()(x) if pool else x
-        x = BatchNormalization(momentum=parameters.batch_norm_momentum, scale=False)(x)
-        return layers.ReLU()(x)
+        x = fast.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=initializers.Dirac())(x)
+        x = keras.layers.MaxPooling2D()(x) if pool else x
+        x = fast.BatchNormalization(momentum=parameters.batch_norm_momentum, scale=False)(x)
+        return keras.layers.ReLU()(x)
 
     for group, (width, depth) in enumerate(zip(parameters.widths, parameters.depths, strict=True)):
         x = convolve(x, width, pool=group > 0)  # (B, 27, 27, 16), (B, 13, 13, 32), (B, 6, 6, 64), (B, 3, 3, 128)
         for _ in range(depth):
-            x = layers.Add()([x, convolve(x, width)])
-    x = layers.GlobalMaxPooling2D()(x)  # (B, 128)
-    x = layers.Dense(10, use_bias=False, dtype="float32")(x)
-    logits = layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
+            x = keras.layers.Add()([x, convolve(x, width)])
+    x = keras.layers.GlobalMaxPooling2D()(x)  # (B, 128)
+    x = keras.layers.Dense(10, use_bias=False, dtype="float32")(x)
+    logits = keras.layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
     return keras.Model(inputs, logits, name="resnet")

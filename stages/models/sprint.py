@@ -13,14 +13,11 @@ from typing import Annotated
 
 import keras
 import numpy as np
-from keras import layers
 from pydantic import Field
 
-from stages.common.parameters import Fraction, Width
-from stages.layers.fast import BatchNormalization, Conv2D
-from stages.layers.initializers import Dirac
-from stages.layers.whitening import whitening_stem
+from stages.layers import fast, initializers, whitening
 from stages.models.block import Block
+from stages.parameters.schema import Fraction, Width
 
 
 class Parameters(Block):
@@ -32,18 +29,18 @@ class Parameters(Block):
 def build(parameters: Parameters, images: np.ndarray):
     """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10)."""
     inputs = keras.Input((28, 28, 1), name="pixels")
-    x = whitening_stem(inputs, images, parameters.stem_stride)  # (B, 27, 27, 8); (B, 14, 14, 8) with stride 2
+    x = whitening.whitening_stem(inputs, images, parameters.stem_stride)  # (B, 27, 27, 8); (B, 14, 14, 8) with stride 2
 
     def normalize(x):
-        x = BatchNormalization(momentum=parameters.batch_norm_momentum, scale=False)(x)
-        return layers.ReLU()(x)
+        x = fast.BatchNormalization(momentum=parameters.batch_norm_momentum, scale=False)(x)
+        return keras.layers.ReLU()(x)
 
     for width in parameters.widths:  # (B, 27, 27, 8) -> (B, 13, 13, 32) -> (B, 6, 6, 64) -> (B, 3, 3, 128)
-        x = Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
-        x = normalize(layers.MaxPooling2D()(x))
-        x = Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
+        x = fast.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=initializers.Dirac())(x)
+        x = normalize(keras.layers.MaxPooling2D()(x))
+        x = fast.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=initializers.Dirac())(x)
         x = normalize(x)
-    x = layers.GlobalMaxPooling2D()(x)  # (B, 128)
-    x = layers.Dense(10, use_bias=False, dtype="float32")(x)
-    logits = layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
+    x = keras.layers.GlobalMaxPooling2D()(x)  # (B, 128)
+    x = keras.layers.Dense(10, use_bias=False, dtype="float32")(x)
+    logits = keras.layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
     return keras.Model(inputs, logits, name="sprint")

@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-MODELS = Path("stages/models")
+MODELS = Path(__file__).parents[1] / "models"
 
 
 def description(model: str) -> str:

@@ -5,9 +5,9 @@ import base64
 import numpy as np
 import pandas as pd
 
-from stages.common.parameters import Report
-from stages.common.splits import CLASS_NAMES
+from stages.base.splits import CLASS_NAMES
 from stages.page.inline import COLUMNS
+from stages.parameters.report import Report
 
 RIGHT_PER_CLASS = 12  # images that every model classifies correctly, for comparison with the mistakes
 

@@ -1,16 +1,18 @@
 """The table of models, for the terminal, the report and Markdown files."""
 
+import csv
+import hashlib
+import json
+import re
 import statistics
 from pathlib import Path
 
-import pandas as pd
 from tabulate import tabulate
 
-from stages.common.errors import InputError
-from stages.common.files import read_json
-from stages.common.parameters import fingerprint, read_parameters
-from stages.common.runs import EXPERIMENTS, mixed_processors, training_warnings
-from stages.common.splits import notice
+from stages.base.errors import InputError
+from stages.base.files import read_json
+from stages.base.runs import EXPERIMENTS, METRICS, SELECTION
+from stages.parameters.schema import PARAMETERS, load_yaml
 
 SUMMARY = Path("reports/summary.json")
 TIMING = Path("reports/timing.csv")
@@ -38,39 +40,45 @@ def with_std(row: dict, name: str, scale: float, digits: int) -> str:
     return text if std is None else f"{text} ± {scale * std:.{digits}f}"
 
 
-def over_seeds(recorded: pd.DataFrame, dataset: str, blocks: dict) -> dict[str, list[float]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, as text by column; empty if there is no file. pandas would take a second."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def over_seeds(recorded: list[dict[str, str]], blocks: dict) -> dict[str, list[float]]:
     """The recorded test accuracies of each model, one per seed, from an experiment with the same parameters.
 
     Of several such experiments, the one with the most seeds is taken, and of those the last. An experiment with one seed
     does not count.
 
     Args:
-        recorded: `reports/experiments.csv`, which is about Fashion-MNIST.
-        dataset: The dataset of the current results; for another dataset nothing is returned.
+        recorded: The rows of `reports/experiments.csv`.
         blocks: The parameters of each model.
     """
     found: dict[str, list[float]] = {}
-    if dataset != "fashion-mnist" or "block" not in recorded:
-        return found
     for model, block in blocks.items():
-        runs = recorded[(recorded["block"] == fingerprint(block)) & recorded["test_accuracy"].notna()]
-        runs = runs[runs["run"].str.fullmatch(rf"{model}-\d+")]
-        experiments = [list(rows["test_accuracy"]) for _, rows in runs.groupby("experiment", sort=False)]
-        several = [accuracies for accuracies in experiments if len(accuracies) > 1]
+        identity, experiments = fingerprint(block), {}
+        for row in recorded:
+            if row["block"] == identity and row["test_accuracy"] and re.fullmatch(rf"{model}-\d+", row["run"]):
+                experiments.setdefault(row["experiment"], []).append(float(row["test_accuracy"]))
+        several = [accuracies for accuracies in experiments.values() if len(accuracies) > 1]
         if several:
             found[model] = max(reversed(several), key=len)
     return found
 
 
-def rows(summary: dict, timing: pd.DataFrame, seeds: dict[str, list[float]]) -> list[list[str]]:
+def rows(summary: dict, timing: list[dict[str, str]], seeds: dict[str, list[float]]) -> list[list[str]]:
     """One row per model, the highest validation accuracy first, then the ensemble; cells in the order of `HEADER`.
 
     Args:
         summary: `reports/summary.json`.
-        timing: `reports/timing.csv`.
+        timing: The rows of `reports/timing.csv`.
         seeds: Recorded test accuracies by model, as from `over_seeds`.
     """
-    seconds = timing.set_index("model")
+    seconds = {row["model"]: row for row in timing}
     ordered = sorted(summary["models"].items(), key=lambda item: -item[1]["val_accuracy"])
     if summary["ensemble"]:
         ordered.append((summary["ensemble"]["name"], summary["ensemble"]))
@@ -85,21 +93,21 @@ def rows(summary: dict, timing: pd.DataFrame, seeds: dict[str, list[float]]) -> 
             f"{row['parameters']:,}",
             "unknown" if row["multiply_adds"] is None else f"{row['multiply_adds']:,}",
             f"{row['epochs']:g}",
-            f"{seconds.training_seconds[model]:.0f}",
-            f"{seconds.milliseconds_per_image[model]:.3f}",
+            f"{float(seconds[model]['training_seconds']):.0f}",
+            f"{float(seconds[model]['milliseconds_per_image']):.3f}",
         ]
         for model, row in ordered
     ]
 
 
-def file_rows(exported: dict, timing: pd.DataFrame) -> list[list[str]]:
+def file_rows(exported: dict, timing: list[dict[str, str]]) -> list[list[str]]:
     """One row per file of `data/exported`; cells in the order of `FILES_HEADER`.
 
     Args:
         exported: `reports/export.json`.
-        timing: `reports/timing/export.csv`.
+        timing: The rows of `reports/timing/export.csv`.
     """
-    seconds = timing.set_index("file")
+    seconds = {row["file"]: row for row in timing}
     return [
         [
             row["file"],
@@ -108,9 +116,9 @@ def file_rows(exported: dict, timing: pd.DataFrame) -> list[list[str]]:
             f"{100 * row['val_accuracy']:.2f} %",
             f"{100 * row['same_class']:.2f} %",
             f"{row['largest_difference']:.1g}",
-            f"{seconds.p50_ms[row['file']]:.3f}",
-            f"{seconds.p99_ms[row['file']]:.3f}",
-            f"{seconds.images_per_second[row['file']]:,.0f}",
+            f"{float(seconds[row['file']]['p50_ms']):.3f}",
+            f"{float(seconds[row['file']]['p99_ms']):.3f}",
+            f"{float(seconds[row['file']]['images_per_second']):,.0f}",
         ]
         for row in exported["files"]
     ]
@@ -126,7 +134,7 @@ def files_table() -> str:
 
 def exported_files() -> list[list[str]]:
     """The rows of the exported files in `reports/`: see `file_rows`."""
-    return file_rows(read_json(EXPORT), pd.read_csv(EXPORT_TIMING))
+    return file_rows(read_json(EXPORT), read_rows(EXPORT_TIMING))
 
 
 def mean_and_std(accuracies: list[float]) -> str:
@@ -145,20 +153,19 @@ def aligned(header: tuple[str, ...], cells: list[list[str]]) -> str:
 def for_terminal() -> str:
     """The most important columns, narrow enough for a terminal, and the path of the report."""
     cells, told = results()
-    shown = [HEADER.index(name) for name in SHORT]
-    table = tabulate(
-        [[row[place] for place in shown] for row in cells],
-        SHORT,
-        disable_numparse=True,
-        colalign=("left", *["right"] * (len(SHORT) - 1)),
-    )
-    return "\n".join(["", table, "", *filter(None, (told, training_warnings())), f"The report: {REPORT.resolve()}"])
+    table = tabulate(shortened(cells), SHORT, disable_numparse=True, colalign=("left", *["right"] * (len(SHORT) - 1)))
+    return "\n".join(["", table, "", *filter(None, (told, recorded_warnings())), f"The report: {REPORT.resolve()}"])
 
 
 def current() -> str:
-    """The whole table of the results in `reports/`, in Markdown. Raises `InputError` if there are none."""
+    """The most important columns, in Markdown. Raises `InputError` if there are no results."""
     cells, told = results()
-    return f"{aligned(HEADER, cells)}\n\n{told}".strip()
+    return f"{aligned(SHORT, shortened(cells))}\n\n{told}".strip()
+
+
+def shortened(cells: list[list[str]]) -> list[list[str]]:
+    """The cells of rows that stand in the columns `SHORT`."""
+    return [[row[HEADER.index(name)] for name in SHORT] for row in cells]
 
 
 def results() -> tuple[list[list[str]], str]:
@@ -166,8 +173,41 @@ def results() -> tuple[list[list[str]], str]:
     if not SUMMARY.exists() or not TIMING.exists():
         raise InputError(f"{SUMMARY} is missing: there are no results yet. Type `make run`.")
     summary = read_json(SUMMARY)
-    recorded = pd.read_csv(EXPERIMENTS, dtype={"base": str}) if EXPERIMENTS.exists() else pd.DataFrame()
-    seeds = over_seeds(recorded, summary["dataset"], read_parameters("models"))
-    return rows(summary, pd.read_csv(TIMING), seeds), " ".join(
-        filter(None, [notice(summary["dataset"]), mixed_processors()])
-    )
+    defaults, blocks = (load_yaml(PARAMETERS)[key] for key in ("defaults", "models"))
+    seeds = over_seeds(read_rows(EXPERIMENTS), {model: defaults | (block or {}) for model, block in blocks.items()})
+    return rows(summary, read_rows(TIMING), seeds), mixed_processors(read_json(SELECTION)["runs"])
+
+
+def fingerprint(block: dict) -> str:
+    """Twelve characters that identify the values of a model's block of `params.yaml`, in any order."""
+
+    def plain(value: object) -> object:  # YAML reads 0 as an integer, the schema converts it to 0.0
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    text = json.dumps({key: plain(value) for key, value in block.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def mixed_processors(runs: dict[str, list[str]]) -> str:
+    """A sentence that names the processors of runs, if they differ; else empty.
+
+    Args:
+        runs: The names of the runs of each model.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for run in (run for of_model in runs.values() for run in of_model):
+        for split in ("val", "test"):
+            for condition in read_json(METRICS / split / f"{run}.json")["conditions"]:
+                found.setdefault(condition["processor"], {})[run] = None
+    if len(found) < 2:
+        return ""
+    listed = "; ".join(f"{processor}: {', '.join(runs)}" for processor, runs in sorted(found.items()))
+    return f"These runs come from different processors, which give slightly different numbers. {listed}."
+
+
+def recorded_warnings() -> str:
+    """What `select` found doubtful about trainings, in one line each; empty if there is nothing."""
+    found = read_json(SELECTION)["warnings"]
+    return "\n".join(f"warning: {run}: {warning}." for run, warnings in found.items() for warning in warnings)

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import keras
 
-from stages.common.errors import InputError
+from stages.base.errors import InputError
 from stages.trained import on_jax, on_tensorflow
 
 # Values of oneDNN's environment variables that limit it to instruction sets without bfloat16, in ascending order. On

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from stages.common.errors import InputError
+from stages.base.errors import InputError
 
 
 class SeedDropout(keras.callbacks.Callback):

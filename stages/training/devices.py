@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import keras
 
-from stages.common.errors import InputError
+from stages.base.errors import InputError
 from stages.training import on_tensorflow
 
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from stages.common.errors import InputError
+from stages.base.errors import InputError
 from stages.data.transforms import downscale
 from stages.models.block import Block
 from stages.training import on_tensorflow

@@ -11,9 +11,8 @@ import keras
 import numpy as np
 import pandas as pd
 
-from stages.common.checkpoint import Checkpoint
-from stages.common.errors import InputError
-from stages.common.splits import CLASS_NAMES
+from stages.base.errors import InputError
+from stages.base.splits import CLASS_NAMES
 from stages.data.transforms import downscale
 from stages.models.block import Block
 from stages.trained.precision import use_bfloat16
@@ -21,6 +20,7 @@ from stages.trained.prediction import predict
 from stages.trained.saving import copied, set_precision
 from stages.training import on_tensorflow
 from stages.training.callbacks import EpochClock, KeepHistory, SeedDropout, StopIfNotFinite
+from stages.training.checkpoint import Checkpoint
 from stages.training.devices import several_devices
 from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, low_resolution_epochs
 from stages.training.optimizers import optimizer
@@ -44,8 +44,8 @@ class Trained:
         training_seconds: The seconds of each epoch without validation.
         ends: When each epoch ended, seconds since 1970.
         steps: Updates of the weights.
-        taught: The share of the training images that the teachers, by their mean probabilities, classify right; None
-            without teachers.
+        teachers_accuracy: The share of the training images that the teachers, by their mean probabilities, classify right;
+            None without teachers.
     """
 
     model: keras.Model
@@ -54,7 +54,7 @@ class Trained:
     training_seconds: list[float]
     ends: list[float]
     steps: int
-    taught: float | None = None
+    teachers_accuracy: float | None
 
 
 def train(
@@ -92,23 +92,14 @@ def train(
             cannot share a batch evenly, the network has other inputs or outputs, or a layer that cannot be saved, it cannot
             take low-resolution images, or the loss or a weight is not finite.
     """
-    selects = parameters.epoch_fraction < 1 and parameters.hard_example_fraction > 0
-    for what, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
-        if count % devices:
-            raise InputError(f"{what} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
-    if (train_images == train_images[0]).all():
-        raise InputError(
-            f"all {len(train_images)} training images are the same, so that there is nothing to learn. If they are not the "
-            "images that you meant, type `dvc repro eda` and look at reports/eda/samples.png."
-        )
-    started, taught = time.perf_counter(), None
+    refuse_input(parameters, train_images, val_images, devices)
     targets, smoothing = np.eye(len(CLASS_NAMES), dtype=np.float32)[train_labels], parameters.label_smoothing
+    teaching, teachers_accuracy = 0.0, None
     if parameters.teachers:
         parts = train_images, train_labels, val_images, val_labels
-        soft = soft_targets(architecture, parameters, seed, *parts, devices=devices, checkpoint=checkpoint)
+        soft, teaching = soft_targets(architecture, parameters, seed, *parts, devices=devices, checkpoint=checkpoint)
         targets, smoothing = mixed_targets(targets, soft, parameters.distillation_weight, smoothing)
-        taught = float((soft.argmax(axis=1) == train_labels).mean())
-    teaching = time.perf_counter() - started + (checkpoint.earlier if checkpoint else 0)
+        teachers_accuracy = float((soft.argmax(axis=1) == train_labels).mean())
     make_deterministic(seed)
     set_precision("bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, targets, parameters, seed)
@@ -127,28 +118,19 @@ def train(
         if parameters.ema_momentum:
             callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
         resume = Resume(checkpoint, name, model, update, data, clock, history, stopping)
-        small = low_resolution_epochs(parameters)
-        for first, last, size in ((0, small, parameters.low_resolution_size), (small, parameters.epochs, 28)):
-            first = max(first, resume.epoch)
-            if first >= last:
-                continue
-            network, validation = model, (val_images, np.eye(len(CLASS_NAMES), dtype=np.float32)[val_labels])
-            if size < 28:
-                print(f"epochs {first + 1} to {last} show images of {size}x{size} pixels", flush=True)
-                network, validation = at_size(model, size), (downscale(val_images, size), validation[1])
-            elif parameters.patience is not None:
+        val_targets = np.eye(len(CLASS_NAMES), dtype=np.float32)[val_labels]
+        small, size = low_resolution_epochs(parameters), parameters.low_resolution_size
+        if resume.epoch < small:
+            print(f"epochs {resume.epoch + 1} to {small} show images of {size}x{size} pixels", flush=True)
+            trainer = compiled(at_size(model, size), update, smoothing, data, devices)
+            validation = downscale(val_images, size), val_targets
+            fit(trainer, data, validation, range(resume.epoch, small), [*callbacks, resume], devices)
+        if max(small, resume.epoch) < parameters.epochs:
+            if parameters.patience is not None:
                 callbacks.append(stopping)
-            trainer = RemembersLosses(network, data, devices) if selects else network
-            trainer.compile(
-                optimizer=update,
-                loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing),
-                metrics=[
-                    keras.metrics.CategoricalAccuracy(name="accuracy"),
-                    keras.metrics.CategoricalCrossentropy(name="cross_entropy", from_logits=True),
-                ],
-                steps_per_execution=STEPS_PER_EXECUTION if devices == 1 else 1,  # TensorFlow fails on several
-            )
-            fit(trainer, data, validation, range(first, last), [*callbacks, resume], devices)
+            trainer = compiled(model, update, smoothing, data, devices)
+            epochs = range(max(small, resume.epoch), parameters.epochs)
+            fit(trainer, data, (val_images, val_targets), epochs, [*callbacks, resume], devices)
     if devices > 1:
         model = copied(model)  # on one device
     resume.finish(model)
@@ -156,7 +138,50 @@ def train(
     if parameters.teachers:
         seconds = pd.concat([pd.DataFrame({"epoch": [0], "seconds": [round(teaching, 3)]}), seconds], ignore_index=True)
     steps = len(clock.ends) * len(data)
-    return Trained(model, history.table(), seconds, clock.training_seconds, clock.ends, steps, taught)
+    return Trained(model, history.table(), seconds, clock.training_seconds, clock.ends, steps, teachers_accuracy)
+
+
+def facts(trained: Trained) -> dict:
+    """What `stages.scoring.training_warnings` has to know of a training besides its history.
+
+    Returns:
+        `steps`; `teachers_accuracy`, 0 to 1, None without teachers; `batch_norm_momentum`, the largest of the model's batch
+        normalizations, 0 without.
+    """
+    layers = [layer for layer in trained.model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    momentum = max((float(layer.momentum) for layer in layers), default=0.0)
+    return {"steps": trained.steps, "teachers_accuracy": trained.teachers_accuracy, "batch_norm_momentum": momentum}
+
+
+def refuse_input(parameters: Block, train_images: np.ndarray, val_images: np.ndarray, devices: int) -> None:
+    """Raise `InputError` if devices cannot share batches evenly, or all training images are the same."""
+    for what, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
+        if count % devices:
+            raise InputError(f"{what} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
+    if (train_images == train_images[0]).all():
+        raise InputError(
+            f"all {len(train_images)} training images are the same, so that there is nothing to learn. If they are not the "
+            "images that you meant, type `dvc repro eda` and look at reports/eda/samples.png."
+        )
+
+
+def compiled(
+    model: keras.Model, update: keras.optimizers.Optimizer, smoothing: float, data: Epochs, devices: int
+) -> keras.Model:
+    """The model, ready for `fit`; with hard-example mining, one that shares its weights and remembers losses."""
+    parameters = data.parameters
+    mines_examples = parameters.epoch_fraction < 1 and parameters.hard_example_fraction > 0
+    trainer = RemembersLosses(model, data, devices) if mines_examples else model
+    trainer.compile(
+        optimizer=update,
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing),
+        metrics=[
+            keras.metrics.CategoricalAccuracy(name="accuracy"),
+            keras.metrics.CategoricalCrossentropy(name="cross_entropy", from_logits=True),
+        ],
+        steps_per_execution=STEPS_PER_EXECUTION if devices == 1 else 1,  # TensorFlow fails on several
+    )
+    return trainer
 
 
 def fit(
@@ -194,7 +219,7 @@ def soft_targets(
     *data: np.ndarray,
     devices: int,
     checkpoint: Checkpoint | None = None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, float]:
     """Soft targets for knowledge distillation: the mean probabilities of teachers for the training images.
 
     Teachers are networks with the same block of parameters, trained first. Their probabilities show which images are
@@ -210,29 +235,29 @@ def soft_targets(
         checkpoint: As for `train`; it keeps the probabilities of each teacher that is trained.
 
     Returns:
-        float32 (N, classes), rows sum to 1.
+        Probabilities, float32 (N, classes), rows sum to 1; and the seconds that the teachers took, before an interruption,
+        too.
     """
-    found = []
+    found, took = [], 0.0
     for number, epochs in enumerate(parameters.teachers):
         own_seed = int(np.random.SeedSequence(seed, spawn_key=(2, number)).generate_state(1)[0])
         block = parameters.model_copy(update={"teachers": [], "epochs": epochs, "patience": None})
         name = f"teacher {number + 1} of {len(parameters.teachers)}"
-        known = checkpoint.get(name) if checkpoint else None
-        if known and "probabilities" in known:
-            print(f"{name} is in the checkpoint {checkpoint.path}", flush=True)
-            found.append(known["probabilities"])
-            checkpoint.earlier += float(known["seconds"])
-            continue
-        print(name, flush=True)
-        before, started = seconds_of(known), time.perf_counter()
-        teacher = train(architecture, block, own_seed, *data, devices=devices, checkpoint=checkpoint, name=name).model
-        found.append(predict(teacher, data[0], parameters.test_time_augmentation).probabilities)
-        if checkpoint:
-            took = before + time.perf_counter() - started
-            checkpoint.put(name, {"probabilities": found[-1], "seconds": np.array(took)})
-            checkpoint.earlier += before
-        keras.utils.clear_session()  # restart the numbers in the names of layers
-    return np.mean(found, axis=0, dtype=np.float32)
+        known = checkpoint.restore(name) if checkpoint else None
+        if known is None or "probabilities" not in known:
+            print(name, flush=True)
+            started, before = time.perf_counter(), seconds_of(known)
+            teacher = train(
+                architecture, block, own_seed, *data, devices=devices, checkpoint=checkpoint, name=name
+            ).model
+            known = {"probabilities": predict(teacher, data[0], parameters.test_time_augmentation).probabilities}
+            known["seconds"] = np.array(before + time.perf_counter() - started)
+            if checkpoint:
+                checkpoint.keep(name, known.copy, ended=True)
+            keras.utils.clear_session()  # restart the numbers in the names of layers
+        found.append(known["probabilities"])
+        took += float(known["seconds"])
+    return np.mean(found, axis=0, dtype=np.float32), took
 
 
 def mixed_targets(one_hot: np.ndarray, soft: np.ndarray, weight: float, smoothing: float) -> tuple[np.ndarray, float]:

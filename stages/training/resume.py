@@ -6,11 +6,9 @@ from importlib.metadata import version
 import keras
 import numpy as np
 
-from stages.common import progress
-from stages.common.checkpoint import Arrays, Checkpoint, open_checkpoint
-from stages.common.environment import machine
-from stages.trained.precision import gpu_capabilities
+from stages.trained.precision import gpu_capabilities, gpu_names
 from stages.training.callbacks import EpochClock, KeepHistory
+from stages.training.checkpoint import Arrays, Checkpoint
 from stages.training.epochs import Epochs
 
 STOPPING = ("wait", "stopped_epoch", "best", "best_epoch")  # attributes of Keras's EarlyStopping, besides best_weights
@@ -47,18 +45,16 @@ class Resume(keras.callbacks.Callback):
         super().__init__()
         self.checkpoint, self.name, self.network, self.optimizer = checkpoint, name, model, optimizer
         self.data, self.clock, self.history, self.stopping = data, clock, history, stopping
-        self.found = checkpoint.get(name) if checkpoint else None
+        found = checkpoint.restore(name) if checkpoint else None
+        self.found = found if found and str(found["conditions"]) == conditions() else None
         self.epoch = int(self.found["epoch"]) if self.found else 0
         if self.found:
-            progress.resumed = True
             self.records = json.loads(str(self.found["records"]))
             history.rows = self.records["history"]
             clock.seconds, clock.training_seconds, clock.ends = self.records["clock"]
             data.losses = self.found["losses"]
             data.begin(min(self.epoch, data.parameters.epochs - 1))
-            ended = self.epoch == data.parameters.epochs
-            how = "has ended already" if ended else f"goes on after epoch {self.epoch} of {data.parameters.epochs}"
-            print(f"{name} {how}, according to the checkpoint {checkpoint.path}", flush=True)
+            print(f"{name} goes on after epoch {self.epoch} of {data.parameters.epochs}", flush=True)
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.found:
@@ -67,20 +63,24 @@ class Resume(keras.callbacks.Callback):
             vars(self.stopping).update(self.records["stopping"])
             self.stopping.best_weights = arrays_of(self.found, "best") or None
             self.found = None
-        elif self.checkpoint and epoch and self.checkpoint.is_due():
-            variables = [keras.ops.convert_to_numpy(one) for one in variables_of(self.network, self.optimizer)]
-            best = getattr(self.stopping, "best_weights", None) or []
-            self.checkpoint.put(self.name, self.state(epoch) | numbered("variable", variables) | numbered("best", best))
+        elif self.checkpoint and epoch:
+            self.checkpoint.keep(self.name, lambda: self.state(epoch))
 
     def finish(self, model: keras.Model) -> None:
         """Keep the weights of the trained model; or load them, if the training had ended before it was interrupted."""
         if self.found:
             model.set_weights(arrays_of(self.found, "trained"))
         elif self.checkpoint:
-            ended = self.state(self.data.parameters.epochs)
-            self.checkpoint.put(self.name, ended | numbered("trained", model.get_weights()))
+            ended = self.records_at(self.data.parameters.epochs) | numbered("trained", model.get_weights())
+            self.checkpoint.keep(self.name, lambda: ended, ended=True)
 
     def state(self, epoch: int) -> Arrays:
+        """What has to be kept before an epoch."""
+        variables = [keras.ops.convert_to_numpy(one) for one in variables_of(self.network, self.optimizer)]
+        best = getattr(self.stopping, "best_weights", None) or []
+        return self.records_at(epoch) | numbered("variable", variables) | numbered("best", best)
+
+    def records_at(self, epoch: int) -> Arrays:
         """What has to be kept besides variables. JSON keeps every digit of a float."""
         records = {
             "history": self.history.rows,
@@ -88,19 +88,19 @@ class Resume(keras.callbacks.Callback):
             "stopping": {name: getattr(self.stopping, name, None) for name in STOPPING},
         }
         return {
+            "conditions": np.array(conditions()),
             "epoch": np.array(epoch),
             "records": np.array(json.dumps(records, default=float)),
             "losses": self.data.losses.copy(),
         }
 
 
-def checkpoint_of(name: str) -> Checkpoint | None:
-    """The checkpoint of a stage, such as `train@cnn-0`, on this machine with these packages: see `open_checkpoint`."""
-    found = {"backend": keras.backend.backend(), "devices": keras.distribution.list_devices(), **machine()}
-    found |= {"gpu_capabilities": gpu_capabilities(), **found.pop("versions")}
+def conditions() -> str:
+    """What a training depends on besides what its stage reads: the backend, its devices and packages."""
+    found = {"backend": keras.backend.backend(), "devices": keras.distribution.list_devices()}
     if found["backend"] == "jax":
         found |= {name: version(name) for name in ("jax", "jaxlib")}
-    return open_checkpoint(name, {key: str(value) for key, value in found.items()})
+    return json.dumps(found | {"gpus": [gpu_names(), gpu_capabilities()]})
 
 
 def seconds_of(found: Arrays | None) -> float:

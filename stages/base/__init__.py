@@ -1,0 +1,1 @@
+"""What nearly every stage uses: errors, atomic writes, the names of files, the splits. Nothing here is slow to load."""

@@ -1,0 +1,1 @@
+"""What compares runs: intervals, significance tests, calibration, the ensemble."""

@@ -1,1 +1,0 @@
-"""From probabilities to results: scores, intervals, significance, calibration, robustness, OOD detection."""

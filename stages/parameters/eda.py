@@ -1,0 +1,9 @@
+"""The section `eda`."""
+
+from stages.parameters.schema import Section, Seed, number
+
+
+class Eda(Section):
+    seed: Seed
+    samples_per_class: number(int, "a whole number from 1 to 30", ge=1, le=30)
+    embedded_images: number(int, "a whole number from 100 to 60000", ge=100, le=60000)

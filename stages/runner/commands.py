@@ -1,0 +1,86 @@
+"""DVC and the other stages as commands, with this environment's Python first on the path."""
+
+import getpass
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from stages.base.files import write_text
+from stages.runner.graph import is_defined
+from stages.runner.progress import SECONDS, read_seconds
+
+ENDING_SECONDS = 5  # seconds for DVC and a stage to end by themselves after Ctrl-C
+
+
+def environment() -> dict[str, str]:
+    """The environment variables for DVC.
+
+    This Python comes first on the path, and the shell reads no startup file of the user. Python and DVC fail if the system
+    does not know the user's name or home directory: then both are set.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in {"BASH_ENV", "ENV"}}
+    first = str(Path(sys.executable).parent)
+    if kept.get("PATH", "").split(os.pathsep)[0] != first:
+        kept["PATH"] = os.pathsep.join([first, kept.get("PATH", os.defpath)])
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        kept["LOGNAME"] = f"user-{os.getuid()}"
+    if os.path.expanduser("~") == "~":
+        kept["HOME"] = str(Path.cwd() / ".dvc" / "tmp")
+    return kept | {"SHELL": "/bin/sh"}
+
+
+def dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
+    """Run a command of this environment's DVC."""
+    return subprocess.run([sys.executable, "-m", "dvc", *arguments], env=environment(), check=False, **options)
+
+
+def run_stage(name: str) -> None:
+    """Run `python -m stages.NAME` without what it prints to stdout, and end with its status if it fails."""
+    done = subprocess.run([sys.executable, "-m", f"stages.{name}"], stdout=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def keep_seconds(took: dict[str, float]) -> None:
+    """Write how many seconds stages took into `SECONDS`, where the last run of each other stage is kept."""
+    if took:
+        known = {name: seconds for name, seconds in (read_seconds() | took).items() if is_defined(name)}
+        rows = [f"{name},{seconds:.6f}" for name, seconds in known.items()]
+        write_text(SECONDS, "\n".join(["stage,seconds", *rows, ""]))
+
+
+def repro(*arguments: str) -> int:
+    """Run `dvc repro`; return its exit status. After Ctrl-C, wait until DVC has ended its stage and released its locks.
+
+    In a terminal, DVC and the stage get Ctrl-C, too. Where only this process gets SIGINT, as by `kill`, it tells them.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    patience = None
+    try:
+        with subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], env=environment()) as process:
+            while True:
+                try:
+                    return process.wait(patience)
+                except KeyboardInterrupt:
+                    print("\nstopping; the stages that ended are kept. Type the command again to go on.", flush=True)
+                    patience = ENDING_SECONDS
+                except subprocess.TimeoutExpired:
+                    interrupt(process.pid)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt(number: int) -> None:
+    """Send SIGINT to the process of this number, and to all that it started."""
+    with suppress(psutil.Error):
+        process = psutil.Process(number)
+        for one in (*process.children(recursive=True), process):
+            with suppress(psutil.Error):
+                one.send_signal(signal.SIGINT)

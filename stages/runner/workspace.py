@@ -1,0 +1,109 @@
+"""Looks at the workspace before a stage runs, for what would make DVC or git fail after it, when a training is lost."""
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+from stages.base.errors import InputError
+from stages.runner.dvc_files import cache_folder, copies_results, git, recorded, state_folder
+from stages.runner.graph import Stage
+
+GIT_WAIT_SECONDS = 3  # for the lock of another git command; an editor's git commands take less than one
+
+
+def main_folder() -> Path:
+    """The project's folder; for a copy in which an experiment or a worker runs, the one from which it was started."""
+    inside = re.match(r"(.*)/\.dvc/tmp/(?:exps|parallel)/", f"{Path.cwd()}/")
+    return Path(inside[1]) if inside else Path.cwd()
+
+
+def repository_root() -> Path | None:
+    """The folder of the repository of this workspace; None without one, or if that ignores the project."""
+    found = git("rev-parse", "--show-toplevel").strip()
+    return Path(found) if found and not git("check-ignore", "dvc.yaml") else None
+
+
+def git_folder() -> Path | None:
+    """The folder of git's own files for this workspace; None without a repository, or if that ignores the project."""
+    found = git("rev-parse", "--absolute-git-dir").strip()
+    return Path(found) if found and not git("check-ignore", "dvc.yaml") else None
+
+
+def refuse_lost_results() -> None:
+    """Raise `InputError` if DVC could not store the results of a stage.
+
+    DVC does not track files behind symbolic links. It adds `dvc.lock` to git's index, which another command may lock.
+    """
+    for path in (Path("data"), Path("reports"), *Path().glob("data/*"), *Path().glob("reports/*/")):
+        if path.is_symlink():
+            raise InputError(
+                f"{path} is a symbolic link to {os.readlink(path)}, but DVC does not track files behind links: type "
+                f"`rm {path}`. To keep large files on another disk, move DVC's cache there: `dvc cache dir --local "
+                "FOLDER`, `dvc config --local cache.type symlink`."
+            )
+    folder = git_folder()
+    lock = folder / "index.lock" if folder else Path(".dvc/no-lock")
+    until = time.monotonic() + GIT_WAIT_SECONDS
+    while lock.exists():
+        if time.monotonic() > until:
+            raise InputError(
+                f"{lock} is there: another git command is running in this repository, or was killed. If none is running, "
+                f"type `rm '{lock}'`."
+            )
+        time.sleep(0.1)
+
+
+def prepare_to_write(stage: Stage) -> None:
+    """Remove partly written results that a killed process left; try to write wherever the stage, DVC and git will write.
+
+    Raises:
+        OSError: A folder cannot be written, a disk has no space for as much as the stage wrote the last time, or a folder
+            lies where a result belongs.
+    """
+    for path in stage.results:
+        for left in path.parent.glob(f".{path.stem}.part*{path.suffix}"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    cache, known = cache_folder(), recorded()
+    places = [path.parent for path in stage.results]
+    places += [Path(tempfile.gettempdir()), Path(".dvc/tmp"), cache / "files/md5", cache / "runs"]
+    places += [place for place in (state_folder() / "repo", git_folder()) if place and place.is_dir()]
+    for place in dict.fromkeys(places):
+        try_to_write(place)
+    if Path("dvc.lock").exists() and not os.access("dvc.lock", os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "dvc.lock")
+    needed: dict[int, int] = {}  # bytes by disk
+    for path in stage.results:
+        size = known.get(path.as_posix(), {}).get("size", 0)
+        for folder, factor in ((path.parent, 1), (cache, copies_results())):
+            device = folder.stat().st_dev
+            needed[device] = needed.get(device, 0) + size * factor
+    for folder in (*(path.parent for path in stage.results), cache):
+        refuse_full_disk(folder, needed.get(folder.stat().st_dev, 0))
+
+
+def try_to_write(folder: Path) -> None:
+    """Write a file into a folder, which is made if missing, and remove it. Raises `OSError`, which names the folder."""
+    probe = folder / f".probe.part{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(bytes(2**18))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+
+
+def refuse_full_disk(folder: Path, size: int) -> None:
+    """Raise `OSError` if the disk of a folder has no space for `size` bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        lacks = f"{size / 1e6:.1f} MB are needed, as the last time, {free / 1e6:.1f} MB are free"
+        raise OSError(errno.ENOSPC, lacks, str(folder))

@@ -1,0 +1,60 @@
+"""Warnings about a training that ended without an error, but cannot be right. No result depends on their wording."""
+
+import numpy as np
+import pandas as pd
+
+from stages.base.splits import CLASS_NAMES
+
+MIN_TIMES_CHANCE = 1.5  # times the share of the most frequent class: no model that learned something is below
+MAX_INITIAL_SHARE = 0.05  # of its initial statistics, that a batch normalization may keep to the end
+MAX_LOSS_RISE = 1.1  # times the first validation loss
+
+
+def training_warnings(
+    training: dict, history: pd.DataFrame, probabilities: np.ndarray, labels: np.ndarray
+) -> list[str]:
+    """Sentences about what is probably wrong with a trained model; mostly none.
+
+    Args:
+        training: What `stages.training.fit.facts` says of the training.
+        history: One row per epoch: see `stages.training.fit.Trained`.
+        probabilities: Of the validation images, (N, classes).
+        labels: Of the validation images, (N,).
+    """
+    predicted = probabilities.argmax(axis=1)
+    accuracy, most_frequent = (predicted == labels).mean(), np.bincount(labels).max() / len(labels)
+    losses, teachers = history["val_loss"], training["teachers_accuracy"]
+    found = []
+    if accuracy < MIN_TIMES_CHANCE * most_frequent:
+        found.append(
+            f"the validation accuracy is {100 * accuracy:.1f} %, about what guessing gives ({100 * most_frequent:.1f} %): "
+            "the model has learned nothing. Its learning_rate is probably too high or too low"
+        )
+    if never := [CLASS_NAMES[label] for label in np.unique(labels) if label not in predicted]:
+        found.append(f"these classes are never predicted for the validation images: {', '.join(never)}")
+    right = np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
+    loss, guessing = -np.log(right).mean(), np.log(probabilities.shape[1])
+    if loss > guessing and not found:
+        found.append(
+            f"{100 * accuracy:.1f} % of the validation images are right, but the loss is {loss:.1f} nats, and guessing has "
+            f"{guessing:.1f}: the model is far too sure of what is wrong. Its learning_rate is probably too high"
+        )
+    if len(losses) > 2 and losses.idxmin() == losses.index[0] and losses.iloc[-1] > MAX_LOSS_RISE * losses.iloc[0]:
+        found.append(
+            f"the validation loss only rose, from {losses.iloc[0]:.3f} after the first epoch to {losses.iloc[-1]:.3f}: "
+            "lower learning_rate, or set patience"
+        )
+    if teachers is not None and teachers < MIN_TIMES_CHANCE * most_frequent:
+        found.append(
+            f"its teachers classify {100 * teachers:.1f} % of the training images right, about what guessing gives "
+            f"({100 * most_frequent:.1f} %): they have learned nothing, and nothing can be learned from them. The "
+            "learning_rate is probably too high or too low, or the numbers of epochs in teachers are too small"
+        )
+    kept = training["batch_norm_momentum"] ** training["steps"]
+    if kept > MAX_INITIAL_SHARE:
+        found.append(
+            f"after the {training['steps']} steps of this training, a batch normalization (momentum "
+            f"{training['batch_norm_momentum']}) still has {100 * kept:.0f} % of its initial statistics, so that the model "
+            "does worse when it predicts than when it trains: lower its momentum, or train for more steps"
+        )
+    return found

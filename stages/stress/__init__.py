@@ -1,0 +1,1 @@
+"""What stresses a model: corrupted images, and images that show no clothing."""
