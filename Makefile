@@ -3,23 +3,23 @@
 BIN := .venv/bin
 PYTHON := $(BIN)/python
 # The first Python 3 that runs. It only starts stages/install.py, which looks for a supported Python (3.11 to 3.13).
-FIRST := $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
+FIRST := $(shell for name in python3 python3.13 python3.12 python3.11 python "uv run --quiet --no-project python"; do \
   $$name -c 'import sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null && echo $$name && break; done)
 
 # DVC runs the stages as `python -m stages.NAME`, so `python` must be the environment's, without the user's settings of it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE PYTHONINSPECT PYTHONSAFEPATH PYTHONDEVMODE
 unexport BASH_ENV ENV
-INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python was found. Install one, for example with \
-  \`sudo apt install python3 python3-venv\` or from https://www.python.org, and type the command again."; false)
+INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python was found. Type, for example, \`uv python \
+  install 3.13\` (https://docs.astral.sh/uv says how to get uv), and type the command again."; false)
 
-.PHONY: help run search app push pull demo test coverage soak lint verify bench readme lock results advisories clean installed installed-dev installed-app installed-parallel
+.PHONY: help run search app push pull test test-all coverage lint verify bench readme lock results advisories clean installed installed-dev installed-app installed-parallel
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-run: $(if $(JOBS),installed-parallel,installed) ## set up, run the stages that changed, print the table of models; JOBS=4: four at once
+run: installed ## set up, run the stages that changed, print the table of models; JOBS=4: four at once
 	@$(PYTHON) -m $(if $(JOBS),stages.parallel --jobs $(JOBS),stages.run)
 
 search: $(if $(MODEL),installed-parallel) ## look for better parameters by validation: MODEL=sprint; TRIALS=40: so many; JOBS=2: two at once
@@ -40,13 +40,13 @@ push pull: # DVC is silent about a broken pipe (status 141)
 	@$(PYTHON) -m dvc $@ --run-cache || { status=$$?; if [ $$status = 141 ]; then \
 	  echo "error: the connection broke. What arrived is kept: type \`make $@\` again." >&2; fi; exit $$status; }
 
-demo: installed ## run the whole pipeline offline on drawn images, in a copy (data/demo)
-	@$(PYTHON) -m stages.demo
-
-test: installed-dev ## run the tests (offline, without the real data)
+test: installed-dev ## run the tests: offline, a few minutes on two cores
 	@$(PYTHON) -m pytest
 
-coverage: installed-dev ## run all tests (an hour or more) and count the lines of stages/ that they run; writes tests/lines.md
+test-all: installed-dev installed-app ## run all tests, slow ones too (an hour)
+	@$(PYTHON) -m pytest -m "not record"
+
+coverage: installed-dev installed-app ## run all tests (an hour or more) and count the lines of stages/ that they run
 	@rm -rf .coverage && mkdir .coverage
 	@$(PYTHON) -m coverage run -m pytest -m ""
 	@$(PYTHON) -m coverage combine --quiet
@@ -57,24 +57,18 @@ lint: installed-dev ## check style and formatting
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
-soak: installed-dev ## kill `make run` at random moments, on drawn images; writes tests/soak.csv and tests/README.md
-	@$(PYTHON) -m tests.soak
-	@$(PYTHON) -m tests.faults
-
-verify: installed-dev ## check that dvc.lock, reports/ and README.md match this code; run the slow tests
+verify: installed-dev ## check that dvc.lock, reports/ and README.md match this code
 	@planned=$$($(PYTHON) -m dvc repro --dry --allow-missing 2>&1) || { echo "$$planned"; exit 1; }; \
 	if echo "$$planned" | grep "Running stage"; then \
 	  echo "error: these stages would run: type \`make run readme\` and commit dvc.lock, reports/ and README.md."; exit 1; \
-	else echo "dvc.lock and reports/ match this code and these parameters (the frozen benchmark aside): no stage would run."; fi
-	@$(PYTHON) -m pytest -m "record or slow"
+	else echo "dvc.lock and reports/ match this code and these parameters: no stage would run."; fi
+	@$(PYTHON) -m pytest -m record
 
 bench: installed ## compare the speed with a plain Keras notebook (half an hour or more); writes reports/benchmark.*
 	@$(PYTHON) -m stages.bench
-	@$(PYTHON) -m dvc commit --force bench
 
-readme: installed-dev ## write the tables of README.md, reports/*.md and tests/README.md
+readme: installed-dev ## write the tables of README.md and of reports/*.md
 	@$(PYTHON) -m stages.table --readme
-	@$(PYTHON) -m tests.faults
 
 lock: installed-dev ## pin the newest packages that pyproject.toml allows, run the checks, show what changed in the results
 	@set -e; pins=$$(mktemp); trap 'rm -f $$pins' EXIT; lock="$(BIN)/uv pip compile pyproject.toml --universal \
@@ -85,7 +79,7 @@ lock: installed-dev ## pin the newest packages that pyproject.toml allows, run t
 	  git --no-pager diff --unified=0 -- 'requirements*.txt' | grep '^[-+][a-z]'; $(MAKE) results; fi
 
 results: lint test ## run the checks, then all stages anew; show what changed in the metrics since the last commit
-	@$(PYTHON) -m dvc repro --force $$($(PYTHON) -m dvc stage list --name-only | grep -vx bench)
+	@$(PYTHON) -m dvc repro --force
 	@$(PYTHON) -m dvc metrics diff
 
 AUDIT := pip-audit==2.10.1
@@ -98,7 +92,7 @@ advisories: installed-dev ## known vulnerabilities of the pinned packages, if th
 	else echo "note: not audited, because https://pypi.org cannot be reached."; fi
 
 clean: ## remove .venv and the files of tools; keeps downloads, models and DVC's cache
-	@$(PYTHON) -c "from stages.common import checkpoint; checkpoint.remove_recorded()" 2>/dev/null || true
+	@$(PYTHON) -c "from stages.runner import checkpoint; checkpoint.remove_recorded()" 2>/dev/null || true
 	@rm -rf .venv .pytest_cache .ruff_cache .coverage dvc_plots
 	@find stages tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@set -- .dvc/tmp/checkpoints/*.checkpoint; if [ -e "$$1" ]; then \

@@ -1,11 +1,14 @@
-"""What the tests share: small drawn data, and one run of the whole graph in a temporary git repository."""
+"""What the tests share: a few real images, the tests' own models, and a run of the whole graph on them."""
 
+import gzip
+import hashlib
 import importlib
 import io
-import json
 import os
 import re
 import shutil
+import signal
+import struct
 import subprocess
 import sys
 import time
@@ -18,24 +21,27 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from stages.common.backend import start_keras
-from stages.data import drawn
-from stages.demo import environment, make_copy
+from stages.base import environment
+from stages.data.idx import read_images, read_labels
+from stages.data.publisher import PUBLISHED, RAW
 from stages.models import NO_MODELS
 from stages.models.block import Block
+from stages.trained.backend import start_keras
 
 if shutil.which("git") is None:
     pytest.exit("the tests need the program git: install it, for example with `sudo apt install git`.", returncode=1)
 ROOT = Path(__file__).resolve().parents[1]
 
+environment.ignore_user_settings()  # as `python -m stages.NAME` does
 # Nothing of the user's configuration of git and DVC (signed commits, hooks, another cache) has a say in the tests.
 CONFIGURATION = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "DVC_GLOBAL_CONFIG_DIR": "/nonexistent"}
 os.environ |= CONFIGURATION
 # `make test` tells a `make` that a test runs that it is a part of it: that one would print its folder and take its options.
 for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
     os.environ.pop(name, None)
-ENVIRONMENT = environment() | {
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
     **CONFIGURATION,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "SHELL": "/bin/sh",
     "GIT_AUTHOR_NAME": "test",
     "GIT_AUTHOR_EMAIL": "test@example.org",
@@ -50,7 +56,6 @@ MODELS = ("plain", "small")
 BLOCKS = """\
 models:
   plain:
-    <<: *defaults
     epochs: 3
     batch_size: 64
     learning_rate: 0.001
@@ -60,7 +65,6 @@ models:
     hard_example_fraction: 0
 
   small:
-    <<: *defaults
     widths: [16, 32] # filters of the groups
     dropout: 0.1
     epochs: 3
@@ -78,14 +82,22 @@ models:
     test_time_augmentation: flip_and_shift
 
 """
+SMALL = {  # settings for seconds of training
+    "prepare": {"val_per_class": 50},
+    "eda": {"embedded_images": 400},
+    "statistics": {"resamples": 100},
+    "folds": {"epochs": 1, "count": 2, "model": "small"},
+    "robustness": {"images": 100},
+    "search": {"small": {"learning_rate": {"low": 0.02, "high": 0.5, "log": True}, "warmup": {"low": 0.1, "high": 0.4},
+                         "widths": [[8], [16, 32]]}},
+}  # fmt: skip
 
 
 def block_of(model: str, **changes) -> Block:
     """The block of a model of the tests, with changes, as its own class."""
     defaults = yaml.safe_load((ROOT / "params.yaml").read_text())["defaults"]
-    text = f"defaults: &defaults {json.dumps(defaults)}\n{BLOCKS}"
     architecture = importlib.import_module(f"tests.models.{model}")  # loads Keras, which `start_keras` has to begin
-    return architecture.Parameters(**yaml.safe_load(text)["models"][model] | changes)
+    return architecture.Parameters(**defaults | yaml.safe_load(BLOCKS)["models"][model] | changes)
 
 
 def edit(folder: Path, change: Callable[[dict], object]) -> None:
@@ -114,6 +126,21 @@ def run(folder: Path, *command: str, succeeds: bool = True, **environment: str) 
     return done.stdout
 
 
+def heed_signals() -> None:
+    """In a new process: heed Ctrl-C and a closed terminal, also where these tests run in the background, or by `nohup`."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def start(folder: Path, *command: str, **environment: str) -> subprocess.Popen:
+    """Start `python -m COMMAND` in a process group of its own, which writes into the file `log`."""
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=folder, env=ENVIRONMENT | environment, stdout=log,
+            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=heed_signals,
+        )  # fmt: skip
+
+
 def processes_in(folder: Path) -> list[psutil.Process]:
     """The processes that work in a folder or below."""
     found = []
@@ -134,15 +161,17 @@ def wait_until(happens: Callable[[], object], seconds: float = 150) -> None:
         time.sleep(0.02)
 
 
+def hashes(folder: Path) -> dict[str, str]:
+    """The MD5 of each result in `dvc.lock` that does not hold wall times, by path."""
+    entries = yaml.safe_load((folder / "dvc.lock").read_text())["stages"].values()
+    results = [result for entry in entries for result in entry.get("outs", [])]
+    never_the_same = ("reports/timing", "reports/report.html")
+    return {result["path"]: result["md5"] for result in results if not result["path"].startswith(never_the_same)}
+
+
 def ran(output: str) -> set[str]:
-    """The stages that a `dvc repro` ran (rather than skipped or restored)."""
+    """The stages that a `dvc repro` ran (rather than skipped or restored), or would run."""
     return set(re.findall(r"Running stage '(.*?)'", output))
-
-
-def planned(folder: Path, *options: str) -> set[str]:
-    """The stages that `dvc repro` would run, with `@SEED` as in DVC's names."""
-    output = run(folder, "dvc", "repro", "--dry", *options)
-    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
 
 
 def commit(folder: Path, message: str) -> None:
@@ -151,22 +180,60 @@ def commit(folder: Path, message: str) -> None:
     run(folder, "git", "commit", "--quiet", "--message", message)
 
 
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """Write unsigned bytes as a gzipped IDX file; the same array gives the same bytes."""
+    header = struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape)
+    path.write_bytes(gzip.compress(header + array.tobytes(), compresslevel=6, mtime=0))
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A project with the code of this one, but with a single stage, `mine`, which takes no time: see `one_stage.py`."""
+    folder = tmp_path / "project"
+    shutil.copytree(ROOT / "stages", folder / "stages")
+    for name in (".dvc/config", ".dvcignore", ".gitignore"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    for name, text in {
+        "stages/mine.py": (ROOT / "tests/one_stage.py").read_text(),
+        "stages/part.py": "WORD = 'right'\n",
+        "stages/page/tables.py": "def for_terminal(): return 'the table'\n",
+        "data/input": " input\n",
+        "params.yaml": "rate: 1\nthreads: 1\n",
+        "dvc.yaml": "stages:\n  mine:\n    cmd: python -E -m stages.start mine\n    params: [rate]\n"
+        "    deps: [data/input, stages/mine.py, stages/part.py]\n    outs: [data/result]\n",
+    }.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    run(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    commit(folder, "Begin")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def published() -> tuple[np.ndarray, np.ndarray]:
+    """The first 2,500 training images, uint8 (2500, 28, 28), and their labels."""
+    images, labels, *_ = (ROOT / RAW / name for name in PUBLISHED)
+    return read_images(images)[:2500], read_labels(labels)[:2500]
+
+
+@pytest.fixture(scope="session")
+def images(published) -> tuple[np.ndarray, np.ndarray]:
+    """1,000 training images, uint8 (1000, 28, 28), and their labels."""
+    return published[0][:1000], published[1][:1000]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first run of the graph begins at once, in one process; the other goes on with what does not need it."""
-    needing = [item.path for item in items if "finished" in item.fixturenames]
-    first = max(set(needing), key=needing.count, default=None)
-    items.sort(key=lambda item: (item.path != first, item.path in needing))
+    """Tests of a run of the whole graph are slow ones; its first run begins at once, in one process."""
+    needing = [item for item in items if "finished" in item.fixturenames]
+    for item in needing:
+        item.add_marker("slow")
+    items.sort(key=lambda item: item not in needing)
 
 
 @pytest.fixture(scope="session")
-def drawn_images() -> tuple[np.ndarray, np.ndarray]:
-    """1,000 drawn images, uint8 (1000, 28, 28), and their labels."""
-    return drawn.draw(1000, seed=3)
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Path:
-    """A copy of the project with the models of the tests, where the whole graph has run on drawn images, on branch `main`.
+def finished(tmp_path_factory, published) -> Path:
+    """A copy of the project with the models of the tests, where the whole graph has run on few images, on branch `main`.
 
     Built once and shared by the test processes. Tests that change it work on a clone of their own: see `workspace`.
     """
@@ -177,14 +244,13 @@ def finished(tmp_path_factory) -> Path:
     try:
         folder.mkdir()
     except FileExistsError:  # another process builds it
-        deadline = time.monotonic() + 600
-        while not ready.exists():
-            assert time.monotonic() < deadline, "the first run of the graph did not end"
-            time.sleep(0.2)
+        wait_until(ready.exists, 900)
         assert ready.read_text() == "built", "the first run of the graph failed"
         return folder
     try:
-        build(folder)
+        make_copy(folder, published)
+        (folder / "first_run.log").write_text(run(folder, "dvc", "repro"))
+        commit(folder, "First run")
     except BaseException:
         ready.write_text("failed")
         raise
@@ -192,38 +258,51 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
-def build(folder: Path) -> None:
-    """Fill the empty `folder` for `finished`."""
-    make_copy(folder)
+def make_copy(folder: Path, published: tuple[np.ndarray, np.ndarray], train: int = 2000) -> None:
+    """Copy the project into the empty `folder`, with the tests' models, few images, and settings for a short training.
+
+    Args:
+        folder: Where to.
+        published: Images and labels.
+        train: So many of them are training images, the others are for the test.
+    """
+    left_out = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
+    for name in ("stages", ".dvc"):
+        shutil.copytree(ROOT / name, folder / name, ignore=left_out)
+    for name in ("dvc.yaml", "params.yaml", "reports/experiments.csv", ".dvcignore", ".gitignore", ".gitattributes"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
     for path in (folder / "stages" / "models").glob("*.py"):
         if path.stem not in NO_MODELS:
             path.unlink()
     for model in MODELS:
         shutil.copy(ROOT / "tests" / "models" / f"{model}.py", folder / "stages" / "models")
     path = folder / "params.yaml"
-    path.write_text(with_models_of_the_tests((ROOT / "params.yaml").read_text(), yaml.safe_load(path.read_text())))
-    (folder / "first_run.log").write_text(run(folder, "dvc", "repro"))
-    commit(folder, "First run")
+    path.write_text(with_models_of_the_tests(path.read_text()))
+    few_images(folder, published, train)
+    run(folder, "git", "init", "--quiet", "--initial-branch", "main")
 
 
-def with_models_of_the_tests(text: str, small: dict) -> str:
-    """The project's `params.yaml`, with its comments, anchor and merge keys, but with other models and values.
+def few_images(folder: Path, published: tuple[np.ndarray, np.ndarray], train: int) -> None:
+    """Write the first `train` images as those of the training, the others as those of the test, with their digests."""
+    pixels, labels = published
+    (folder / RAW).mkdir(parents=True)
+    pins = folder / "stages" / "data" / "publisher.py"
+    text = pins.read_text()
+    for name, array in zip(PUBLISHED, (pixels[:train], labels[:train], pixels[train:], labels[train:]), strict=True):
+        write_idx(folder / RAW / name, array)
+        text = text.replace(PUBLISHED[name], hashlib.sha256((folder / RAW / name).read_bytes()).hexdigest())
+    pins.write_text(text)
 
-    Args:
-        text: The file.
-        small: Its parsed content, with settings for seconds of training: see `stages.demo.shrink`.
-    """
+
+def with_models_of_the_tests(text: str) -> str:
+    """The project's `params.yaml`, with its comments, but with other models and the values of `SMALL`."""
     round_trip = YAML()
     round_trip.width = 200
     content = round_trip.load(re.sub(r"^models:\n.*?(?=^\w)", BLOCKS, text, flags=re.MULTILINE | re.DOTALL))
-    for name, value in small.items():
-        if isinstance(value, dict) and name not in {"defaults", "models"}:
-            content[name].update(value)
-        elif not isinstance(value, dict):
-            content[name] = value
-    content["audit"]["model"] = "small"
-    rates, warmup = {"low": 0.02, "high": 0.5, "log": True}, {"low": 0.1, "high": 0.4}  # the latter is inherited
-    content["search"] = {"small": {"learning_rate": rates, "warmup": warmup, "widths": [[8], [16, 32]]}}
+    for name, values in SMALL.items():
+        content[name] = values if name == "search" else content[name] | values
+    content |= {"seeds": [0], "devices": 1, "backend": "tensorflow"}
     written = io.StringIO()
     round_trip.dump(content, written)
     return written.getvalue()
@@ -232,8 +311,11 @@ def with_models_of_the_tests(text: str, small: dict) -> str:
 def clone_with_data(finished: Path, folder: Path, cache: Path | None = None) -> Path:
     """Clone `finished` and bring its data along; the two share a cache, unless another one is given."""
     run(folder.parent, "git", "clone", "--quiet", str(finished), str(folder))
-    run(folder, "dvc", "cache", "dir", "--local", str(cache or finished / ".dvc" / "cache"))
-    run(folder, "dvc", "checkout", "--quiet")
+    shared = {"cache": {"dir": str(cache or finished / ".dvc" / "cache")}}
+    lines = [f"[{section}]\n{key} = {value}\n" for section, values in shared.items() for key, value in values.items()]
+    (folder / ".dvc" / "config.local").write_text("".join(lines))
+    for name in ("prepared", "models", "predictions", "folds", "selected", "exported"):
+        shutil.copytree(finished / "data" / name, folder / "data" / name)
     return folder
 
 

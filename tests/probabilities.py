@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stages.common.parameters import Statistics
+from stages.parameters.statistics import Statistics
 
 PARAMETERS = Statistics(confidence=0.95, resamples=300, bins=10, seed=0)
 

@@ -1,28 +1,17 @@
-"""Near-duplicates are found, however they are moved, and only they; label issues too; folds never see the test set."""
-
-import ast
-from pathlib import Path
-from types import SimpleNamespace
+"""Near-duplicates are found, however they are moved, and only they; label issues too; figures and sentences take few."""
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 
-from stages import audit, folds
-from stages.common import runs
-from stages.common.errors import InputError
-from stages.data import drawn
+from stages import audit
 from stages.data.transforms import shift
 from stages.figures import quality as draw
 from stages.figures.style import save
 from stages.quality.label_issues import label_issues
 from stages.quality.near_duplicates import centred, contrasts, distances, near_by_features, near_duplicates, same_bytes
-from stages.trained import prediction, saving
 from stages.trained.features import features_and_probabilities
-from stages.training import doubts, fit
-from tests.conftest import ROOT, block_of
-from tests.models import plain
 
 NEAR = 0.25
 
@@ -39,13 +28,10 @@ def moved(images: np.ndarray, down: int, right: int) -> np.ndarray:
     return shift(images, np.full((len(images), 2), (down, right)))
 
 
-def no_features(images: np.ndarray) -> np.ndarray:
-    """Features that tell nothing: random."""
-    return np.random.default_rng(1).normal(size=(len(images), 8))
-
-
 def found(images: np.ndarray, features: np.ndarray | None = None) -> pd.DataFrame:
-    return near_duplicates(images, no_features(images) if features is None else features, NEAR)
+    """Near-duplicates by pixels and features; without these, by random ones, which tell nothing."""
+    random = np.random.default_rng(1).normal(size=(len(images), 8))
+    return near_duplicates(images, random if features is None else features, NEAR)
 
 
 def test_alignment_undoes_a_shift_and_knows_an_empty_image():
@@ -74,6 +60,7 @@ def test_the_distance_counts_the_articles_own_contrast():
 
 def test_shifted_mirrored_and_noisy_copies_are_found_and_nothing_else():
     images = articles(40)
+    assert len(found(images[:2])) == 0
     noise = np.random.default_rng(2).integers(-8, 9, (20, 14, 1))
     noisy = images[2:3].copy()
     noisy[0, 4:24, 6:20] = np.clip(noisy[0, 4:24, 6:20] + noise, 0, 255)
@@ -116,18 +103,12 @@ def test_near_duplicates_and_neighbours_are_found_however_far_apart_they_stand()
     images = articles(count)
     images[-10:] = moved(images[:10], 1, 2)
     assert found(images)[["first", "second"]].to_numpy().tolist() == [[i, count - 10 + i] for i in range(10)]
-    features = no_features(images)
+    features = np.random.default_rng(1).normal(size=(count, 8))
     units = features / np.linalg.norm(features, axis=1, keepdims=True)
     similarity = units @ units.T
     np.fill_diagonal(similarity, -np.inf)
     expected = {tuple(sorted((i, j))) for i, row in enumerate(similarity) for j in np.argsort(-row)[:3]}
     assert set(map(tuple, near_by_features(features))) == expected
-
-
-def test_two_or_three_images_are_enough():
-    images = articles(2)
-    assert len(found(images)) == 0
-    assert len(found(images[[0, 1, 0]])) == 1
 
 
 def test_a_model_without_a_dense_layer_lends_its_logits():
@@ -232,123 +213,10 @@ def test_the_reasoning_gives_the_share_and_bears_nothing_found():
 @pytest.mark.parametrize("count", [0, 1, 30])
 def test_figures_of_none_one_and_more_than_are_shown(count, tmp_path):
     images = {"train": articles(2), "test": articles(2)}
-    pair = ("train", 0, "Coat", "test", 1, "Shirt", 0.1, 0, 1)
     columns = ["split_a", "image_a", "label_a", "split_b", "image_b", "label_b", "distance", "exact", "mirrored"]
-    save(
-        draw.near_duplicates(pd.DataFrame([pair] * count, columns=columns), images, NEAR),
-        tmp_path / "near_duplicates.png",
-        "drawn",
-    )
-    issue = ("test", 1, "Coat", "Shirt", 0.01, 0.9)
+    pairs = pd.DataFrame([("train", 0, "Coat", "test", 1, "Shirt", 0.1, 0, 1)] * count, columns=columns)
     columns = ["split", "image", "given", "suggested", "probability_given", "probability_suggested"]
-    save(
-        draw.label_issues(pd.DataFrame([issue] * count, columns=columns), images),
-        tmp_path / "label_issues.png",
-        "drawn",
-    )
-    assert all((tmp_path / f"{name}.png").stat().st_size > 1000 for name in ("near_duplicates", "label_issues"))
-
-
-def test_folds_are_stratified_seeded_and_refuse_a_class_that_is_too_rare():
-    labels = np.repeat(np.arange(10), 9).astype(np.uint8)
-    fold = folds.fold_of(labels, 3, seed=0)
-    for label in range(10):
-        assert np.bincount(fold[labels == label]).tolist() == [3, 3, 3]
-    assert (fold == folds.fold_of(labels, 3, seed=0)).all()
-    assert (fold != folds.fold_of(labels, 3, seed=1)).any()
-    with pytest.raises(InputError, match=r"audit\.folds is 12, but a class has only 9 images"):
-        folds.fold_of(labels, 12, seed=0)
-
-
-def test_no_image_is_predicted_by_a_model_that_was_trained_on_it(monkeypatch, capsys):
-    images, labels = drawn.draw(120, seed=5)
-    images = images[..., None]
-    fold = folds.fold_of(labels, 3, seed=0)
-    seen: list[set[bytes]] = []
-
-    def train(architecture, block, seed, train_images, train_labels, val_images, val_labels, **_):
-        seen.append({image.tobytes() for image in train_images})
-        assert len(train_images) == len(train_labels)
-        assert block.patience is None
-        return type("Trained", (), {"model": len(seen)})
-
-    def classify(model, images):
-        assert not any(image.tobytes() in seen[model - 1] for image in images)
-        return np.full((len(images), 10), model / 10)
-
-    monkeypatch.setattr(fit, "train", train)
-    monkeypatch.setattr(prediction, "classify", classify)
-    monkeypatch.setattr(doubts, "doubts", lambda *_: ["it learned nothing"])
-    probabilities, first = folds.out_of_fold(images, labels, fold, plain, block_of("plain"), 0)
-    assert probabilities.dtype == np.float32
-    assert probabilities[:, 0] == pytest.approx((fold + 1) / 10)
-    assert first == 1  # the model that has not seen fold 0
-    assert "warning: fold 3 of 3: it learned nothing." in capsys.readouterr().err
-
-
-def folder_with_folds(monkeypatch, tmp_path) -> dict[str, list]:
-    """A stage `folds` whose parts are tiny; returns what was asked for."""
-    asked: dict[str, list] = {"splits": []}
-    images, labels = drawn.draw(100, seed=6)
-    parts = {"train": (images[:80, ..., None], labels[:80]), "val": (images[80:, ..., None], labels[80:])}
-
-    def load_split(name):
-        asked["splits"].append(name)
-        return parts[name]
-
-    monkeypatch.chdir(ROOT)
-    for module in (folds, runs):
-        monkeypatch.setattr(module, "FOLDS", tmp_path / "folds" / "probabilities.npz")
-        monkeypatch.setattr(module, "FOLD_MODEL", tmp_path / "folds" / "model.keras")
-    monkeypatch.setattr(folds, "load_split", load_split)
-    monkeypatch.setattr(folds, "load_summary", lambda: {"dataset": "drawn", "split_sha256": "0"})
-    asked["labels"], asked["images"] = labels, images[..., None]
-    return asked
-
-
-def test_folds_trains_and_never_asks_for_the_test_set(monkeypatch, tmp_path, capsys):
-    asked = folder_with_folds(monkeypatch, tmp_path)
-    block = block_of("plain", batch_size=16, epochs=9, patience=1, teachers=[2], distillation_weight=0.5)
-    values = {"audit.model": "plain", "audit.epochs": 2, "audit.folds": 2, "audit.seed": 0, "threads": 2}
-    train = fit.train
-
-    def spied(architecture, block, *arguments, **others):
-        trained_with.append((architecture, block.epochs, block.patience, block.teachers))
-        return train(architecture, block, *arguments, **others)
-
-    trained_with: list[tuple] = []
-    loaders = SimpleNamespace(read_block={"plain": block}.get, load={"plain": plain}.get)
-    monkeypatch.setattr(folds, "models", loaders)
-    monkeypatch.setattr(folds, "read_parameters", lambda *keys: [values[key] for key in keys])
-    monkeypatch.setattr(fit, "train", spied)
-    folds.main()
-    assert trained_with == [(plain, 2, None, [])] * 2
-    assert asked["splits"] == ["train", "val"]
-    arrays = runs.load_folds()
-    assert (arrays["labels"] == asked["labels"]).all()
-    assert arrays["probabilities"].shape == (100, 10)
-    assert arrays["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)
-    assert np.bincount(arrays["fold"]).tolist() == [50, 50]
-    printed = capsys.readouterr().out
-    accuracy = (arrays["probabilities"].argmax(axis=1) == asked["labels"]).mean()
-    assert f"out-of-fold accuracy {accuracy:.4f}" in printed
-    assert "NOT on Fashion-MNIST" in printed
-    model, held_out = saving.load_model(folds.FOLD_MODEL), arrays["fold"] == 0
-    found = prediction.classify(model, asked["images"][held_out])
-    assert arrays["probabilities"][held_out] == pytest.approx(found, abs=1e-5)
-    origin = runs.read_origin(folds.FOLD_MODEL)
-    assert (origin["model"], origin["dataset"], origin["parameters"]["epochs"]) == ("plain", "drawn", 2)
-
-
-def test_the_source_of_folds_names_no_test_set():
-    tree = ast.parse(Path(folds.__file__).read_text())
-    assert "test" not in {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-
-
-def test_missing_and_damaged_folds_are_sentences(monkeypatch, tmp_path):
-    monkeypatch.setattr(runs, "FOLDS", tmp_path / "probabilities.npz")
-    with pytest.raises(InputError, match=r"is missing\. Type `dvc repro folds`"):
-        runs.load_folds()
-    (tmp_path / "probabilities.npz").write_bytes(b"PK\x03\x04")
-    with pytest.raises(InputError, match="is damaged"):
-        runs.load_folds()
+    issues = pd.DataFrame([("test", 1, "Coat", "Shirt", 0.01, 0.9)] * count, columns=columns)
+    for figure in (draw.near_duplicates(pairs, images, NEAR), draw.label_issues(issues, images)):
+        save(figure, tmp_path / "figure.png")
+        assert (tmp_path / "figure.png").stat().st_size > 1000

@@ -1,20 +1,51 @@
-"""Properties of the random changes."""
+"""Properties of the transforms (shift, flip, downscale) and of the random changes that are made of them."""
 
 import numpy as np
 import pytest
 
+from stages.data.transforms import downscale, flip, shift
 from stages.training.augmentation import augmented, cutmix, random_erasing
 
 IMAGES = np.random.default_rng(0).integers(1, 256, size=(40, 28, 28, 1), dtype=np.uint8)
-RNG = np.random.default_rng(1)
 
 
-def test_images_that_are_not_chosen_stay_as_they_are():
-    nobody = np.zeros(40, bool)
-    assert np.array_equal(random_erasing(IMAGES, nobody, RNG), IMAGES)
-    targets = np.eye(40, dtype=np.float32)
-    for whole, part in zip((IMAGES, targets), cutmix(IMAGES, targets, nobody, RNG), strict=True):
-        assert np.array_equal(whole, part)
+def test_a_flip_flipped_is_the_original():
+    chosen = np.arange(40) % 3 == 0
+    flipped = flip(IMAGES, chosen)
+    assert np.array_equal(flip(flipped, chosen), IMAGES)
+    assert np.array_equal(flipped[0], IMAGES[0][:, ::-1])
+    assert np.array_equal(flipped[1], IMAGES[1])
+
+
+def test_a_shift_moves_every_pixel_of_each_image_and_lets_black_in():
+    offsets = np.array([(0, 0), (1, 0), (-1, 2), (3, -3)] * 10)
+    for image, (down, right), moved in zip(IMAGES, offsets, shift(IMAGES, offsets), strict=True):
+        expected = np.roll(image, (down, right), axis=(0, 1))
+        for axis, offset in enumerate((down, right)):
+            edge = [slice(None)] * 3
+            edge[axis] = slice(0, offset) if offset >= 0 else slice(offset, None)
+            expected[tuple(edge)] = 0
+        assert np.array_equal(moved, expected)
+
+
+def test_a_downscaled_pixel_is_the_mean_of_the_area_that_it_covers():
+    halved = IMAGES.reshape(40, 14, 2, 14, 2, 1).mean(axis=(2, 4))
+    assert np.abs(downscale(IMAGES, 14) - halved).max() <= 0.5
+    assert downscale(IMAGES, 14).dtype == np.uint8
+    assert np.array_equal(downscale(IMAGES, 28), IMAGES)
+    corner, small = np.zeros((1, 28, 28, 2), np.uint8), np.zeros((17, 17, 2), np.uint8)
+    corner[0, :7, 21:, 1] = 200  # 7 of 28 are 4.25 of 17
+    small[:4, 13:, 1], small[4, 13:, 1], small[:4, 12, 1], small[4, 12, 1] = 200, 50, 50, 12
+    assert np.array_equal(downscale(corner, 17)[0], small)
+
+
+def test_no_images_are_changed_where_there_are_none():
+    none, nobody = IMAGES[:0], np.zeros(0, bool)
+    assert shift(none, np.zeros((0, 2), int)).shape == flip(none, nobody).shape == none.shape
+    assert downscale(none, 14).shape == (0, 14, 14, 1)
+    rng, nobody = np.random.default_rng(0), np.zeros(40, bool)
+    assert np.array_equal(random_erasing(IMAGES, nobody, rng), IMAGES)
+    assert np.array_equal(cutmix(IMAGES, np.eye(40, dtype=np.float32), nobody, rng)[0], IMAGES)
 
 
 def test_erasing_covers_one_rectangle_of_each_chosen_image():
@@ -46,11 +77,10 @@ def test_cutmix_pastes_a_square_of_another_chosen_image_and_mixes_the_targets_by
     for image, target, own in zip(images[chosen], mixed[chosen], many[chosen, 0, 0, 0], strict=True):
         greys, counts = np.unique(image, return_counts=True)
         assert set(greys) <= set(range(125))
-        assert target[greys] == pytest.approx(counts / 784, abs=1e-6)
-        assert target.sum() == pytest.approx(1)
+        assert np.allclose(target[greys], counts / 784, atol=1e-6)
+        assert np.isclose(target.sum(), 1)
         other = image[..., 0] != own
-        rows, columns = other.any(axis=1), other.any(axis=0)
-        assert rows.sum() == columns.sum() == np.sqrt(other.sum())
+        assert other.any(axis=1).sum() == other.any(axis=0).sum() == np.sqrt(other.sum())
         shares.append(other.mean())
         covered |= other
     assert covered.all()
@@ -58,13 +88,12 @@ def test_cutmix_pastes_a_square_of_another_chosen_image_and_mixes_the_targets_by
 
 
 def test_changes_are_a_function_of_seed_and_epoch():
-    every = {"random_shift": 2, "random_flip": True, "erasing": 0.5}
-    order = np.arange(40)
-    assert np.array_equal(augmented(IMAGES, order, 1, 3, **every), augmented(IMAGES, order, 1, 3, **every))
-    for seed, epoch in ((1, 4), (2, 3)):
-        assert not np.array_equal(
-            augmented(IMAGES, order, 1, 3, **every), augmented(IMAGES, order, seed, epoch, **every)
-        )
+    def changed(seed: int, epoch: int) -> np.ndarray:
+        return augmented(IMAGES, np.arange(40), seed, epoch, random_shift=2, random_flip=True, erasing=0.5)
+
+    assert np.array_equal(changed(1, 3), changed(1, 3))
+    assert not np.array_equal(changed(1, 3), changed(1, 4))
+    assert not np.array_equal(changed(1, 3), changed(2, 3))
 
 
 def test_two_epochs_show_every_image_both_ways_in_whatever_order():

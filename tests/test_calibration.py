@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 
-from stages.evaluation import calibration
+from stages.comparison import calibration
+from stages.scoring.temperature import fit_temperature, with_temperature
 from tests.probabilities import PARAMETERS, four_fifths_right, probabilities_for
 
 
-def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy_in_each_bin():
     assert calibration.calibration(*four_fifths_right(), 10)["ece"] == pytest.approx(0.1)
-
-
-def test_a_bin_holds_its_upper_end_and_not_its_lower():
     assert calibration.bin_of(np.array([0, 0.1, 0.5, 0.51, 1]), 2).tolist() == [0, 0, 0, 1, 1]
 
 
@@ -33,25 +31,23 @@ def test_the_calibration_error_by_chance_is_that_of_the_largest_probabilities():
 
 def test_the_temperature_of_a_model_that_is_always_wrong_or_right_stays_within_bounds():
     labels = np.zeros(50, int)
-    assert calibration.fit_temperature(probabilities_for(labels + 1, 0.99), labels) == pytest.approx(
-        np.exp(3), rel=1e-3
-    )
-    assert calibration.fit_temperature(probabilities_for(labels, 0.2), labels) == pytest.approx(np.exp(-3), rel=1e-3)
+    assert fit_temperature(probabilities_for(labels + 1, 0.99), labels) == pytest.approx(np.exp(3), rel=1e-3)
+    assert fit_temperature(probabilities_for(labels, 0.2), labels) == pytest.approx(np.exp(-3), rel=1e-3)
 
 
 def test_a_temperature_above_one_makes_less_sure():
     chances = np.array([[0.8, 0.2, *[0] * 8]])
-    np.testing.assert_allclose(calibration.with_temperature(chances, 2)[0, :2], [2 / 3, 1 / 3], atol=1e-5)
+    np.testing.assert_allclose(with_temperature(chances, 2)[0, :2], [2 / 3, 1 / 3], atol=1e-5)
 
 
 def test_the_temperature_fixes_a_model_that_says_too_little():
     rng = np.random.default_rng(0)
     truth = probabilities_for(rng.integers(0, 10, 4000), 0.5)
     labels = np.array([rng.choice(10, p=row) for row in truth])
-    timid = calibration.with_temperature(truth, 2)
-    temperature = calibration.fit_temperature(timid, labels)
+    timid = with_temperature(truth, 2)
+    temperature = fit_temperature(timid, labels)
     assert temperature == pytest.approx(0.5, rel=0.1)
-    fixed = calibration.with_temperature(timid, temperature)
+    fixed = with_temperature(timid, temperature)
     assert (fixed.argmax(axis=1) == timid.argmax(axis=1)).all()
     before, after = (calibration.calibration(chances, labels, 10)["ece"] for chances in (timid, fixed))
     assert after < 0.03 < 0.2 < before

@@ -1,28 +1,23 @@
-"""Metrics on cases small enough to count by hand, and the choice of the best model."""
+"""Metrics on cases small enough to count by hand, the choice of the best model, and the rows of the comparison."""
 
-from pathlib import Path
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from stages.common.errors import InputError
-from stages.common.parameters import Report
-from stages.common.runs import TIMING, save_predictions
-from stages.common.splits import CLASS_NAMES
+from stages.base.runs import TIMING
+from stages.base.splits import CLASS_NAMES
 from stages.compare import combine, ensemble, times
-from stages.evaluation.classes import confusion, per_class
-from stages.evaluation.ensemble import members, runs_to_compare
-from stages.evaluation.scores import scores
-from stages.page.documents import with_table
-from stages.page.payload import galleries
-from stages.page.tables import HEADER, aligned, rows
+from stages.comparison.ensemble import members, runs_to_compare
+from stages.results.predictions import save_predictions
+from stages.scoring.classes import confusion, per_class
+from stages.scoring.scores import scores
 from stages.select import rank, reason
+from tests.probabilities import probabilities_for
 
 LABELS = np.array([0, 0, 1, 2])
-PROBABILITIES = np.full((4, 10), 0.02)
-for place, (guess, chance) in enumerate([(0, 0.82), (1, 0.82), (1, 0.82), (2, 0.82)]):
-    PROBABILITIES[place, guess] = chance
+PROBABILITIES = probabilities_for(np.array([0, 1, 1, 2]), 0.82)
 
 
 def test_scores_of_four_images_one_of_them_wrong():
@@ -31,7 +26,6 @@ def test_scores_of_four_images_one_of_them_wrong():
     assert result["accuracy_single_view"] == 0.25
     assert result["loss"] == pytest.approx(-(3 * np.log(0.82) + np.log(0.02)) / 4, abs=1e-6)
     assert result["macro_f1"] == round((2 / 3 + 2 / 3 + 1) / 10, 6)
-    assert scores(PROBABILITIES, PROBABILITIES, LABELS)["accuracy_single_view"] == 0.75
 
 
 def test_precision_and_recall_of_each_class():
@@ -56,37 +50,28 @@ def run(accuracy: float, loss: float = 0.3, epochs: int = 5) -> dict:
     return numbers | {"epochs": epochs, "parameters": 10, "multiply_adds": 20}
 
 
-def test_the_highest_validation_accuracy_wins_and_ties_go_to_the_lower_loss():
-    ranking = rank({"a": [run(0.9, 0.2)], "b": [run(0.92, 0.5)], "c": [run(0.92, 0.4)]})
-    assert [entry["model"] for entry in ranking] == ["c", "b", "a"]
-    assert reason(ranking) == (
-        "c and b have the same validation accuracy, 92.00 %; c has the lower loss, 0.4000 against 0.5000."
-    )
-
-
-def test_a_tie_in_everything_is_said_to_be_one():
-    ranking = rank({"b": [run(0.9)], "a": [run(0.9)]})
-    assert [entry["model"] for entry in ranking] == ["a", "b"]
-    assert "same loss" in reason(ranking)
-    assert "lower" not in reason(ranking)
-
-
-def test_several_seeds_are_compared_by_their_mean():
-    ranking = rank({"steady": [run(0.91), run(0.91)], "lucky": [run(0.93), run(0.88)]})
-    assert ranking[0]["model"] == "steady"
-    assert reason(ranking) == "steady has the highest validation accuracy, 91.00 %; lucky is next with 90.50 %."
-
-
-def test_a_tie_of_several_seeds_goes_to_the_lower_mean_loss_of_six_decimals():
-    ranking = rank({"b": [run(0.9, 0.5), run(0.8, 0.1)], "a": [run(0.85, 0.4)]})
-    assert ranking[0] == {"model": "b", "val_accuracy": 0.85, "val_loss": 0.3}
-    third = [run(0.9, 0.3), run(0.9, 0.3), run(0.8, 0.2)]
-    assert rank({"a": third}) == [{"model": "a", "val_accuracy": 0.866667, "val_loss": 0.266667}]
-    assert rank({"b": [run(0.9, 0.3)], "a": [run(0.9 - 1e-7, 0.3 + 1e-7)]})[0]["model"] == "a"  # equal when rounded
-
-
-def test_one_model_is_selected_without_a_comparison():
-    assert reason(rank({"a": [run(0.9)]})) == "a is the only model; its validation accuracy is 90.00 %."
+@pytest.mark.parametrize(
+    ("runs", "order", "why"),
+    [
+        ({"a": [run(0.9)]}, "a", "a is the only model; its validation accuracy is 90.00 %."),
+        (
+            {"a": [run(0.9, 0.2)], "b": [run(0.92, 0.5)], "c": [run(0.92, 0.4)]},
+            "cba",
+            "c and b have the same .*, 92.00 %; c has the lower loss, 0.4000 against 0.5000.",
+        ),
+        ({"b": [run(0.9)], "a": [run(0.9)]}, "ab", "the same loss; a comes first in the alphabet."),
+        (  # the mean of several seeds counts
+            {"a": [run(0.91), run(0.91)], "b": [run(0.93), run(0.88)]},
+            "ab",
+            "a has the highest validation accuracy, 91.00 %; b is next with 90.50 %.",
+        ),
+        ({"b": [run(0.9, 0.3)], "a": [run(0.9 - 1e-7, 0.3 + 1e-7)]}, "ab", "the same loss"),  # of six decimals
+    ],
+)
+def test_the_highest_validation_accuracy_wins_and_ties_go_to_the_lower_loss(runs, order, why):
+    ranking = rank(runs)
+    assert [place["model"] for place in ranking] == list(order)
+    assert re.search(why, reason(ranking))
 
 
 def test_times_are_means_over_runs_of_seconds_and_milliseconds_per_image(tmp_path, monkeypatch):
@@ -101,15 +86,11 @@ def test_times_are_means_over_runs_of_seconds_and_milliseconds_per_image(tmp_pat
 
 def test_seeds_combine_to_mean_and_sample_std():
     row = combine([run(0.9, epochs=5), run(0.92, epochs=6)], [run(0.88), run(0.9)])
-    assert row["val_accuracy"] == 0.91
-    assert row["test_accuracy"] == 0.89
+    assert (row["val_accuracy"], row["test_accuracy"]) == (0.91, 0.89)
     assert row["test_accuracy_std"] == pytest.approx(np.std([0.88, 0.9], ddof=1), abs=1e-6)
     assert (row["epochs"], row["runs"]) == (5.5, 2)
-    thirds = combine([run(0.9), run(0.9), run(0.7)], [run(0.9), run(0.9), run(0.7)])
-    assert (thirds["test_accuracy"], thirds["test_accuracy_std"]) == (0.833333, 0.11547)
-    alone = combine([run(0.9)], [run(0.88)])
-    assert alone["test_accuracy_std"] is None
-    assert alone["epochs"] == 5
+    alone = combine([run(0.9)], [run(2 / 3)])
+    assert (alone["test_accuracy"], alone["test_accuracy_std"], alone["epochs"]) == (0.666667, None, 5)
 
 
 def test_the_ensemble_averages_the_probabilities_of_all_runs_of_the_two_best(tmp_path, monkeypatch):
@@ -140,52 +121,3 @@ def test_two_runs_make_an_ensemble_and_one_does_not():
     alone = {"ranking": [{"model": "b"}], "best_runs": {"b": "b-0"}, "runs": {"b": ["b-0"]}}
     assert members(alone) == []
     assert runs_to_compare(alone) == {"b": ["b-0"]}
-
-
-def table_of(**models: dict) -> list[list[str]]:
-    timing = pd.DataFrame({"model": list(models), "training_seconds": 61.2, "milliseconds_per_image": 0.123})
-    return rows({"selected": "b", "models": models, "ensemble": None}, timing, {"a": [0.87, 0.89]})
-
-
-def test_the_table_marks_the_selected_model_and_shows_standard_deviations():
-    one = combine([run(0.9)], [run(0.88)])
-    two = combine([run(0.95), run(0.97)], [run(0.9), run(0.92)])
-    cells = table_of(a=one, b=two)
-    assert cells[0][:3] == ["b (selected)", "96.00 ± 1.41 %", "91.00 ± 1.41 %"]
-    assert cells[0][3] == "-"
-    assert cells[1] == [
-        "a",
-        "90.00 %",
-        "88.00 %",
-        "88.00 ± 1.41 (2)",
-        "88.00 %",
-        "0.300",
-        "10",
-        "20",
-        "5",
-        "61",
-        "0.123",
-    ]
-    assert len({len(line) for line in aligned(HEADER, cells).splitlines()}) == 1
-
-
-def test_a_document_keeps_everything_outside_the_marks():
-    begin, end = "<!-- speed: begin (written by `make readme`) -->", "<!-- speed: end -->"
-    text = f"before\n{begin}\nold\n{end}\nafter\n"
-    path = Path("reports/benchmark.md")
-    assert with_table(text, "speed", "new", path) == f"before\n{begin}\nnew\n{end}\nafter\n"
-    with pytest.raises(InputError, match=r"reports/benchmark\.md has lost the marks"):
-        with_table("no marks here", "speed", "new", path)
-
-
-def test_galleries_show_what_their_titles_say():
-    rng = np.random.default_rng(0)
-    probabilities = rng.dirichlet(np.ones(10), size=200)
-    labels = np.where(rng.random(200) < 0.5, probabilities.argmax(axis=1), 0)
-    shown = galleries(probabilities, labels, Report(seed=0, samples=6))
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    assert {len(chosen) for _, chosen in shown.values()} == {6}
-    assert (predicted[shown["right"][1]] == labels[shown["right"][1]]).all()
-    mistakes = shown["mistakes"][1]
-    assert (predicted[mistakes] != labels[mistakes]).all()
-    assert confidence[mistakes[0]] == confidence[predicted != labels].max()

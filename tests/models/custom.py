@@ -3,8 +3,8 @@
 import keras
 from keras import layers, ops
 
-from stages.common.parameters import Width
 from stages.models.block import Block
+from stages.parameters.schema import Width
 
 
 class Parameters(Block):

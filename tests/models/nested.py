@@ -1,7 +1,6 @@
 """A model within a model, called twice, for the tests."""
 
 import keras
-from keras import layers
 
 from stages.models.block import Block
 
@@ -12,8 +11,8 @@ class Parameters(Block):
 
 def build(parameters, images):
     inputs = keras.Input((28, 28, 1))
-    x = layers.Rescaling(1 / 255)(inputs)
-    x = layers.Conv2D(4, 1)(layers.MaxPooling2D()(x))  # (B, 14, 14, 4)
-    inner = keras.Sequential([keras.Input((14, 14, 4)), layers.Conv2D(4, 3, padding="same", activation="relu")])
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Conv2D(4, 1)(keras.layers.MaxPooling2D()(x))  # (B, 14, 14, 4)
+    inner = keras.Sequential([keras.Input((14, 14, 4)), keras.layers.Conv2D(4, 3, padding="same", activation="relu")])
     x = inner(inner(x))
-    return keras.Model(inputs, layers.Dense(10, dtype="float32")(layers.GlobalAveragePooling2D()(x)))
+    return keras.Model(inputs, keras.layers.Dense(10, dtype="float32")(keras.layers.GlobalAveragePooling2D()(x)))

@@ -2,9 +2,8 @@
 
 import keras
 import numpy as np
-from keras import layers
 
-from stages.layers.whitening import pixel_statistics
+from stages.layers import whitening
 from stages.models.block import Block
 
 
@@ -14,9 +13,9 @@ class Parameters(Block):
 
 def build(parameters: Parameters, images: np.ndarray):
     """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10)."""
-    mean, std = pixel_statistics(images)
+    mean, std = whitening.pixel_statistics(images)
     inputs = keras.Input((28, 28, 1), name="pixels")
-    x = layers.Rescaling(1 / std, -mean / std)(inputs)
-    x = layers.Flatten()(x)  # (B, 784)
-    logits = layers.Dense(10, dtype="float32", name="logits")(x)  # (B, 10)
+    x = keras.layers.Rescaling(1 / std, -mean / std)(inputs)
+    x = keras.layers.Flatten()(x)  # (B, 784)
+    logits = keras.layers.Dense(10, dtype="float32", name="logits")(x)  # (B, 10)
     return keras.Model(inputs, logits, name="plain")

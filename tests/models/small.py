@@ -4,14 +4,11 @@ from typing import Annotated
 
 import keras
 import numpy as np
-from keras import layers
 from pydantic import Field
 
-from stages.common.parameters import Fraction, Width
-from stages.layers.fast import BatchNormalization, Conv2D
-from stages.layers.initializers import Dirac
-from stages.layers.whitening import whitening_stem
+from stages.layers import fast, initializers, whitening
 from stages.models.block import Block
+from stages.parameters.schema import Fraction, Width
 
 
 class Parameters(Block):
@@ -22,14 +19,14 @@ class Parameters(Block):
 def build(parameters: Parameters, images: np.ndarray):
     """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10)."""
     inputs = keras.Input((28, 28, 1), name="pixels")
-    x = whitening_stem(inputs, images)  # (B, 27, 27, 8)
+    x = whitening.whitening_stem(inputs, images)  # (B, 27, 27, 8)
     for width in parameters.widths:  # (B, 13, 13, 16), (B, 6, 6, 32)
-        x = Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(x)
-        x = layers.MaxPooling2D()(x)
-        x = BatchNormalization(momentum=0.6, scale=False)(x)
-        x = layers.ReLU()(x)
-    x = layers.SpatialDropout2D(parameters.dropout)(x)
-    x = layers.GlobalMaxPooling2D()(x)  # (B, 32)
-    x = layers.Dense(10, use_bias=False, dtype="float32")(x)
-    logits = layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
+        x = fast.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=initializers.Dirac())(x)
+        x = keras.layers.MaxPooling2D()(x)
+        x = fast.BatchNormalization(momentum=0.6, scale=False)(x)
+        x = keras.layers.ReLU()(x)
+    x = keras.layers.SpatialDropout2D(parameters.dropout)(x)
+    x = keras.layers.GlobalMaxPooling2D()(x)  # (B, 32)
+    x = keras.layers.Dense(10, use_bias=False, dtype="float32")(x)
+    logits = keras.layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
     return keras.Model(inputs, logits, name="small")

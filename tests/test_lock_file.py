@@ -1,0 +1,156 @@
+"""What a killed DVC leaves of `dvc.lock` and of its list of locks is repaired, and nothing else is touched."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+import zc.lockfile
+from dvc.fs import LocalFileSystem
+from dvc.rwlock import rwlock as rwlock_of_dvc
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+
+from stages.base.errors import InputError
+from stages.runner import lock_file
+from stages.runner.lock_file import COPY, HEAD, LOCK, MUTEX, NO_ENTRIES, RWLOCK, keep_copy, remove_stale_rwlock, repair
+from tests.conftest import commit, run
+
+FILE = "    - path: data/{0}\n      hash: md5\n      md5: a{1:031x}\n      size: {1}\n"
+ENTRY = "  {0}:\n    cmd: python -E -m stages.start {0}\n    deps:\n{1}    outs:\n{2}"
+OF_A_USER = "  mine:\n    cmd:\n    - echo 1\n    deps:\n    - path: https://example.org/x\n      etag: '0123456789'\n"
+
+
+def entry(name: str, number: int) -> str:
+    return ENTRY.format(name, FILE.format("all", number), FILE.format(name, number + 1))
+
+
+A, C, NEW_C = entry("a", 1), entry("c", 5), entry("c", 7)
+WHOLE = HEAD + A + entry("train@b-0", 3) + C
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A project of three stages, in the working directory, with a whole `dvc.lock` that is neither in git nor copied."""
+    monkeypatch.chdir(tmp_path)
+    matrix = "{matrix: {model: [b], seed: [0]}, cmd: x}"
+    Path("dvc.yaml").write_text(f"stages:\n  a: {{cmd: x}}\n  train: {matrix}\n  c: {{cmd: x}}\n")
+    Path("params.yaml").write_text("rate: 1\n")
+    RWLOCK.parent.mkdir(parents=True)
+    run(tmp_path, "git", "init", "--quiet")
+    LOCK.write_text(WHOLE)
+    return tmp_path
+
+
+@pytest.fixture(params=["git", "copy"])
+def known(folder, request) -> None:
+    """The `dvc.lock` is known from git's last commit, or from the copy that each stage makes."""
+    if request.param == "git":
+        commit(folder, "All")
+    else:
+        keep_copy()
+
+
+def repaired(content: str | bytes) -> tuple[bool, str]:
+    """Whether a `dvc.lock` with this content is repaired, and its content then, which DVC can read."""
+    LOCK.write_bytes(content.encode() if isinstance(content, str) else content)
+    said, text = repair(), LOCK.read_text()
+    assert not said or "dvc.lock was damaged, or lacked entries" in said
+    if text != WHOLE:
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(text))
+    return bool(said), text
+
+
+def test_a_lock_that_is_torn_anywhere_or_has_flipped_bits_is_repaired(known):
+    assert repaired(WHOLE) == (False, WHOLE)
+    for end in [*range(0, len(WHOLE), 23), *(found.start() for found in re.finditer("(?m)^.", WHOLE))]:
+        assert repaired(WHOLE[:end]) == (True, WHOLE), end
+    for place in range(0, len(WHOLE), 31):
+        damaged = bytearray(WHOLE.encode())
+        damaged[place] ^= 0x80  # which makes invalid UTF-8: U+FFFD
+        assert repaired(damaged) == (True, WHOLE), place
+
+
+def test_lost_entries_come_back_and_newer_ones_stay(known):
+    assert repaired(HEAD + NEW_C) == (True, WHOLE.replace(C, NEW_C))
+    Path("dvc.yaml").write_text("stages:\n  a: {cmd: x}\n  c: {cmd: x}\n")  # a stage that is no more has no entry
+    assert repaired(HEAD + NEW_C) == (True, HEAD + A + NEW_C)
+
+
+def test_of_a_lock_of_which_nothing_is_known_what_is_whole_is_kept(folder):
+    assert repaired(WHOLE[:-20]) == (True, WHOLE.replace(C, ""))
+    assert repaired("") == (True, NO_ENTRIES)
+
+
+def test_a_lock_that_is_right_is_left_alone(folder):
+    for text in (NO_ENTRIES, WHOLE, WHOLE + OF_A_USER, HEAD + C + A):
+        assert repaired(text) == (False, text)
+    LOCK.write_text(HEAD + C)
+    commit(folder, "All")
+    LOCK.write_text(WHOLE)
+    keep_copy()
+    assert repaired(HEAD + C) == (False, HEAD + C)  # as committed, though the copy has more
+    LOCK.unlink()  # on purpose
+    assert not repair()
+    assert not LOCK.exists()
+
+
+def test_the_copy_keeps_entries_that_a_later_lock_has_lost_and_takes_none_that_are_damaged(folder):
+    for text in (WHOLE, HEAD + NEW_C, WHOLE[:-9]):
+        LOCK.write_text(text)
+        keep_copy()
+    assert COPY.read_text() == WHOLE.replace(C, NEW_C)
+
+
+def test_both_sides_of_a_merge_are_told(folder):
+    with pytest.raises(InputError, match=r"Type `git checkout --ours dvc\.lock`"):
+        repaired(WHOLE.replace("  c:\n", "<<<<<<< HEAD\n  c:\n=======\n>>>>>>> other\n"))
+    assert "<<<<<<<" in LOCK.read_text()
+
+
+def test_what_another_dvc_is_writing_is_not_repaired(folder, monkeypatch):
+    keep_copy()
+    new = WHOLE + entry("d", 9)
+    held = zc.lockfile.LockFile(str(MUTEX))
+    monkeypatch.setattr(lock_file, "MUTEX_SECONDS", 0)
+    with pytest.raises(InputError, match="another command of DVC works here"):
+        repaired(new[: len(new) // 2])
+    monkeypatch.setattr(lock_file, "MUTEX_SECONDS", 60)
+    threading.Timer(0.2, lambda: (LOCK.write_text(new), held.close())).start()
+    assert not repair()
+    assert LOCK.read_text() == new
+
+
+def list_holder(number: int) -> None:
+    """Write DVC's list of who reads and writes which files."""
+    RWLOCK.write_text(json.dumps({"write": {"/x/a": {"pid": number, "cmd": "dvc repro"}}, "read": {}}))
+
+
+def test_a_damaged_list_of_locks_is_removed_and_one_that_dvc_writes_is_not(folder):
+    for content in ("", "[1]", '{"write": {"/x": {}}}', '{"read": {"/x": [1]}}'):
+        RWLOCK.write_text(content)
+        assert "rwlock was removed" in remove_stale_rwlock()
+        assert not RWLOCK.exists()
+        assert not remove_stale_rwlock()
+    with rwlock_of_dvc(str(RWLOCK.parent), LocalFileSystem(), "dvc repro", ["/x/a"], ["/x/b"], hardlink=False):
+        assert lock_file.holders_of(RWLOCK.read_text()) == {os.getpid()}
+    assert not remove_stale_rwlock()
+
+
+def test_a_list_of_ended_processes_is_removed_and_that_of_a_running_dvc_is_not(folder, monkeypatch):
+    list_holder(os.getppid())  # another program has got the number of an ended one
+    assert remove_stale_rwlock()
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc", "repro"]) as process:
+        list_holder(process.pid)
+        assert not remove_stale_rwlock()
+        RWLOCK.write_text("")
+        with monkeypatch.context() as patch:
+            patch.setattr(lock_file.time, "sleep", lambda _: list_holder(process.pid))  # DVC is writing it
+            assert not remove_stale_rwlock()
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody asked for its status
+        assert remove_stale_rwlock()
