@@ -71,10 +71,7 @@ def test_images_that_were_never_shown_come_first_and_then_the_hardest():
     assert len(set(easy)) == 64  # the others have their turns
 
 
-@pytest.mark.parametrize("handed_over", ["as a dataset", "as it is"])
-def test_a_model_in_training_remembers_the_loss_of_every_image_it_was_shown(handed_over):
-    if handed_over == "as a dataset" and keras.backend.backend() != "tensorflow":
-        pytest.skip("TensorFlow's own way")
+def test_a_model_in_training_remembers_the_loss_of_every_image_it_was_shown():
     data = epochs(epoch_fraction=0.5, hard_example_fraction=0.5)
     inputs = keras.Input((28, 28, 1))
     logits = keras.layers.Dense(10, dtype="float32")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)))
@@ -84,7 +81,7 @@ def test_a_model_in_training_remembers_the_loss_of_every_image_it_was_shown(hand
     shown = []
     remember = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: shown.append(data.order))
     batches, validation = data, (IMAGES, np.eye(10)[LABELS])  # which must not be taken for training
-    if handed_over == "as a dataset":
+    if keras.backend.backend() == "tensorflow":
         parts = [tuple(part[start : start + 30] for part in validation) for start in range(0, 100, 30)]
         batches, validation = on_tensorflow.as_dataset(data), on_tensorflow.as_dataset(parts)
     others = {"callbacks": [remember, NextEpoch(data)], "shuffle": False, "verbose": 0}

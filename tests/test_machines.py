@@ -1,6 +1,5 @@
 """Several machines: workers with folders, homes and caches of their own, to which data travels by a DVC remote."""
 
-import json
 import re
 import subprocess
 import sys
@@ -12,14 +11,13 @@ import dask
 import psutil
 import pytest
 from distributed import LocalCluster
-from tests.soak import hashes
 
 from stages import parallel
 from stages.base.errors import InputError
 from stages.cluster.machines import Workers, refuse_other_packages, workers_at
 from stages.cluster.plan import Plan, read_plan
 from stages.runner.dvc_files import read_text
-from tests.conftest import ENVIRONMENT, commit, edit, processes_in, ran, run, wait_until
+from tests.conftest import ENVIRONMENT, commit, edit, hashes, processes_in, ran, run, wait_until
 from tests.test_parallel import ANY, at_its_start, files_in, run_here, start, toy  # noqa: F401
 
 
@@ -191,12 +189,3 @@ def test_a_lost_scheduler_is_told(shared, cluster):
     assert "Traceback" not in log.read_text()
     wait_until(lambda: not cluster.place_of("train"), 60)
     assert ran(run(shared, "dvc", "repro", "eda")) == set()
-
-
-@pytest.mark.slow
-def test_runs_from_different_processors_are_told(workspace):
-    path = workspace / "reports/metrics/val/plain-0.json"
-    metrics = json.loads(path.read_text())
-    metrics["conditions"][0]["processor"] = "Another"
-    path.write_text(json.dumps(metrics))
-    assert "Another: plain-0" in run(workspace, "python", "-m", "stages.table")

@@ -63,11 +63,6 @@ class Page:
     def json(self, path: str) -> dict:
         return json.loads((self.reports / path).read_text(encoding="utf-8"))
 
-    def payload(self) -> dict:
-        """The data of the page's script."""
-        pattern = r'<script type="application/json" id="payload">(.*?)</script>'
-        return json.loads(re.search(pattern, self.markup, re.DOTALL)[1])
-
     def runs(self) -> dict[str, str]:
         """The run of each model that the page shows."""
         return self.json("selection.json")["best_runs"]
@@ -246,7 +241,8 @@ def test_the_quality_of_the_data(page):
 
 
 def test_the_data_of_the_pages_script(page):
-    data = page.payload()
+    pattern = r'<script type="application/json" id="payload">(.*?)</script>'
+    data = json.loads(re.search(pattern, page.markup, re.DOTALL)[1])
     curves = page.csv("curves.csv")
     for one in data["curves"]:
         rows = curves[(curves["model"] == one["model"]) & (curves["seed"] == one["seed"])]

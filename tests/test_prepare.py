@@ -60,10 +60,9 @@ def test_images_keep_their_labels_and_the_summary_tells_splits_apart(images):
 
 def test_images_without_labels_are_refused(images):
     images, labels = images
-    with pytest.raises(InputError, match="1000 test images, but 999 test labels"):
-        prepare.prepare(images, labels, images, labels[:-1], Prepare(val_per_class=5, seed=0))
-    with pytest.raises(InputError, match="999 training images, but 1000 training labels"):
-        prepare.prepare(images[:-1], labels, images, labels, Prepare(val_per_class=5, seed=0))
+    for arrays, kind in (((images, labels[:-1]) * 2, "training"), ((images, labels, images, labels[:-1]), "test")):
+        with pytest.raises(InputError, match=f"1000 {kind} images, but 999 {kind} labels"):
+            prepare.prepare(*arrays, Prepare(val_per_class=5, seed=0))
 
 
 def test_the_committed_files_are_the_publishers_and_make_the_split_that_dvc_recorded(tmp_path):
@@ -71,12 +70,9 @@ def test_the_committed_files_are_the_publishers_and_make_the_split_that_dvc_reco
     parameters = Prepare(**recorded["params"]["params.yaml"]["prepare"])
     for name in PUBLISHED:
         refuse_unless_published(name)
-    train_images, train_labels, test_images, test_labels = (RAW / name for name in PUBLISHED)
-    train, test = (
-        (read_images(images), read_labels(labels))
-        for images, labels in ((train_images, train_labels), (test_images, test_labels))
-    )
-    parts, summary = prepare.prepare(*train, *test, parameters)
+    readers = (read_images, read_labels, read_images, read_labels)
+    arrays = [reader(RAW / name) for reader, name in zip(readers, PUBLISHED, strict=True)]
+    parts, summary = prepare.prepare(*arrays, parameters)
     val = 10 * parameters.val_per_class
     assert summary["counts"] == {"train": 60000 - val, "val": val, "test": 10000}
     for images, labels in parts.values():
@@ -115,18 +111,13 @@ def packed(magic: int, shape: tuple[int, ...], data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "ends after 0 bytes, within its header of 16"),
         (b"not gzip at all", "not a whole gzip file"),
         (packed(2051, (3, 28, 28), IMAGES.tobytes())[:-20], "not a whole gzip file"),
         (packed(2051, (3, 28, 28), IMAGES.tobytes())[:100] + b"\0" * 50, "not a whole gzip file"),
-        (packed(2051, (3, 28, 28), IMAGES.tobytes()) + b"more", "not a whole gzip file"),
         (gzip.compress(b"\0\0"), "ends after 2 bytes, within its header of 16"),
         (packed(2049, (784,), bytes(784)), r"magic number 2049 \(that of a labels file\), but 2051 is expected"),
-        (packed(2052, (3, 28, 28), IMAGES.tobytes()), "magic number 2052, but 2051 is expected"),
         (packed(2051, (3, 28, 28), IMAGES.tobytes()[:-1]), "holds 2351 bytes of data, but its header says 2352"),
-        (packed(2051, (3, 28, 28), IMAGES.tobytes() + b"\0"), "holds 2353 bytes of data, but its header says 2352"),
         (packed(2051, (0, 28, 28), b""), "holds 0 bytes of data, but its header says 0"),
-        (packed(2051, (2**32 - 1,) * 3, b""), "holds 0 bytes of data, but its header says 7922816"),
         (packed(2051, (3, 32, 32), bytes(3 * 1024)), "32x32 pixels, but 28x28 are expected"),
     ],
     ids=itertools.count(),  # gzip's bytes hold the time

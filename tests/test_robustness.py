@@ -36,17 +36,22 @@ def test_every_strength_changes_more_than_the_one_before_and_repeats_with_its_se
         assert (len(np.unique(same, axis=0)) > 1) == (kind in RANDOM)
 
 
-def test_noise_has_the_standard_deviation_of_its_strength():
+def test_grey_levels_change_as_the_kind_says(images):
+    pair = np.zeros((1, 28, 28, 1), np.uint8)
+    pair[:, :14], pair[:, 14:] = 100, 250
+    assert np.unique(corrupt(pair, "brightness", 1, seed=0)).tolist() == [120, 255]
+    assert np.unique(corrupt(pair, "contrast", 3, seed=0)).tolist() == [145, 205]  # 175 -+ 40 % of 75
+    assert np.array_equal(corrupt(images, "inversion", 5, seed=0), 255 - images)
     grey = np.full((50, 28, 28, 1), 128, np.uint8)
-    for strength in (1, 3):
-        assert corrupt(grey, "noise", strength, seed=0).std() == pytest.approx(LEVELS["noise"][strength - 1], rel=0.02)
+    assert corrupt(grey, "noise", 3, seed=0).std() == pytest.approx(LEVELS["noise"][2], rel=0.02)
 
 
-def test_a_quarter_turn_is_about_the_middle(images):
+def test_a_quarter_turn_is_about_the_middle_and_an_affine_change_by_nothing_keeps_everything(images):
     turned = rotation(images, 90, np.random.default_rng(0))
     left, right = ((turned == np.rot90(images, turns, axes=(1, 2))).all(axis=(1, 2, 3)) for turns in (1, -1))
     assert (left ^ right).all()
     assert 0 < left.sum() < len(images)
+    assert np.array_equal(affine(images, np.eye(2)), images)
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
@@ -60,9 +65,9 @@ def test_a_dot_moves_by_whole_pixels_along_one_axis_in_all_four_directions(stren
     assert places == {(-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels)}
 
 
-@pytest.mark.parametrize("kind", ["shear", "scale"])
+@pytest.mark.parametrize("kind", ["shear", "scale", "blur"])
 @pytest.mark.parametrize("strength", STRENGTHS)
-def test_shear_and_scale_keep_the_middle(kind, strength):
+def test_shear_scale_and_blur_keep_the_middle_and_the_grey(kind, strength):
     square = np.zeros((20, 28, 28, 1), np.uint8)
     square[:, 4:24, 4:24] = 200
     changed = corrupt(square, kind, strength, seed=0).astype(float)[..., 0]
@@ -73,34 +78,13 @@ def test_shear_and_scale_keep_the_middle(kind, strength):
     assert masses == pytest.approx(np.full(20, share * 200 * 400), rel=0.02)
 
 
-def test_blur_keeps_the_grey_and_an_affine_change_by_nothing_keeps_everything(images):
-    framed = np.zeros_like(images)
-    framed[:, 9:19, 9:19] = images[:, 9:19, 9:19]
-    blurred = corrupt(framed, "blur", 5, seed=0)
-    assert blurred.mean() == pytest.approx(framed.mean(), rel=0.02)
-    assert blurred.std() < 0.8 * framed.std()
-    assert np.array_equal(affine(images, np.eye(2)), images)
-
-
-def test_brightness_adds_and_contrast_keeps_the_mean():
-    pair = np.zeros((1, 28, 28, 1), np.uint8)
-    pair[:, :14], pair[:, 14:] = 100, 250
-    assert np.unique(corrupt(pair, "brightness", 1, seed=0)).tolist() == [120, 255]
-    assert np.unique(corrupt(pair, "contrast", 3, seed=0)).tolist() == [145, 205]  # 175 -+ 40 % of 75
-
-
-def test_occlusion_is_one_whole_square_and_reaches_every_pixel():
-    black = np.zeros((2000, 28, 28, 1), np.uint8)
-    for strength in (1, 5):
-        hidden = corrupt(black, "occlusion", strength, seed=0)[..., 0] > 0
-        side = LEVELS["occlusion"][strength - 1]
-        assert (hidden.any(axis=1).sum(axis=1) == side).all()
-        assert (hidden.sum(axis=(1, 2)) == side**2).all()
-        assert hidden.any(axis=0).all()
-
-
-def test_the_strongest_inversion_is_the_negative(images):
-    assert np.array_equal(corrupt(images, "inversion", 5, seed=0), 255 - images)
+@pytest.mark.parametrize("strength", [1, 5])
+def test_occlusion_is_one_whole_square_and_reaches_every_pixel(strength):
+    hidden = corrupt(np.zeros((2000, 28, 28, 1), np.uint8), "occlusion", strength, seed=0)[..., 0] > 0
+    side = LEVELS["occlusion"][strength - 1]
+    assert (hidden.any(axis=1).sum(axis=1) == side).all()
+    assert (hidden.sum(axis=(1, 2)) == side**2).all()
+    assert hidden.any(axis=0).all()
 
 
 @pytest.mark.parametrize("name", INPUTS)
@@ -112,18 +96,12 @@ def test_an_ood_input_is_a_function_of_the_seed(name):
     assert len(np.unique(inputs, axis=0)) == 30
 
 
-def test_strokes_are_thin_and_in_the_middle():
+def test_strokes_are_thin_and_in_the_middle_noise_has_every_grey_and_blank_images_one_each():
     light = draw_ood("strokes", 200, seed=0)[..., 0] > 100
     assert 0.03 < light.mean(axis=(1, 2)).min() < light.mean(axis=(1, 2)).max() < 0.3
-    for axis in (1, 2):
-        lines = light.any(axis=axis)  # (200, 28)
-        first, last = lines.argmax(axis=1), 27 - lines[:, ::-1].argmax(axis=1)
-        assert np.abs((first + last) / 2 - 13.5).max() <= 1.5
-        assert (last - first).max() < 22
+    assert not light[:, :3].any()
+    assert not light[:, :, :2].any()
     assert np.median(light.any(axis=2).sum(axis=1)) in (19, 20, 21)
-
-
-def test_noise_has_every_grey_and_blank_images_one_each():
     counts = np.bincount(draw_ood("noise", 200, seed=0).ravel(), minlength=256)
     assert counts.min() > 0.8 * counts.mean()
     blank = draw_ood("blank", 6, seed=0)
@@ -155,11 +133,8 @@ def test_the_tables_of_a_classifier_that_knows_bright_from_dark():
     images[6:] = 255
     labels = np.repeat([0, 1], [6, 2])
     table = robustness(by_brightness, images, labels, seed=0, confidence=0.95)
-    assert list(zip(table["corruption"], table["strength"], strict=True)) == [
-        (kind, s) for kind in KINDS for s in range(6)
-    ]
-    assert (table["images"] == 8).all()
     clean = table[table["strength"] == 0]
+    assert clean["corruption"].tolist() == list(KINDS)
     assert (clean[["accuracy", "confidence"]] == (1, (6 * 0.75 + 2) / 8)).all(axis=None)
     accuracy = table.set_index(["corruption", "strength"])["accuracy"]
     assert accuracy["inversion"].tolist() == [1, 1, 1, 0, 0, 0]
@@ -170,7 +145,6 @@ def test_the_tables_of_a_classifier_that_knows_bright_from_dark():
 
     found = ood_detection(by_brightness, images, seed=0).set_index("input")
     assert found.index.tolist() == list(INPUTS)
-    assert (found["images"] == 8).all()
     assert (found["clean_confidence"] == (6 * 0.75 + 2) / 8).all()
     assert found.loc["strokes", "mean_confidence"] == 0.75
     assert found.loc["blank", "mean_confidence"] == 0.875

@@ -10,7 +10,7 @@ import pytest
 from keras import layers, ops
 
 from stages.base.environment import processor, threads
-from stages.base.errors import InputError
+from stages.base.errors import Damaged, InputError
 from stages.layers import fast
 from stages.layers.initializers import Dirac
 from stages.trained import saving
@@ -105,7 +105,7 @@ def test_a_loaded_model_is_the_one_that_was_saved(name, tmp_path):
     assert loaded.count_params() == model.count_params()
     assert same_predictions(loaded, model)
     if "own" in name:
-        with pytest.raises(InputError, match=r"(?s)cannot be loaded: .*Scaled"):
+        with pytest.raises(InputError, match=r"(?s)cannot be used: .*Scaled"):
             load_model(path)
     else:  # Keras alone loads it, too
         config = zipfile.ZipFile(path).read("config.json").decode()
@@ -161,12 +161,12 @@ def test_a_layer_that_keras_cannot_make_again_is_named_and_leaves_no_file(step, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("content", "found"), [(None, "is missing"), (b"no model", "has no origin")])
-def test_a_file_that_is_no_model_is_refused(content, found, tmp_path):
+def test_a_file_that_is_no_model_is_refused(tmp_path):
     path = tmp_path / "model.keras"
-    if content:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=rf"model\.keras {found}.*dvc repro"):
+    with pytest.raises(FileNotFoundError):
+        load_model(path)
+    path.write_bytes(b"no model")
+    with pytest.raises(Damaged, match=r"model\.keras cannot be used: it has no origin"):
         load_model(path)
 
 
@@ -177,6 +177,6 @@ def test_a_hostile_model_is_refused(tmp_path, monkeypatch):
     with zipfile.ZipFile("model.keras", "a") as archive:
         archive.writestr("origin.json", json.dumps(conditions(model)))
     Path("pwned").unlink()
-    with pytest.raises(InputError, match=r"(?i)model\.keras cannot be loaded: .*lambda"):
+    with pytest.raises(InputError, match=r"(?i)model\.keras cannot be used: .*lambda"):
         load_model(tmp_path / "model.keras")
     assert not Path("pwned").exists()

@@ -1,7 +1,7 @@
 """Run by test_devices.py in a process of its own, since devices are set before a backend starts: trains a model on one and
-on two virtual devices, and prints what came of it as JSON.
+on two virtual devices, on these also with interruptions, and prints what came of it as JSON.
 
-Arguments: the backend; `moved` or `interrupted`, what to do besides; the model; its block as JSON."""
+Arguments: the backend, the model, and its block as JSON."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from stages.data.idx import read_images, read_labels
 from stages.data.publisher import PUBLISHED, RAW
 from stages.trained.backend import start_keras
 
-backend, task, name, parameters = *sys.argv[1:4], json.loads(sys.argv[4])
+backend, name, parameters = *sys.argv[1:3], json.loads(sys.argv[3])
 environment.ignore_user_settings()
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # for JAX
 if backend == "tensorflow":
@@ -44,18 +44,24 @@ class Killed(Exception):
 class Interrupted:
     """A checkpoint in memory that interrupts its training whenever it is given something new."""
 
-    def __init__(self, kept: dict):
-        self.restore, self.kept = kept.get, kept
+    def __init__(self):
+        self.kept, self.count = {}, 0
+        self.restore = self.kept.get
 
     def keep(self, name, state, ended=False):
         self.kept[name] = state()
+        self.count += 1
         raise Killed
 
 
 def trained(devices: int, checkpoint: Interrupted | None = None, **changes: object) -> fit.Trained:
-    keras.utils.clear_session()  # as in a process of its own
-    block = architecture.Parameters(**parameters | changes)
-    return fit.train(architecture, block, 0, *split, devices=devices, checkpoint=checkpoint)
+    while True:
+        try:
+            keras.utils.clear_session()  # as in a process of its own
+            block = architecture.Parameters(**parameters | changes)
+            return fit.train(architecture, block, 0, *split, devices=devices, checkpoint=checkpoint)
+        except Killed:
+            pass
 
 
 def bytes_of(run: fit.Trained) -> bytes:
@@ -64,27 +70,15 @@ def bytes_of(run: fit.Trained) -> bytes:
         return (Path(folder) / "model.keras").read_bytes()
 
 
-def interruptions(devices: int, expected: bytes) -> int:
-    """How often a training was interrupted; 0 if its file became another one."""
-    kept, count = {}, 0
-    while True:
-        try:
-            return count if bytes_of(trained(devices, Interrupted(kept))) == expected else 0
-        except Killed:
-            count += 1
-
-
 def largest(one: fit.Trained, other: fit.Trained) -> float:
     """The largest difference of their weights."""
     pairs = zip(one.model.get_weights(), other.model.get_weights(), strict=True)
     return max(float(np.abs(a - b).max()) for a, b in pairs)
 
 
-one, two = (trained(devices) for devices in (1, 2))
-found = {"apart": largest(one, two), "accuracy": [run.history["val_accuracy"].iloc[-1] for run in (one, two)]}
-if task == "moved":  # how far training took the weights from the first ones
-    found["moved"] = largest(one, trained(1, epochs=1, learning_rate=1e-12))
-else:  # on one device, other tests do it with TensorFlow
-    undisturbed = {1: one, 2: two} if backend == "jax" else {2: two}
-    found["interrupted"] = [interruptions(devices, bytes_of(run)) for devices, run in undisturbed.items()]
-print(json.dumps(found))
+interrupted = Interrupted()
+one, two, again = trained(1), trained(2), trained(2, interrupted)
+untrained = trained(1, epochs=1, teachers=[], learning_rate=1e-12)
+found = {"apart": largest(one, two), "moved": largest(one, untrained), "same": bytes_of(two) == bytes_of(again)}
+found |= {"interruptions": interrupted.count}
+print(json.dumps(found | {"accuracy": [run.history["val_accuracy"].iloc[-1] for run in (one, two)]}))

@@ -69,7 +69,8 @@ def workers_at(address: str, plan: Plan) -> Iterator[Workers]:
     Raises:
         InputError: Nothing answers there, no worker comes, one has other packages, or data cannot travel.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # what matters of it is told by `stages.parallel`
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # `stages.parallel` tells what matters of it
     for module in (copies, sys.modules[__name__]):
         cloudpickle.register_pickle_by_value(module)
     with alone(), Repo(_wait_for_lock=True) as repo, dask.config.set(SETTINGS):
