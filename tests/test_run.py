@@ -4,6 +4,7 @@ import getpass
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -24,7 +25,7 @@ MAKE = (
     str(ROOT / "Makefile"),
     "--no-print-directory",
     "INSTALL=:",
-    f"PYTHON={sys.executable}",
+    f"PYTHON={shlex.quote(sys.executable)}",
     "run",
 )
 FIT, SCORE = "train@plain-0", "evaluate@plain-0"
