@@ -50,7 +50,7 @@ coverage: installed-dev installed-app ## run all tests (an hour or more) and cou
 	@rm -rf .coverage && mkdir .coverage
 	@$(PYTHON) -m coverage run -m pytest -m ""
 	@$(PYTHON) -m coverage combine --quiet
-	@$(PYTHON) -m coverage report --format=markdown > tests/lines.md; status=$$?; grep TOTAL tests/lines.md; exit $$status
+	@$(PYTHON) -m coverage report
 
 lint: installed-dev ## check style and formatting
 	@$(PYTHON) -m ruff check .
