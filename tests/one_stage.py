@@ -15,7 +15,8 @@ from stages.base.files import write_text
 
 def reach(place: object) -> None:
     Path(f"at-{place}").touch()
-    while Path(f"wait-{place}").exists():
+    until = time.monotonic() + 300
+    while Path(f"wait-{place}").exists() and time.monotonic() < until:
         time.sleep(0.01)
 
 

@@ -102,7 +102,10 @@ def test_ctrl_c_ends_a_command_although_a_library_loses_it_and_a_bare_stage_that
         else:
             wait_until(lambda: "numpy" in Path(f"/proc/{process.pid}/maps").read_text())
         process.send_signal(signal.SIGINT)
-        _, printed = process.communicate(timeout=60)
+        try:
+            _, printed = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, printed) == (INTERRUPTED, "stopped. Type the command again to go on.\n")
 
 

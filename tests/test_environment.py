@@ -88,8 +88,13 @@ assert stages.IGNORED == []
 """
 
 
-def test_an_import_changes_nothing_in_a_foreign_process():
-    run(ROOT, "python", "-c", FOREIGN, **HOSTILE | {"PYTHONWARNINGS": "", "MPLBACKEND": "agg"})
+@pytest.mark.parametrize("command", ["-m foreign", "foreign/__main__.py stages.select"])
+def test_an_import_changes_nothing_in_a_foreign_process(tmp_path, command):
+    (tmp_path / "foreign").mkdir()
+    for name in ("__init__", "__main__"):
+        (tmp_path / f"foreign/{name}.py").write_text(FOREIGN)
+    variables = HOSTILE | {"PYTHONWARNINGS": "", "MPLBACKEND": "agg", "PYTHONPATH": str(ROOT)}
+    run(tmp_path, "python", *command.split(), **variables)
 
 
 def test_a_python_without_the_packages_is_told_what_to_type():

@@ -159,9 +159,8 @@ def holders_of(text: str) -> set[int]:
 
 
 def is_dvc(number: int) -> bool:
-    """Whether a process runs, and its command names DVC."""
+    """Whether a process runs, and its command names DVC. One that has ended but was not waited for has no command."""
     try:
-        process = psutil.Process(number)
-        return process.status() != psutil.STATUS_ZOMBIE and "dvc" in " ".join(process.cmdline())
+        return "dvc" in " ".join(psutil.Process(number).cmdline())
     except psutil.Error:
         return False
