@@ -21,10 +21,8 @@ HOSTILE = {
     "TF_SET_ONEDNN_FPMATH_MODE": "BF16", "TF_USE_LEGACY_KERAS": "1", "TF_XLA_FLAGS": "--tf_xla_auto_jit=2",
     "PYTHONWARNINGS": "error",
 }  # fmt: skip
-ALIEN = {
-    "COLUMNS": "40", "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONHASHSEED": "1", "PYTHONUTF8": "0",
-    "TZ": "Pacific/Kiritimati",
-}  # fmt: skip
+ALIEN = {"COLUMNS": "40", "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONHASHSEED": "1", "PYTHONUTF8": "0"}
+ALIEN |= {"TZ": "Pacific/Kiritimati"}
 ON_ONE_CORE = ("taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))) if shutil.which("taskset") else ()
 MATPLOTLIBRC = "figure.facecolor: red\nfont.size: 30\nsavefig.dpi: 20\nbackend: module://no.such.backend\n"
 KERAS_JSON = {"floatx": "float16", "epsilon": 0.1, "backend": "torch", "image_data_format": "channels_first"}

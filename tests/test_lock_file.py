@@ -86,7 +86,7 @@ def test_of_a_lock_of_which_nothing_is_known_what_is_whole_is_kept(folder):
     assert repaired("") == (True, NO_ENTRIES)
 
 
-def test_a_lock_that_is_right_is_left_alone(folder):
+def test_a_lock_that_is_right_is_left_alone_and_one_of_a_merge_too(folder):
     for text in (NO_ENTRIES, WHOLE, WHOLE + OF_A_USER, HEAD + C + A):
         assert repaired(text) == (False, text)
     LOCK.write_text(HEAD + C)
@@ -94,6 +94,9 @@ def test_a_lock_that_is_right_is_left_alone(folder):
     LOCK.write_text(WHOLE)
     keep_copy()
     assert repaired(HEAD + C) == (False, HEAD + C)  # as committed, though the copy has more
+    with pytest.raises(InputError, match=r"Type `git checkout --ours dvc\.lock`"):
+        repaired(WHOLE.replace("  c:\n", "<<<<<<< HEAD\n  c:\n=======\n>>>>>>> other\n"))
+    assert "<<<<<<<" in LOCK.read_text()
     LOCK.unlink()  # on purpose
     assert not repair()
     assert not LOCK.exists()
@@ -104,12 +107,6 @@ def test_the_copy_keeps_entries_that_a_later_lock_has_lost_and_takes_none_that_a
         LOCK.write_text(text)
         keep_copy()
     assert COPY.read_text() == WHOLE.replace(C, NEW_C)
-
-
-def test_both_sides_of_a_merge_are_told(folder):
-    with pytest.raises(InputError, match=r"Type `git checkout --ours dvc\.lock`"):
-        repaired(WHOLE.replace("  c:\n", "<<<<<<< HEAD\n  c:\n=======\n>>>>>>> other\n"))
-    assert "<<<<<<<" in LOCK.read_text()
 
 
 def test_what_another_dvc_is_writing_is_not_repaired(folder, monkeypatch):

@@ -25,8 +25,7 @@ def refuse(path: Path, origin: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"model": "mlp"}, "run is mlp-0, but should be cnn-0"),
-        ({"seed": 1}, "run is cnn-1, but should be cnn-0"),
+        ({"model": "mlp", "seed": 1}, "run is mlp-1, but should be cnn-0"),
         ({"split_sha256": "def"}, "split_sha256 is def, but should be abc"),
         ({"parameters": {"rate": 0.5, "widths": [1]}}, "rate is 0.5, but should be 0.1"),
         ({"parameters": ORIGIN["parameters"] | {"more": 2}}, "more is 2, but should be None"),

@@ -1,7 +1,6 @@
 """An interrupted training goes on from its checkpoint, and ends with the same bytes as one that was not interrupted."""
 
 import itertools
-import json
 import os
 import re
 import signal
@@ -110,7 +109,6 @@ def test_types_that_numpy_cannot_save_keep_their_values():
 
 def test_a_checkpoint_of_another_library_or_graphics_card_is_not_used(monkeypatch):
     here = resume.conditions()
-    assert {"backend", "gpus"} <= json.loads(here).keys()
     monkeypatch.setattr(resume, "gpu_names", lambda: ["another"])
     assert resume.conditions() != here
 
