@@ -1,16 +1,14 @@
 """Stage `explain`: what the predictions of the selected model depend on.
 
 Reads the selected model and the test images. Writes into `reports/explain`: occlusion maps of some correctly and some
-wrongly classified images; the first learned filters, with the patches that activate them most; and a two-dimensional map
-(t-SNE) of the features, the input of the last dense layer. All predictions are of a single view, without test-time
-augmentation (TTA).
+wrongly classified images, and a two-dimensional map (t-SNE) of the features, the input of the last dense layer. All
+predictions are of a single view, without test-time augmentation (TTA).
 """
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
@@ -19,7 +17,7 @@ from stages import models
 from stages.base.files import write_csv
 from stages.base.runs import SELECTED
 from stages.base.splits import CLASS_NAMES, load_split
-from stages.explanation import filters, occlusion
+from stages.explanation import occlusion
 from stages.figures import explanation as draw
 from stages.figures.style import save
 from stages.parameters.explain import Explain
@@ -30,7 +28,6 @@ from stages.trained import features, prediction, saving
 from stages.trained.backend import start_keras
 
 REPORTS = Path("reports/explain")
-FILTERS = 32  # of the first learned layer in the figure, at most
 EMBEDDED = 2000  # images in the map, at most
 COMPONENTS = 50  # principal components of the features that t-SNE gets
 PERPLEXITY = 30  # of t-SNE: about the number of neighbours that an image keeps
@@ -73,22 +70,6 @@ def extremes(chosen: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, 
             records.append((image, *names, chances[shown], values.max(), row, column, max(0.0, -values.min())))
     columns = ["image", "actual", "predicted", "class", "probability", "drop", "row", "column", "rise"]
     return pd.DataFrame(records, columns=columns)
-
-
-def draw_filters(model, images: np.ndarray) -> Figure:
-    """The figure of a model's first learned layer: a convolution or a dense layer on the pixels; otherwise a sentence."""
-    kind, layer, steps = filters.first_learned(model)
-    if kind == "convolution":
-        patches, kernels = filters.patches_and_kernels(model, layer, steps, images, FILTERS)
-        return draw.filters(patches, kernels, layer.output.shape[-1])
-    if kind == "dense":
-        kernels = np.asarray(layer.kernel).T.reshape(-1, *images.shape[1:3])  # (units, 28, 28)
-        shown = np.sort(np.argsort(-np.square(kernels).sum(axis=(1, 2)), kind="stable")[:FILTERS])
-        outputs = layer.units == len(CLASS_NAMES)
-        names = [CLASS_NAMES[unit] if outputs else f"unit {unit + 1}" for unit in shown]
-        return draw.weights(kernels[shown], names, layer.units)
-    what = f"its first learned layer is {layer.name}" if layer else "it has no learned layer"
-    return draw.sentence(f"{model.name} has no convolution and no dense layer on the pixels to show: {what}.")
 
 
 def embed(features: np.ndarray, seed: int) -> np.ndarray:
@@ -143,8 +124,6 @@ def main() -> None:
     shown = labels[chosen], probabilities[chosen], drops
     write_csv(REPORTS / "occlusion.csv", extremes(chosen, *shown))
     save(draw.occlusion(images[chosen], *shown, occlusion.PATCH), REPORTS / "occlusion.png")
-
-    save(draw_filters(model, images), REPORTS / "filters.png")
 
     rng = np.random.default_rng(parameters.seed)
     embedded = np.sort(rng.choice(len(images), min(EMBEDDED, len(images)), replace=False))

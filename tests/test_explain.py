@@ -1,14 +1,10 @@
 """What stage `explain` says of a model, on classifiers simple enough to know the answer."""
 
-import keras
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from keras import layers
 
 from stages.base.splits import CLASS_NAMES
-from stages.explain import draw_filters, embed, embedding_table, extremes, occluded
-from stages.explanation.filters import first_learned, patches_and_kernels, receptive_field, strongest_patches
+from stages.explain import embed, embedding_table, extremes, occluded
 from stages.explanation.occlusion import covered, occlusion
 
 RNG = np.random.default_rng(0)
@@ -68,84 +64,6 @@ def test_the_largest_drop_and_rise_of_each_map_are_listed():
         [12, names[1], names[2], names[2], 0.9, 0.3, 7, 8, 0],
         [12, names[1], names[2], names[1], 0, 0, 0, 0, 0.2],
     ]
-
-
-@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (2, 0)])
-def test_the_patches_shown_are_those_that_excite_a_filter_most(stride, padding):
-    kernels = RNG.normal(size=(3, 3, 4))
-    padded = np.pad(IMAGES[..., 0].astype(float), ((0, 0), (padding, padding), (padding, padding)), constant_values=999)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::stride, ::stride]
-    answers = np.einsum("nhwij,ijf->nhwf", windows, kernels)
-    patches = strongest_patches(lambda batch: answers, IMAGES, receptive_field([(3, stride, padding)]), count=5)
-    assert patches.shape == (4, 5, 3, 3)
-    inside = answers[:, padding : -padding or None, padding : -padding or None]
-    best = np.sort(inside.max(axis=(1, 2)), axis=0)[::-1][:5].T  # (4, 5): one an image
-    assert np.einsum("fcij,ijf->fc", patches.astype(float), kernels) == pytest.approx(best)
-
-
-def network(*steps: keras.Layer) -> keras.Model:
-    """From pixels through `steps` to ten logits."""
-    inputs = x = keras.Input((28, 28, 1))
-    for step in steps:
-        x = step(x)
-    x = layers.Flatten()(x) if len(x.shape) > 2 else x
-    return keras.Model(inputs, layers.Dense(10, name="logits")(x))
-
-
-class Unknown(layers.Layer):
-    """Turns images upside down: patches in the images are not where its outputs are."""
-
-    def call(self, inputs):
-        return inputs[:, ::-1]
-
-
-@pytest.mark.parametrize(
-    ("before", "learned", "steps", "field"),
-    [
-        ([layers.Rescaling(1)], layers.Conv2D(4, 3, padding="same", name="learned"), [(3, 1, 1)], (3, 1, -1)),
-        (  # of what is learned, a normalization is passed over; of what is fixed, everything
-            [
-                layers.BatchNormalization(),
-                layers.Conv2D(4, 2, strides=2, trainable=False, name="fixed"),
-                layers.MaxPooling2D(),
-            ],
-            layers.Conv2D(4, 3, padding="same", name="learned"),
-            [(2, 2, 0), (2, 2, 0), (3, 1, 1)],
-            (12, 4, -4),
-        ),
-        ([], layers.SeparableConv2D(4, 5, strides=2), [(5, 2, 0)], (5, 2, 0)),
-    ],
-)
-def test_the_first_learned_convolution_is_found_with_the_steps_to_it(before, learned, steps, field):
-    assert receptive_field(steps) == field
-    assert first_learned(network(*before, learned, layers.Conv2D(2, 3))) == ("convolution", learned, steps)
-
-
-def test_a_dense_layer_counts_only_on_the_pixels_and_nothing_behind_what_moves_them():
-    on_pixels, behind = network(layers.Rescaling(1 / 255)), network(layers.MaxPooling2D())
-    assert first_learned(on_pixels) == ("dense", on_pixels.get_layer("logits"), [])
-    assert first_learned(behind)[:2] == ("other", behind.get_layer("logits"))
-    nested = keras.Sequential([keras.Input((28, 28, 1)), layers.Conv2D(2, 3)])
-    for front in (Unknown(), nested, layers.ZeroPadding2D(2), layers.Cropping2D(3), layers.UpSampling2D()):
-        assert first_learned(network(front, layers.Conv2D(4, 3)))[:2] == ("other", front)
-
-
-def test_the_kernels_are_shown_of_a_convolution_on_the_pixels_alone():
-    for first, shown in ((layers.Rescaling(1 / 255), True), (layers.Conv2D(3, 2, trainable=False), False)):
-        model = network(first, layers.Conv2D(4, 3, padding="same"))
-        _, layer, chain = first_learned(model)
-        patches, kernels = patches_and_kernels(model, layer, chain, IMAGES, most=2)
-        assert patches.shape == (2, 9, *([receptive_field(chain)[0]] * 2))
-        assert (kernels is not None) is shown
-        if shown:
-            np.testing.assert_array_equal(kernels[1], np.asarray(layer.kernel)[:, :, 0, 1])
-
-
-@pytest.mark.parametrize("steps", [(), (layers.Conv2D(4, 3),), (Unknown(), layers.Conv2D(4, 3))])
-def test_a_figure_is_drawn_whatever_the_first_learned_layer_is(steps):
-    figure = draw_filters(network(*steps), IMAGES)
-    figure.canvas.draw()
-    plt.close(figure)
 
 
 def test_the_map_keeps_groups_apart_and_its_table_marks_mistakes():

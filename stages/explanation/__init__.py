@@ -1,1 +1,1 @@
-"""What a model looks at: occlusion maps, the first filters."""
+"""What a model looks at: occlusion maps."""
