@@ -24,7 +24,7 @@ from dvc.utils.serialize import dumps_yaml, load_yaml
 
 from stages.base.errors import InputError
 from stages.base.files import write_text
-from stages.cluster.copies import Done, failure, files_of, put
+from stages.cluster.copies import Outcome, failure, files_of, put
 from stages.cluster.plan import Plan, priorities, read_plan
 from stages.cluster.pool import Pool, copies_here
 from stages.page.tables import for_terminal, recorded_warnings
@@ -61,7 +61,7 @@ def pool_for(given: argparse.Namespace, plan: Plan) -> AbstractContextManager[Po
     return copies_here(given.jobs)
 
 
-def run_plan(pool: Pool, plan: Plan) -> list[Done]:
+def run_plan(pool: Pool, plan: Plan) -> list[Outcome]:
     """Run the stages of a plan, each as soon as what it needs is there; take their results into the project.
 
     Where there is a choice, the longest chain goes first. A stage that fails stops only those that need it.
@@ -99,7 +99,7 @@ def run_plan(pool: Pool, plan: Plan) -> list[Done]:
     return ended
 
 
-def take_results(future: Future[Done], name: str, remote: bool) -> Done:
+def take_results(future: Future[Outcome], name: str, remote: bool) -> Outcome:
     """Take the results of a stage that has ended into the project; return what became of it.
 
     Args:
@@ -123,7 +123,7 @@ def take_results(future: Future[Done], name: str, remote: bool) -> Done:
         return failure(name, f"{type(error).__name__}: {error}", 1)
 
 
-def tell(ended: list[Done], told: str) -> None:
+def tell(ended: list[Outcome], told: str) -> None:
     """Print what users should know of stages that ended: warnings, once each but those of `told`, and failures."""
     lines = [line for done in ended if done["status"] == 0 for line in done["log"].splitlines()]
     for line in dict.fromkeys(lines):

@@ -22,7 +22,7 @@ from stages.base.environment import versions
 from stages.base.errors import InputError
 from stages.base.files import write_csv
 from stages.base.runs import HISTORY, METRICS, run_name
-from stages.cluster.copies import Done
+from stages.cluster.copies import Outcome
 from stages.cluster.pool import Pool, copies_here
 from stages.figures import search as figures
 from stages.parameters.runs import Seeds
@@ -67,14 +67,14 @@ def overrides(model: str, values: dict[str, Any]) -> list[str]:
     return [f"++models.{model}.{key}={json.dumps(value, separators=(',', ':'))}" for key, value in values.items()]
 
 
-def train(pool: Pool, run: str, values: dict[str, Any], watch=lambda history: None) -> Future[Done]:
+def train(pool: Pool, run: str, values: dict[str, Any], watch=lambda history: None) -> Future[Outcome]:
     """Train a run with other values in a copy of the project; `watch` is called with the history so far, as CSV."""
     model, _, seed = run.rpartition("-")
     given = [*overrides(model, values), f"seeds=[{seed}]"]
     return pool.submit(f"train@{run}", given, str(HISTORY / f"{run}.csv"), watch)
 
 
-def metrics_of(training: Future[Done]) -> dict[str, Any]:
+def metrics_of(training: Future[Outcome]) -> dict[str, Any]:
     """The validation metrics of a training that has ended. If it failed, prints the end of its log; raises `InputError`."""
     done = training.result()
     if done["status"]:
@@ -103,7 +103,7 @@ def run_trials(pool: Pool, found: Study, ranges: dict[str, Range], run: str, epo
             raise InputError(f"all {len(past)} trials failed. What the last one printed stands above.")
 
 
-def end(found: Study, trial: Trial, training: Future[Done]) -> str:
+def end(found: Study, trial: Trial, training: Future[Outcome]) -> str:
     """Tell the study what became of a trial, and return it in words."""
     try:
         metrics = metrics_of(training)

@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.1  # between two looks at a running stage
 Results = dict[str, dict[str, bytes]]  # for the path of each result, a file or a folder: its files by their paths
 
 
-class Done(TypedDict):
+class Outcome(TypedDict):
     """What became of a stage. Where it failed, there are no results."""
 
     stage: str  # its name
@@ -33,9 +33,9 @@ class Done(TypedDict):
     results: Results  # those outside of DVC's cache
 
 
-def failure(name: str, log: str, status: int) -> Done:
+def failure(name: str, log: str, status: int) -> Outcome:
     """What became of a stage that failed."""
-    return Done(stage=name, status=status, log=log, seconds=0, took=None, entry={}, cached=[], results={})
+    return Outcome(stage=name, status=status, log=log, seconds=0, took=None, entry={}, cached=[], results={})
 
 
 def run_in_copy(
@@ -45,7 +45,7 @@ def run_in_copy(
     options: Sequence[str],
     results: Results,
     look: Callable[[Path], None],
-) -> Done:
+) -> Outcome:
     """Run a stage in a new copy of the project, which is then removed: nothing of another stage is in it.
 
     Args:

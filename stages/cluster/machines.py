@@ -18,7 +18,7 @@ from dvc.repo import Repo
 from stages.base.environment import PACKAGES
 from stages.base.errors import InputError
 from stages.cluster import copies
-from stages.cluster.copies import Done, Results, run_in_copy
+from stages.cluster.copies import Outcome, Results, run_in_copy
 from stages.cluster.plan import Plan
 from stages.cluster.pool import alone, pack
 
@@ -26,7 +26,7 @@ WAIT_SECONDS = 60  # for the first worker
 SETTINGS = {"distributed.admin.large-graph-warning-threshold": "1GB"}  # the archive is large
 
 
-def run_on_worker(archive: tuple[bytes, str], name: str, results: Results) -> Done:
+def run_on_worker(archive: tuple[bytes, str], name: str, results: Results) -> Outcome:
     """Run a stage in a copy of the project on this worker; end it when nobody waits for it any more."""
     worker = get_worker()
     key = worker.get_current_task()

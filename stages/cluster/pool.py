@@ -18,7 +18,7 @@ from dvc.repo import Repo
 
 from stages.base.errors import InputError
 from stages.cluster import step
-from stages.cluster.copies import Done, Results, run_in_copy
+from stages.cluster.copies import Outcome, Results, run_in_copy
 from stages.runner.dvc_files import cache_folder, read_text
 from stages.runner.workspace import repository_root
 
@@ -46,7 +46,7 @@ class Pool:
         watch: str = "",
         on_change: Callable[[str], None] = lambda content: None,
         results: Results | None = None,
-    ) -> Future[Done]:
+    ) -> Future[Outcome]:
         """Run a stage in a new copy, as soon as one of the slots is free; return a future of what became of it.
 
         Args:

@@ -30,7 +30,7 @@ def data_for(repo: Repo, stage: Stage) -> list[str]:
 
 
 def run(name: str, values: list[str], remote: bool) -> None:
-    """Run a stage as `dvc repro --single-item` does, and write what `Done` needs of it into `done.json`."""
+    """Run a stage as `dvc repro --single-item` does, and write what `Outcome` needs of it into `done.json`."""
     plan = TEMPORARY / "plan.json"  # into which a stage writes how long it took
     plan.write_text(json.dumps({"started": 0, "stages": {}, "took": {}}))
     first = str(Path(sys.executable).parent)
