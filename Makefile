@@ -72,7 +72,7 @@ readme: installed-dev ## write the tables of README.md and of reports/*.md
 
 lock: installed-dev ## pin the newest packages that pyproject.toml allows, run the checks, show what changed in the results
 	@set -e; pins=$$(mktemp); trap 'rm -f $$pins' EXIT; lock="$(BIN)/uv pip compile pyproject.toml --universal \
-	  --python-version 3.11 --fork-strategy fewest --no-annotate --quiet"; $$lock --extra dev --extra app --extra parallel --output-file $$pins >/dev/null; \
+	  --python-version 3.11 --fork-strategy fewest --no-annotate --quiet"; $$lock --all-extras --output-file $$pins >/dev/null; \
 	for kind in "" dev app parallel; do $$lock --custom-compile-command "make lock" -c $$pins $${kind:+--extra $$kind} \
 	  --output-file requirements$${kind:+-$$kind}.txt >/dev/null; done
 	@if git diff --quiet -- 'requirements*.txt'; then echo "no package changed"; else \
