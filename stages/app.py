@@ -39,7 +39,8 @@ from stages.parameters.runs import Threads
 from stages.parameters.schema import read
 from stages.results.origin import read_origin, refuse_another_run
 from stages.results.predictions import load_predictions
-from stages.runner.entry import entry_point
+from stages.runner.dvc_files import digest, refuse_damaged
+from stages.runner.entry import entry_point, sentence
 from stages.scoring.temperature import with_temperature
 from stages.trained import features, prediction, saving
 from stages.trained.backend import start_keras
@@ -80,6 +81,7 @@ class Loaded:
 def load(run: str) -> Loaded:
     """A run from `data/models`; kept in memory. Raises `InputError` if the file holds another one."""
     path = MODELS / f"{run}.keras"
+    refuse_damaged({str(path): digest(path)})
     refuse_another_run(path, run)
     origin = read_origin(path)
     temperature = read_json(TEMPERATURES)["temperatures"].get(origin["model"], 1.0)
@@ -196,16 +198,16 @@ def page(runs: list[str], selection: dict):
                 gr.Info("Add a photo, or draw a piece of clothing.")
                 return [gr.skip()] * 11
             converted = convert(image, background)
+            results = [None if name == NONE else result(converted, name) for name in (run, other)]
         except InputError as error:
-            raise gr.Error(str(error).capitalize(), print_exception=False) from None
+            raise gr.Error(sentence(error).capitalize(), print_exception=False) from None
         steps_taken = [(image, name) for name, image in converted.steps.items()]
         outputs: list = [tiles(steps_taken, "From the photo to the input"), enlarged(converted.pixels)]
         notes: list[str] = []
-        for name in (run, other):
-            if name == NONE:
+        for name, found in zip((run, other), results, strict=True):
+            if found is None:
                 outputs += [gr.update(visible=False), {}, None, ""]
                 continue
-            found = result(converted, name)
             notes += [note for note in (f"{name}: {note}" for note in found["warnings"]) if note not in notes]
             outputs += [
                 gr.update(visible=True),
@@ -222,7 +224,7 @@ def page(runs: list[str], selection: dict):
                 raise InputError('there is no photo: give `handle_file("shirt.jpg")` as the first value.')
             return classify(photo, run, background)
         except InputError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(sentence(error), print_exception=False) from None
 
     kept = (KEPT_SECONDS, KEPT_SECONDS)  # how often uploaded photos are looked through, and how old they may be
     with gr.Blocks(title="Fashion-MNIST classifier", analytics_enabled=False, delete_cache=kept) as blocks:

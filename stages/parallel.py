@@ -31,7 +31,7 @@ from stages.page.tables import for_terminal, recorded_warnings
 from stages.runner.checkpoint import remove_recorded
 from stages.runner.commands import keep_seconds, repro, run_stage
 from stages.runner.entry import entry_point
-from stages.runner.notes import notes
+from stages.runner.notes import show_notes
 from stages.runner.orphans import RUN
 from stages.runner.progress import format_seconds, read_seconds
 
@@ -142,8 +142,7 @@ def main() -> None:
     given = arguments()
     os.environ[RUN] = str(os.getpid())  # the stages end with this process
     run_stage("check")  # whose errors are clearer than DVC's
-    for note in notes():
-        print(f"note: {note}", flush=True)
+    show_notes()
     plan, ended = read_plan(given.targets), []
     if plan.needs:
         with pool_for(given, plan) as pool:

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from stages.base.errors import InputError
+from stages.base.errors import InputError, printable
 from stages.figures import photo as draw
 from stages.inference.classifier import EXPORTED, Classifier
-from stages.inference.image_file import read_photo
+from stages.inference.image_file import PHOTO_SUFFIXES, read_photo
 from stages.inference.photo import BACKGROUNDS, convert
+from stages.runner.dvc_files import digest, refuse_damaged
 from stages.runner.entry import entry_point
 from stages.runner.entry import sentence as error_sentence
 
@@ -29,19 +30,24 @@ STDIN = "-"
 FIGURES = Path("data/figures")  # where `--figure` without a folder draws
 
 
-def files_of(inputs: list[str]) -> list[str]:
-    """The files of the command line: those named, and of each folder all files in it, in order, but no hidden ones.
+def files_of(inputs: list[str]) -> tuple[list[str], list[str]]:
+    """The files of the command line: those named, and of each folder the photos in it, in order, but no hidden ones.
 
-    Linked folders are looked into, too. A folder without files stands for itself: it is told among the results.
+    Linked folders are looked into, too. A folder without photos stands for itself: it is told among the results.
+
+    Returns:
+        These files; and those in folders that are left out, because their names are not those of photos.
     """
-    found = []
+    found, others = [], []
     for name in inputs:
         inside = []
         for folder, folders, files in os.walk(name, followlinks=True):
             folders[:] = [one for one in folders if not one.startswith(".")]
             inside += [str(Path(folder) / file) for file in files if not file.startswith(".")]
-        found += sorted(inside) or [name]
-    return found
+        photos = [file for file in inside if Path(file).suffix.lower() in ("", *PHOTO_SUFFIXES)]
+        found += sorted(photos) or [name]
+        others += set(inside) - set(photos)
+    return found, others
 
 
 def read(name: str) -> np.ndarray:
@@ -49,7 +55,7 @@ def read(name: str) -> np.ndarray:
     if name == STDIN:
         return read_photo(sys.stdin.buffer.read())
     if Path(name).is_dir():
-        raise InputError("the folder holds no files.")
+        raise InputError("the folder holds no photos.")
     if "://" in name:
         raise InputError(f"it is an address, but a file is needed: type `curl -LO {name}` first.")
     return read_photo(Path(name))
@@ -88,18 +94,24 @@ def figure_name(file: str, taken: set[str]) -> str:
 
 def sentence(result: dict) -> str:
     """A result as text for a person: a line, and one more for each warning."""
+    name = shown(result["file"])
     if "error" in result:
-        return f"{result['file']}: not classified: {result['error']}"
+        return f"{name}: not classified: {printable(result['error'])}"
     following = ", ".join(f"{other['class']} {100 * other['probability']:.1f} %" for other in result["next"])
-    lines = [f"{result['file']}: {result['class']} {100 * result['probability']:.1f} % (then {following})"]
-    return "\n".join([*lines, *(f"  warning: {warning}" for warning in result["warnings"])])
+    lines = [f"{name}: {result['class']} {100 * result['probability']:.1f} % (then {following})"]
+    return printable("\n".join([*lines, *(f"  warning: {warning}" for warning in result["warnings"])]))
+
+
+def shown(file: str) -> str:
+    """A file's name on a terminal: in one line, with its control characters escaped."""
+    return printable(file).replace("\n", r"\n")
 
 
 def row(result: dict) -> dict:
     """A result as a row of CSV."""
     (second, third) = result.get("next", [{}, {}])
     return {
-        "file": result["file"],
+        "file": shown(result["file"]) if sys.stdout.isatty() else result["file"],
         "class": result.get("class"),
         "probability": result.get("probability"),
         "second": second.get("class"),
@@ -122,7 +134,7 @@ def arguments() -> argparse.Namespace:
         "inputs",
         nargs="*",
         metavar="FILE|FOLDER|-",
-        help="photos; folders, with those inside but no hidden files; - reads stdin",
+        help="photos; folders, with the photos inside but no hidden ones; - reads stdin",
     )
     parser.add_argument(
         "--background",
@@ -155,7 +167,11 @@ def arguments() -> argparse.Namespace:
 @entry_point
 def main() -> None:
     given = arguments()
-    files = files_of(given.inputs)
+    files, others = files_of(given.inputs)
+    if others:
+        kinds = printable(", ".join(sorted({Path(file).suffix.lower() for file in others})))
+        print(f"note: {len(others)} of the files in folders are no photos by name: {kinds}.", file=sys.stderr)
+    refuse_damaged({os.path.relpath(given.model): digest(given.model)})
     found = results(Classifier(given.model), files, given.background, given.figure)
     failed, everything = 0, []
     table = csv.DictWriter(sys.stdout, list(row({"file": ""})), lineterminator="\n")

@@ -18,7 +18,7 @@ from stages.runner import lock_file
 from stages.runner.checkpoint import remove_recorded
 from stages.runner.commands import dvc, keep_seconds, repro, run_stage
 from stages.runner.entry import entry_point
-from stages.runner.notes import notes
+from stages.runner.notes import show_notes
 from stages.runner.orphans import RUN
 from stages.runner.progress import PLAN, expected, read_seconds
 
@@ -33,8 +33,7 @@ def planned() -> list[str]:
 
 @entry_point
 def main() -> None:
-    for note in filter(None, [lock_file.remove_stale_rwlock(), lock_file.repair(), *notes()]):
-        print(f"note: {note}", flush=True)
+    show_notes()
     seconds, plan = read_seconds(), {"started": time.time(), "stages": {}, "took": {}}
     if sys.stdout.isatty():
         plan["stages"] = {name: expected(name, seconds) for name in planned()}

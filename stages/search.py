@@ -32,6 +32,7 @@ from stages.parameters.statistics import Confidence
 from stages.runner.commands import repro, run_stage
 from stages.runner.entry import entry_point
 from stages.runner.graph import fingerprint, read_stage
+from stages.runner.notes import show_notes
 from stages.tuning import finalists, study
 
 FOLDER = Path("reports/search")
@@ -144,7 +145,8 @@ def run_finalists(pool: Pool, model: str, tried: dict[str, dict], seeds: list[in
 def main() -> None:
     given = arguments()
     run_stage("check")
-    if status := repro("--quiet", "prepare"):
+    show_notes()
+    if status := repro("prepare"):
         raise SystemExit(status)
     model, seed = given.model, read("seeds", Seeds)[0]
     checked = models.read_block(model)

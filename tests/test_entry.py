@@ -41,6 +41,8 @@ ERRORS = [
 @pytest.mark.parametrize(("error", "sentence"), ERRORS)
 def test_an_error_is_a_sentence_that_names_the_cause(error, sentence, monkeypatch, capsys):
     assert sentence in told(monkeypatch, error)
+    monkeypatch.setenv("FASHION_MNIST_RUN", "1")  # `make run` was typed
+    assert sentence.replace("dvc repro", "make run") in told(monkeypatch, error)
     assert "Traceback" not in capsys.readouterr().err
     monkeypatch.setenv("TRACEBACK", "1")
     told(monkeypatch, error)

@@ -215,7 +215,10 @@ def test_what_is_transparent_becomes_white_or_black_where_the_clothing_would_van
 REFUSED = {
     "empty": (b"", r"empty \(0 bytes\)"),
     "text": (b"a shirt, in words", "not an image: PNG, JPEG"),
-    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1", "HEIC.*export it as JPEG"),
+    **{
+        brand: (b"\0\0\0\x18ftyp" + brand.encode() + b"\0\0\0\0mif1", "HEIC.*export it as JPEG")
+        for brand in ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
+    },
     "one color": (encoded(Image.new("RGB", (50, 50), (7, 8, 9))), r"one color \(7, 8, 9 in RGB\)"),
     "nothing visible": (encoded(Image.new("RGBA", (50, 50), (7, 8, 9, 0))), "one color"),
     "truncated JPEG": (encoded(shirt(), "JPEG")[:900], "truncated or damaged"),

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from stages import predict
 from stages.base.errors import InputError
 from stages.inference import Classifier, classifier, convert, formats, read_photo
+from stages.runner import dvc_files
 from stages.trained import saving
 from tests.conftest import ROOT, run
 from tests.test_export import ABOUT, build, temperature
@@ -78,17 +80,47 @@ def test_a_photo_gets_its_class_the_probability_and_the_next_two(output, exporte
 def test_a_bad_file_is_named_and_the_others_go_on(output, photos, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(encoded(shirt(), "JPEG")[:800])
     (tmp_path / "empty").mkdir()
+    for name in ("Thumbs.DB", "empty/labels.csv", ".DS_Store"):
+        (tmp_path / name).touch()
     (tmp_path / "linked").symlink_to(photos)
-    given = [tmp_path, tmp_path / "none.png", tmp_path / "empty"]
+    given = [tmp_path, tmp_path / "none.png", tmp_path / "empty"]  # whose file stands in two of them
     out, err = output(*given, status=1)
     assert re.findall(r"^.*/linked/(.*): .* % \(then", out, re.MULTILINE) == ["blue shirt.png", "more/Änderung.jpg"]
     assert "broken.jpg: not classified: it is truncated or damaged" in err
     assert "none.png: not classified: it cannot be read: No such file" in err
-    assert "empty: not classified: the folder holds no files" in err
+    assert "empty: not classified: the folder holds no photos" in err
+    assert "note: 3 of the files in folders are no photos by name: .csv, .db.\n" in err
     assert "error: 3 of 5 files could not be classified." in err
     assert [("error" in result) for result in json.loads(output(*given, "--json", status=1)[0])] == [1, 0, 0, 1, 1]
     rows = list(csv.DictReader(io.StringIO(output(*given, "--csv", status=1)[0])))
     assert [bool(row["error"]) for row in rows] == [not row["class"] for row in rows] == [1, 0, 0, 1, 1]
+
+
+def test_a_replaced_or_foreign_model_is_refused_and_no_name_reaches_the_terminal_raw(
+    output, exported, tmp_path, monkeypatch
+):
+    photo = tmp_path / "\x1b[31m\n.png"
+    shirt().save(photo)
+    model = onnx.load(exported / "model.onnx")
+    for classes, told in ((list("ab"), "it gives 10 probabilities, and names 2 classes"), ("\x1b" * 10, None)):
+        onnx.helper.set_model_props(
+            model,
+            ABOUT
+            | {
+                "classes": json.dumps(classes),
+                "test_time_augmentation": "none",
+                "out_of_distribution": json.dumps(ABOUT["out_of_distribution"]),
+            },
+        )
+        onnx.save(model, tmp_path / "changed.onnx")
+        out, err = output(photo, "--model", tmp_path / "changed.onnx", status=int(bool(told)))
+        assert told in err if told else re.match(r"\S*\\x1b\[31m\\n\.png: \\x1b \d", out)
+    monkeypatch.setattr(dvc_files, "LOCK", tmp_path / "dvc.lock")
+    path = os.path.relpath(exported / "model-tta.onnx")
+    for md5, status in ((dvc_files.digest(exported / "model-tta.onnx"), 0), ("0" * 32, 1)):
+        outs = [{"path": path, "md5": md5, "size": 1}]
+        dvc_files.LOCK.write_text(json.dumps({"stages": {"export": {"outs": outs}}}))
+        assert ("but dvc.lock records 0000" in output(photo, status=status)[1]) == bool(status)
 
 
 def test_json_has_every_probability(output, photos):

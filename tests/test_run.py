@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from stages.base.environment import versions
 from stages.base.errors import InputError
 from stages.base.runs import ENSEMBLE
 from stages.runner import commands, notes, progress
-from tests.conftest import MODELS, ROOT, processes_in, ran, run, start, wait_until
+from tests.conftest import ENVIRONMENT, MODELS, ROOT, processes_in, ran, run, start, wait_until
 
 MAKE = (
     "make",
@@ -39,11 +40,17 @@ def test_it_runs_anywhere_whatever_the_user_has_set_and_says_what_that_changes(p
     for name, text in {"rc": "exit 3\n", "numpy.py": "raise ImportError('another numpy')\n"}.items():
         (tmp_path / name).write_text(text)
     user = {"SHELL": "/bin/false", "BASH_ENV": str(tmp_path / "rc"), "ENV": str(tmp_path / "rc")}
-    user |= {"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1", "KERAS_MAX_EPOCHS": "1", "LC_ALL": "POSIX"}
+    user |= {
+        "TF_CLI_CONFIG_FILE": "terraform.rc",
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONSAFEPATH": "1",
+        "KERAS_MAX_EPOCHS": "1",
+        "LC_ALL": "POSIX",
+    }
     printed = run(folder, *MAKE, **user)
     assert "note: this folder is in no git repository: the pipeline runs" in printed
     assert f"those of the pinned versions: keras {versions()['keras']} (1.2.3)." in printed
-    assert re.search("note: these environment variables are ignored, .*: KERAS_MAX_EPOCHS", printed)
+    assert re.search("note: these environment variables are ignored, .*: KERAS_MAX_EPOCHS\\.$", printed, re.MULTILINE)
     assert ran(printed) == {"mine"}
     assert printed.endswith("the table\n")
     # In a repository, after a kill of DVC as it wrote its files.
@@ -88,6 +95,15 @@ def test_a_run_that_is_stopped_leaves_nothing_running(project, everybody):
     assert "Traceback" not in printed
     assert not processes_in(project)
     assert not (project / "data/result").exists()
+
+
+def test_a_killed_make_leaves_nothing_running(project):
+    (project / "wait-1").touch()
+    make = subprocess.Popen(MAKE, cwd=project, env=ENVIRONMENT)
+    wait_until((project / "at-1").exists)
+    make.kill()
+    make.wait()
+    wait_until(lambda: not processes_in(project))
 
 
 def test_it_prints_the_table_of_the_models(workspace):

@@ -63,6 +63,14 @@ def test_the_lock_of_git_is_waited_for_and_that_of_a_killed_one_is_named(folder,
         refuse_lost_results()
 
 
+def test_an_index_that_dvc_cannot_read_is_refused(folder):
+    run(folder, "git", "update-index", "--split-index")
+    with pytest.raises(InputError, match="index is split") as refused:
+        refuse_lost_results()
+    run(folder, *str(refused.value).split("`")[1].split())
+    refuse_lost_results()
+
+
 def test_settings_are_those_of_dvc(folder):
     Path(".dvc/config").write_text("[core]\n    autostage = true\n")
     for local in ("", "['remote \"x\"']\n    url = /x\nbroken", "[cache]\n    dir = ../../shared\n"):

@@ -66,6 +66,9 @@ class Classifier:
             self.augmentation: str = self.metadata["test_time_augmentation"]
             self.threshold = float(self.metadata["out_of_distribution"]["threshold"])
             self.false_alarm_rate = float(self.metadata["out_of_distribution"]["false_alarm_rate"])
+            found = self.probabilities(np.zeros((28, 28))).shape
+            if found != (1, len(self.classes)):
+                raise ValueError(f"it gives {found[-1]} probabilities, and names {len(self.classes)} classes")
         except Exception as error:  # of a file that is no model, ONNX Runtime raises classes of its own
             reason = " ".join(str(error).split())
             fix = "Type `dvc repro export`." if path.parent == EXPORTED else "Name model-tta.onnx or model.onnx."

@@ -11,7 +11,11 @@ from stages.base.errors import InputError
 
 WORKING_SIZE = 280  # pixels: larger photos are reduced to an edge of less than twice this, by area averaging
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF")  # the most common ones are tried first
-HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
+PHOTO_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".webp", ".tif",
+    ".tiff", ".avif", ".heic", ".heif", ".hif",
+)  # fmt: skip
+HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 WHITES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))  # the highest grey levels of these numbers of bits
 NEARLY_WHITE = 242  # of 255
 

@@ -12,6 +12,8 @@ from typing import Any
 import platformdirs
 import yaml
 
+from stages.base.errors import Damaged
+
 LOCK = Path("dvc.lock")
 
 
@@ -81,6 +83,19 @@ def recorded() -> dict[str, dict]:
     except ValueError:
         return {}  # DVC says what is wrong
     return {out["path"]: out for entry in entries for out in entry.get("outs", []) if {"md5", "size"} <= set(out)}
+
+
+def refuse_damaged(found: dict[str, str]) -> None:
+    """Raise `Damaged` if a file is not the result that `dvc.lock` records.
+
+    DVC notices edits by a file's time and size, and runs the stage that made the file again; it does not notice damage.
+
+    Args:
+        found: The MD5 of files, by their paths in the project.
+    """
+    for path, known in recorded().items():
+        if found.get(path, "") not in {"", known["md5"]}:
+            raise Damaged(Path(path), f"its MD5 is {found[path]}, but dvc.lock records {known['md5']}")
 
 
 def git(*arguments: str) -> str:

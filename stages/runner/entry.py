@@ -13,6 +13,7 @@ from pathlib import Path
 
 import stages
 from stages.base.errors import INTERRUPTED, TRACEBACK, Damaged, InputError, printable, stop
+from stages.runner import orphans
 from stages.runner.dvc_files import cache_folder, digest, recorded
 
 ROOT = Path(stages.__file__).resolve().parents[1]
@@ -25,6 +26,7 @@ def entry_point(main: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(main)
     def guarded(*given: object) -> None:
+        orphans.end_with_make()
         for stream in (sys.stdout, sys.stderr):  # escape characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
         before = signal.signal(signal.SIGINT, interrupt)
@@ -62,14 +64,16 @@ def interrupt(*_: object) -> None:
 
 
 def sentence(error: InputError | OSError) -> str:
-    """The sentence that is printed for an error: what is wrong and what to do."""
+    """The sentence that is printed for an error: what is wrong and what to do, by the command that was typed."""
     if isinstance(error, Damaged):
-        return printable(f"{error} {remedy(error.path)}")
-    if isinstance(error, InputError):
-        return printable(str(error))
-    if isinstance(error, FileNotFoundError) and error.filename:
-        return printable(f"{error.filename} is missing. Type `dvc repro`, which creates missing files.")
-    return printable(f"{cause(error)} To see the traceback, type the command again with {TRACEBACK}=1 before it.")
+        text = f"{error} {remedy(error.path)}"
+    elif isinstance(error, InputError):
+        text = str(error)
+    elif isinstance(error, FileNotFoundError) and error.filename:
+        text = f"{error.filename} is missing. Type `dvc repro`, which creates missing files."
+    else:
+        text = f"{cause(error)} To see the traceback, type the command again with {TRACEBACK}=1 before it."
+    return printable(text.replace("`dvc repro`", "`make run`") if os.environ.get(orphans.RUN) else text)
 
 
 def cause(error: OSError) -> str:

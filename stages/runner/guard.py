@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages.base.errors import Damaged, InputError
+from stages.base.errors import InputError
 from stages.runner import checkpoint, lock_file, orphans, progress, workspace
-from stages.runner.dvc_files import recorded
+from stages.runner.dvc_files import refuse_damaged
 from stages.runner.entry import entry_point
 from stages.runner.graph import Stage, fingerprint, read_stage
 
@@ -68,16 +68,6 @@ def guarded(stage: Stage, code: Path) -> Iterator[dict[str, str]]:
         for path in stage.results:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         raise InputError(what_changed(stage, changed, before, after))
-
-
-def refuse_damaged(found: dict[str, str]) -> None:
-    """Raise `Damaged` if a file that a stage reads is not the result that `dvc.lock` records.
-
-    DVC notices edits by a file's time and size, and has run the stage that made the file again; it does not notice damage.
-    """
-    for path, known in recorded().items():
-        if found.get(path, "") not in {"", known["md5"]}:
-            raise Damaged(Path(path), f"its MD5 is {found[path]}, but dvc.lock records {known['md5']}")
 
 
 def what_changed(stage: Stage, changed: list[str], before: dict[str, str], after: dict[str, str]) -> str:

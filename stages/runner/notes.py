@@ -1,4 +1,4 @@
-"""What a user is told before a run; none of it is an error."""
+"""What a user is told before a run, and what is repaired; none of it is an error."""
 
 import re
 from pathlib import Path
@@ -7,9 +7,15 @@ import stages
 from stages.base.environment import cores, versions
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
+from stages.runner import lock_file
 from stages.runner.commands import dvc
 from stages.runner.dvc_files import read_text, setting
 from stages.runner.workspace import git_folder
+
+# Its variables begin as TensorFlow's do. Source: Terraform's documentation, "Environment variables".
+TERRAFORM = re.compile(
+    "TF_(ACC|APPEND_|CLI_|CLOUD_|DATA_DIR|IGNORE|INPUT|IN_AUTOMATION|LOG|PLUGIN_|REATTACH_|REGISTRY_|STATE_|TOKEN_|VAR_|WORKSPACE)"
+)
 
 
 def do_without_git() -> bool:
@@ -23,8 +29,15 @@ def do_without_git() -> bool:
     return without
 
 
+def show_notes() -> None:
+    """Repair what a killed DVC left, and print what the user should know before a run."""
+    for note in [lock_file.remove_stale_rwlock(), lock_file.repair(), *notes()]:
+        if note:
+            print(f"note: {note}", flush=True)
+
+
 def notes() -> list[str]:
-    """Notes for the user before a run."""
+    """What the user should know before a run, as sentences."""
     found = []
     if do_without_git():
         found.append(
@@ -39,8 +52,7 @@ def notes() -> list[str]:
         )
     if others := other_versions():
         found.append(f"results may differ in their last digits from those of the pinned versions: {', '.join(others)}.")
-    if stages.IGNORED:
-        names = ", ".join(stages.IGNORED)
+    if names := ", ".join(name for name in stages.IGNORED if not TERRAFORM.match(name)):
         found.append(f"these environment variables are ignored, so that results do not depend on them: {names}.")
     return found
 

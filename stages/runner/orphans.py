@@ -1,10 +1,14 @@
-"""A stage ends when DVC does: without DVC, nobody records its results, and it would write over those of a later run."""
+"""A stage ends when DVC does: without DVC, nobody records its results, and it would write over those of a later run.
+
+So does a command when the `make` ends that started it, even if that is killed.
+"""
 
 import os
 import re
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -58,16 +62,24 @@ def end_with_dvc() -> None:
         watched = ancestors()
     except psutil.Error:  # DVC has ended already
         watched = []
+    end_with(watched, "DVC has ended, so this stage ends, too. Nothing is recorded. Type the command again.")
+
+
+def end_with_make() -> None:
+    """From now on, end this process as soon as the `make` ends that started it, if one did."""
+    with suppress(psutil.Error):
+        if makes := [process for process in psutil.Process().parents()[:2] if process.name() in {"make", "gmake"}]:
+            end_with(makes, "make has ended, so this command ends, too. Type it again to go on.")
+
+
+def end_with(watched: list[psutil.Process], sentence: str) -> None:
+    """From now on, end this process as soon as one of those that are `watched` is gone; print the sentence."""
 
     def watch() -> None:
         while watched and all(map(lives, watched)):
             time.sleep(PAUSE)
         try:
-            print(
-                "error: DVC has ended, so this stage ends, too. Nothing is recorded. Type the command again.",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"error: {sentence}", file=sys.stderr, flush=True)
         finally:
             os._exit(ORPHANED)
 

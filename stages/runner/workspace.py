@@ -37,7 +37,8 @@ def git_folder() -> Path | None:
 def refuse_lost_results() -> None:
     """Raise `InputError` if DVC could not store the results of a stage.
 
-    DVC does not track files behind symbolic links. It adds `dvc.lock` to git's index, which another command may lock.
+    DVC does not track files behind symbolic links. It adds `dvc.lock` to git's index, which another command may lock, and
+    cannot read one in two files.
     """
     for path in (Path("data"), Path("reports"), *Path().glob("data/*"), *Path().glob("reports/*/")):
         if path.is_symlink():
@@ -46,6 +47,8 @@ def refuse_lost_results() -> None:
                 f"`rm {path}`. To keep large files on another disk, move DVC's cache there: `dvc cache dir --local "
                 "FOLDER`, `dvc config --local cache.type symlink`."
             )
+    if git("rev-parse", "--shared-index-path"):
+        raise InputError("git's index is split, and DVC cannot read it: type `git update-index --no-split-index`.")
     folder = git_folder()
     lock = folder / "index.lock" if folder else Path(".dvc/no-lock")
     until = time.monotonic() + GIT_WAIT_SECONDS
