@@ -13,7 +13,7 @@ unexport BASH_ENV ENV
 INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python was found. Type, for example, \`uv python \
   install 3.13\` (https://docs.astral.sh/uv says how to get uv), and type the command again."; false)
 
-.PHONY: help run search app push pull test test-all coverage lint verify bench readme lock results advisories clean installed installed-dev installed-app installed-parallel
+.PHONY: help run plan search app push pull test test-all coverage lint verify bench readme lock results advisories clean installed installed-dev installed-app installed-parallel
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -21,6 +21,9 @@ help: ## list the targets
 
 run: installed ## set up, run the stages that changed, print the table of models; JOBS=4: four at once
 	@$(PYTHON) -m $(if $(JOBS),stages.parallel --jobs $(JOBS),stages.run)
+
+plan: installed ## name the stages that `make run` would run; `dvc status` says what changed
+	@$(PYTHON) -m stages.parallel --dry
 
 search: $(if $(MODEL),installed-parallel) ## look for better parameters by validation: MODEL=sprint; TRIALS=40: so many; JOBS=2: two at once
 	@$(if $(MODEL),,echo "error: which model? Type, for example, \`make search MODEL=sprint\`." >&2; exit 1)

@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--jobs", type=int, default=2, help="so many at once on this machine (default: 2)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="on the workers of a Dask cluster: tcp://HOST:8786")
+    parser.add_argument("--dry", action="store_true", help="only name the stages that would run")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as for `dvc repro` (default: all)")
     given = parser.parse_args()
     if given.jobs < 1:
@@ -144,6 +145,9 @@ def main() -> None:
     run_stage("check")  # whose errors are clearer than DVC's
     show_notes()
     plan, ended = read_plan(given.targets), []
+    if given.dry:
+        print(*plan.needs or ["Nothing changed: no stage would run."], sep="\n")
+        return
     if plan.needs:
         with pool_for(given, plan) as pool:
             ended = run_plan(pool, plan)

@@ -133,6 +133,8 @@ def test_a_damaged_list_of_locks_is_removed_and_one_that_dvc_writes_is_not(folde
         assert "rwlock was removed" in remove_stale_rwlock()
         assert not RWLOCK.exists()
         assert not remove_stale_rwlock()
+    RWLOCK.write_text('{"write": {}}')  # as DVC leaves it
+    assert not remove_stale_rwlock()
     with rwlock_of_dvc(str(RWLOCK.parent), LocalFileSystem(), "dvc repro", ["/x/a"], ["/x/b"], hardlink=False):
         assert lock_file.holders_of(RWLOCK.read_text()) == {os.getpid()}
     assert not remove_stale_rwlock()

@@ -139,23 +139,24 @@ def remove_stale_rwlock() -> str:
         A sentence that says what was done; empty if nothing had to be.
     """
     text = read_text(RWLOCK)
-    if not RWLOCK.exists() or any(map(is_dvc, holders_of(text))):
+    held = holders_of(text)
+    if not RWLOCK.exists() or held == set() or any(map(is_dvc, held or ())):
         return ""
     time.sleep(0.2)  # it may have been read while DVC wrote it
-    if read_text(RWLOCK) != text or text.strip() == "{}":
+    if read_text(RWLOCK) != text:
         return ""
     RWLOCK.unlink(missing_ok=True)
     return f"{RWLOCK} was removed: it was damaged, or the processes that it named have ended."
 
 
-def holders_of(text: str) -> set[int]:
-    """The numbers of the processes that DVC's file of readers and writers names; empty if it is damaged."""
+def holders_of(text: str) -> set[int] | None:
+    """The numbers of the processes that DVC's file of readers and writers names; None if it is damaged."""
     try:
         held = json.loads(text)
         listed = [*held.get("write", {}).values(), *(one for many in held.get("read", {}).values() for one in many)]
         return {holder["pid"] for holder in listed}
     except (ValueError, AttributeError, KeyError, TypeError):
-        return set()
+        return None
 
 
 def is_dvc(number: int) -> bool:
