@@ -142,7 +142,7 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
         - `seconds_to_load`: from the start of the process to the first epoch;
         - `seconds_to_trace` (our models): how much longer the first epoch of each image size takes than the others;
         - `epoch_seconds`, `memory_mib` (the peak), `images_per_second` and `share_of_peak` in training, both without the
-          first full-size epoch, `predicted_per_second` (images), `milliseconds_for_one` (image).
+          first full-size epoch.
     """
     summary: dict[str, dict] = {}
     for name, runs in measured.items():
@@ -157,7 +157,7 @@ def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[s
         row["share_of_peak"] = median(
             [rate / peak[run["precision"]] for run in runs for rate in run["operations_per_second"]]
         )
-        for key in ("seconds_to_load", "seconds_to_trace", "predicted_per_second", "milliseconds_for_one"):
+        for key in ("seconds_to_load", "seconds_to_trace"):
             row[key] = median([run[key] for run in runs if key in run])
         summary[name] = row
     for row in summary.values():

@@ -25,7 +25,6 @@ from dvc.utils.serialize import dumps_yaml, load_yaml
 from stages.base.errors import InputError
 from stages.base.files import write_text
 from stages.cluster.copies import Outcome, failure, files_of, put
-from stages.cluster.plan import Plan, priorities, read_plan
 from stages.cluster.pool import Pool, copies_here
 from stages.page.tables import for_terminal, recorded_warnings
 from stages.runner.checkpoint import remove_recorded
@@ -33,6 +32,7 @@ from stages.runner.commands import keep_seconds, repro, run_stage
 from stages.runner.entry import entry_point
 from stages.runner.notes import show_notes
 from stages.runner.orphans import RUN
+from stages.runner.plan import Plan, priorities, read_plan
 from stages.runner.progress import format_seconds, read_seconds
 
 LOCK = "dvc.lock"

@@ -78,8 +78,6 @@ def benchmark_table(benchmark: dict) -> str:
         line("training images per second", "images_per_second", "{:,.0f}"),
         line("share of the machine's peak", "share_of_peak", "{:.0f} %", 100),
         line("peak memory, MiB", "memory_mib", "{:,.0f}"),
-        line("images predicted per second", "predicted_per_second", "{:,.0f}"),
-        line("one image predicted, ms", "milliseconds_for_one", "{:.1f}"),
     ]
     machine, peak = benchmark["machine"], benchmark["matrix_product_gflops"]
     return (

@@ -15,7 +15,7 @@ from tests.models import plain
 
 SPEED = {
     "operations_per_second": [2e11, 3e11], "images_per_second": [3000, 4000], "precision": "bfloat16",
-    "predicted_per_second": 10000, "milliseconds_for_one": 2.5, "seconds_to_load": 3,
+    "seconds_to_load": 3,
 }  # fmt: skip
 
 

@@ -15,8 +15,8 @@ from distributed import LocalCluster
 from stages import parallel
 from stages.base.errors import InputError
 from stages.cluster.machines import Workers, refuse_other_packages, workers_at
-from stages.cluster.plan import Plan, read_plan
 from stages.runner.dvc_files import read_text
+from stages.runner.plan import Plan, read_plan
 from tests.conftest import ENVIRONMENT, commit, edit, hashes, processes_in, ran, run, wait_until
 from tests.test_parallel import ANY, at_its_start, files_in, run_here, start, toy  # noqa: F401
 

@@ -18,8 +18,8 @@ from dvc.repo import Repo
 from stages import parallel
 from stages.base.errors import InputError
 from stages.cluster.copies import failure
-from stages.cluster.plan import Plan, priorities, read_plan
 from stages.cluster.pool import FOLDER, alone, copies_here, pack
+from stages.runner.plan import Plan, priorities, read_plan
 from tests.conftest import ENVIRONMENT, commit, edit, hashes, processes_in, ran, run, wait_until
 
 ANY = ("python", "-m", "stages.parallel")

@@ -103,16 +103,3 @@ def test_a_disk_that_cannot_be_written_is_named_before_a_stage_begins(project, p
     assert printed.startswith(told.format(project))
     assert "counts" not in printed
     assert "Traceback" not in printed
-
-
-def test_the_space_of_the_last_time_is_asked_for_results_and_their_copies(folder, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(16 << 20, 0, 16 << 20))
-    entry = "stages:\n  train:\n    outs:\n    - path: data/models/a.keras\n      md5: '00'\n      size: {}\n"
-    for size, kind, fits in ((6 << 20, "copy", True), (10 << 20, "copy", False), (10 << 20, "hardlink,copy", True)):
-        Path("dvc.lock").write_text(entry.format(size))
-        Path(".dvc/config.local").write_text(f"[cache]\n    type = {kind}\n")
-        if fits:
-            prepare_to_write(STAGE)
-        else:
-            with pytest.raises(OSError, match=r"21\.0 MB are needed, as the last time, 16\.8 MB are free"):
-                prepare_to_write(STAGE)

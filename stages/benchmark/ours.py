@@ -37,7 +37,7 @@ def main() -> None:
         "seconds_to_trace": sum(size[0] - statistics.median(size[1:]) for size in sizes),
     }
     full_size = trained.training_seconds[low + 1 :]  # without the first one, which includes tracing
-    print(json.dumps(last | measure.measured(trained.model, val_split[0], shown, full_size)))
+    print(json.dumps(last | measure.measured(trained.model, shown, full_size)))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from stages.base.environment import PACKAGES
 from stages.base.errors import InputError
 from stages.cluster import copies
 from stages.cluster.copies import Outcome, Results, run_in_copy
-from stages.cluster.plan import Plan
 from stages.cluster.pool import alone, pack
+from stages.runner.plan import Plan
 
 WAIT_SECONDS = 60  # for the first worker
 SETTINGS = {"distributed.admin.large-graph-warning-threshold": "1GB"}  # the archive is large

@@ -3,7 +3,6 @@
 import configparser
 import hashlib
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,11 +50,6 @@ def state_folder() -> Path:
     """The folder outside the project in which DVC keeps its databases of what it has hashed, for all projects."""
     usual = "/var/tmp/dvc" if sys.platform == "linux" else platformdirs.site_cache_dir("dvc", "iterative")
     return Path(os.environ.get("DVC_SITE_CACHE_DIR") or setting("core", "site_cache_dir")[0] or usual)
-
-
-def copies_results() -> bool:
-    """Whether DVC copies results into its cache, so that they take space twice, and does not link them."""
-    return not re.search("hardlink|symlink", setting("cache", "type")[0])
 
 
 def digest(path: Path) -> str:

@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 from stages.base.errors import InputError
-from stages.runner.dvc_files import cache_folder, copies_results, git, recorded, state_folder
+from stages.runner.dvc_files import cache_folder, git, state_folder
 from stages.runner.graph import Stage
 
 GIT_WAIT_SECONDS = 3  # for the lock of another git command; an editor's git commands take less than one
@@ -65,15 +65,14 @@ def prepare_to_write(stage: Stage) -> None:
     """Remove partly written results that a killed process left; try to write wherever the stage, DVC and git will write.
 
     Raises:
-        OSError: A folder cannot be written, a disk has no space for as much as the stage wrote the last time, or a folder
-            lies where a result belongs.
+        OSError: A folder cannot be written, or a folder lies where a result belongs.
     """
     for path in stage.results:
         for left in path.parent.glob(f".{path.stem}.part*{path.suffix}"):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    cache, known = cache_folder(), recorded()
+    cache = cache_folder()
     places = [path.parent for path in stage.results]
     places += [Path(tempfile.gettempdir()), Path(".dvc/tmp"), cache / "files/md5", cache / "runs"]
     places += [place for place in (state_folder() / "repo", git_folder()) if place and place.is_dir()]
@@ -81,14 +80,6 @@ def prepare_to_write(stage: Stage) -> None:
         try_to_write(place)
     if Path("dvc.lock").exists() and not os.access("dvc.lock", os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "dvc.lock")
-    needed: dict[int, int] = {}  # bytes by disk
-    for path in stage.results:
-        size = known.get(path.as_posix(), {}).get("size", 0)
-        for folder, factor in ((path.parent, 1), (cache, copies_results())):
-            device = folder.stat().st_dev
-            needed[device] = needed.get(device, 0) + size * factor
-    for folder in (*(path.parent for path in stage.results), cache):
-        refuse_full_disk(folder, needed.get(folder.stat().st_dev, 0))
 
 
 def try_to_write(folder: Path) -> None:
@@ -102,11 +93,3 @@ def try_to_write(folder: Path) -> None:
             probe.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from None
-
-
-def refuse_full_disk(folder: Path, size: int) -> None:
-    """Raise `OSError` if the disk of a folder has no space for `size` bytes."""
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        lacks = f"{size / 1e6:.1f} MB are needed, as the last time, {free / 1e6:.1f} MB are free"
-        raise OSError(errno.ENOSPC, lacks, str(folder))

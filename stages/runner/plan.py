@@ -34,7 +34,7 @@ def read_plan(targets: list[str]) -> Plan:
     try:
         with Repo(_wait_for_lock=True) as repo, repo.lock:
             graph = get_active_graph(repo.index.graph)  # an arrow leads from a stage to what it needs
-            asked = collect_stages(repo, targets or ["dvc.yaml"])
+            asked = collect_stages(repo, targets) if targets else graph
             wanted = set(asked).union(*(networkx.descendants(graph, stage) for stage in asked))
             for stage in reversed(list(networkx.topological_sort(graph))):
                 needed = [other.addressing for other in graph.successors(stage) if other.addressing in plan.needs]
