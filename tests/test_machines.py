@@ -119,7 +119,7 @@ class Cluster:
     def place_of(self, stage: str) -> str | None:
         """The worker on which a stage trains now."""
         for name in self.processes:
-            if any(f"stages.{stage}" in " ".join(command_of(one)) for one in processes_in(self.folder / name)):
+            if any(f"stages.start {stage}" in " ".join(command_of(one)) for one in processes_in(self.folder / name)):
                 return name
         return None
 

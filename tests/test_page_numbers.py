@@ -5,6 +5,7 @@ import base64
 import html
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,7 +72,9 @@ class Page:
 @pytest.fixture(scope="module")
 def two_seeds(finished, tmp_path_factory) -> Path:
     """A clone of `finished` with a second seed, in which the graph has run again."""
-    folder = clone_with_data(finished, tmp_path_factory.mktemp("seeds") / "workspace")
+    folder = tmp_path_factory.mktemp("seeds")
+    cache = shutil.copytree(finished / ".dvc" / "cache", folder / "cache")
+    clone_with_data(finished, folder := folder / "workspace", cache)
     edit(folder, lambda content: content.update(seeds=[0, 1]))
     (folder / "second_run.log").write_text(run(folder, "dvc", "repro"))
     return folder

@@ -86,8 +86,8 @@ def test_the_best_model_by_validation_is_selected(finished):
     best = max(models, key=lambda name: (models[name]["val_accuracy"], -models[name]["val_loss"]))
     assert json.loads((finished / "reports/selection.json").read_text())["selected"] == best
     shown = json.loads(run(finished, "dvc", "metrics", "show", "--json"))[""]["data"]
-    assert len(shown) == 3 * len(MODELS)  # for each split, all have the same columns
-    assert len({tuple(entry["data"]) for entry in shown.values()}) == 3
+    columns = {(Path(file).parent, tuple(entry["data"])) for file, entry in shown.items()}
+    assert (len(shown), len(columns)) == (3 * len(MODELS), 3)  # for each split, all have the same columns
 
 
 def test_everything_is_compared_with_main_in_a_fresh_clone_without_cache(finished, tmp_path):

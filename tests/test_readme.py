@@ -90,7 +90,7 @@ def clone(tmp_path, published) -> Path:
     python = shlex.quote(sys.executable)
     binaries = folder / ".venv/bin"
     binaries.mkdir(parents=True)
-    collect = f'[ "$1 $2" = "-m pytest" ] && exec {python} -m pytest --collect-only -q tests/test_idx.py\n'
+    collect = f'[ "$1 $2" = "-m pytest" ] && exec {python} -m pytest --collect-only -q tests/test_cost.py\n'
     for name, lines in (("python", f'{collect}exec {python} "$@"'), ("dvc", f'exec {python} -m dvc "$@"')):
         (binaries / name).write_text(f"#!/bin/sh\n{lines}\n")
         (binaries / name).chmod(0o755)
