@@ -36,7 +36,7 @@ push: installed ## send results and DVC's cache of runs to its default remote
 pull: installed ## get them from there: what others trained is not trained again
 push pull: # DVC is silent about a broken pipe (status 141)
 	@case "$$($(PYTHON) -m dvc remote list 2>/dev/null | grep '(default)$$')" in \
-	"") echo "error: DVC has no default remote. Type \`dvc remote add --default NAME ADDRESS\`, as README.md shows, then \
+	"") echo "error: DVC has no default remote. Type \`dvc remote add --default NAME ADDRESS\`, as reports/README.md shows, then \
 	\`make $@\`." >&2; exit 1;; \
 	*[[:space:]]http://*|*[[:space:]]https://*) echo "note: the default remote is reached by HTTP. There, DVC leaves out the \
 	cache of runs: only what \`dvc.lock\` names travels.";; esac
@@ -46,8 +46,8 @@ push pull: # DVC is silent about a broken pipe (status 141)
 test: installed-dev ## run the tests: offline, a few minutes on two cores
 	@$(PYTHON) -m pytest
 
-test-all: installed-dev installed-app ## run all tests, slow ones too (an hour)
-	@$(PYTHON) -m pytest -m "not record"
+test-all: installed-dev installed-app ## run all tests, slow ones too (half an hour)
+	@$(PYTHON) -m pytest -m ""
 
 coverage: installed-dev installed-app ## run all tests (an hour or more) and count the lines of stages/ that they run
 	@rm -rf .coverage && mkdir .coverage
@@ -94,7 +94,7 @@ advisories: installed-dev ## known vulnerabilities of the pinned packages, if th
 	  --requirement $$file --no-deps --disable-pip --progress-spinner off || exit 1; done; \
 	else echo "note: not audited, because https://pypi.org cannot be reached."; fi
 
-clean: ## remove .venv and the files of tools; keeps downloads, models and DVC's cache
+clean: ## remove .venv and the files of tools; keeps data, models and DVC's cache
 	@$(PYTHON) -c "from stages.runner import checkpoint; checkpoint.remove_recorded()" 2>/dev/null || true
 	@rm -rf .venv .pytest_cache .ruff_cache .coverage dvc_plots
 	@find stages tests -name __pycache__ -type d -prune -exec rm -rf {} +

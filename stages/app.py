@@ -4,7 +4,7 @@ Two of the trained models can be compared. For each, the page shows the calibrat
 probably none of the classes (out-of-distribution), which parts of it mattered (occlusion), and the most similar training
 images. Only this machine can open the page, and the page asks no other host for anything.
 
-Other programs can call it (`pip install gradio_client`); see `classify`, and "Use via API" at the bottom of the page:
+Other programs can call it (`pip install gradio_client`); see "Use via API" at the bottom of the page:
 
     from gradio_client import Client, handle_file
 
@@ -20,8 +20,8 @@ import html
 import io
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -29,7 +29,7 @@ from PIL import Image
 from stages import models
 from stages.base.errors import InputError
 from stages.base.files import read_json
-from stages.base.runs import MODELS, SELECTION, TEMPERATURES
+from stages.base.runs import MODELS, PREDICTIONS, SELECTION, TEMPERATURES
 from stages.base.splits import CLASS_NAMES, load_split
 from stages.explanation import occlusion
 from stages.inference.classifier import FALSE_ALARM_RATE, answer, both_ways
@@ -60,28 +60,20 @@ STYLE = """
 """
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A trained run, ready to classify.
+class Loaded(NamedTuple):
+    """A trained run, ready to classify."""
 
-    Attributes:
-        model: From pixels to logits.
-        augmentation: Its test-time augmentation.
-        temperature: Of its calibration.
-        threshold: A highest probability below it, 0 to 1, means out-of-distribution.
-    """
-
-    model: object
-    augmentation: str
-    temperature: float
-    threshold: float
+    model: object  # from pixels to logits
+    augmentation: str  # its test-time augmentation
+    temperature: float  # of its calibration
+    threshold: float  # a highest probability below it, 0 to 1, means out-of-distribution
 
 
 @functools.cache
 def load(run: str) -> Loaded:
     """A run from `data/models`; kept in memory. Raises `InputError` if the file holds another one."""
     path = MODELS / f"{run}.keras"
-    refuse_damaged({str(path): digest(path)})
+    refuse_damaged({str(one): digest(one) for one in (path, PREDICTIONS / "val" / f"{run}.npz")})
     refuse_another_run(path, run)
     origin = read_origin(path)
     temperature = read_json(TEMPERATURES)["temperatures"].get(origin["model"], 1.0)
@@ -143,27 +135,13 @@ def tiles(images: list[tuple[np.ndarray, str]], title: str) -> str:
     return f"<p>{html.escape(title)}</p><div class='tiles'>{''.join(cells)}</div>"
 
 
-def classify(photo: str, run: str, background: str) -> dict:
-    """What the API returns: the classification of one photo.
-
-    Args:
-        photo: The path of a photo.
-        run: A run of `data/models`, such as `cnn-0`.
-        background: `"auto"`, `"light"` or `"dark"`: see `stages.inference.photo.convert`.
-
-    Returns:
-        See `stages.inference.classifier.answer`.
-    """
-    return result(convert(read_photo(Path(photo)), background), run)
-
-
-def result(converted: Conversion, run: str) -> dict:
-    """The classification of a converted photo: see `classify`."""
+def classify(converted: Conversion, run: str) -> dict:
+    """The classification of a converted photo by a run of `data/models`: see `stages.inference.classifier.answer`."""
     loaded = load(run)
     views = both_ways(converted.pixels, loaded.augmentation)
     found = prediction.predict(loaded.model, views, loaded.augmentation).probabilities
-    said = answer(with_temperature(found, loaded.temperature), CLASS_NAMES, loaded.threshold, FALSE_ALARM_RATE)
-    return said | {"warnings": converted.warnings + said["warnings"]}
+    found = answer(with_temperature(found, loaded.temperature), CLASS_NAMES, loaded.threshold, FALSE_ALARM_RATE)
+    return found | {"warnings": converted.warnings + found["warnings"]}
 
 
 def write_examples(selection: dict) -> dict[str, list[str]]:
@@ -198,7 +176,7 @@ def page(runs: list[str], selection: dict):
                 gr.Info("Add a photo, or draw a piece of clothing.")
                 return [gr.skip()] * 11
             converted = convert(image, background)
-            results = [None if name == NONE else result(converted, name) for name in (run, other)]
+            results = [None if name == NONE else classify(converted, name) for name in (run, other)]
         except InputError as error:
             raise gr.Error(sentence(error).capitalize(), print_exception=False) from None
         steps_taken = [(image, name) for name, image in converted.steps.items()]
@@ -222,7 +200,7 @@ def page(runs: list[str], selection: dict):
         try:
             if photo is None:
                 raise InputError('there is no photo: give `handle_file("shirt.jpg")` as the first value.')
-            return classify(photo, run, background)
+            return classify(convert(read_photo(Path(photo)), background), run)
         except InputError as error:
             raise gr.Error(sentence(error), print_exception=False) from None
 
@@ -312,15 +290,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
     port = parser.parse_args().port
     refuse_a_port_in_use(port)
-    for path in (SELECTION, TEMPERATURES):
-        if not path.exists():
-            raise InputError(f"{path} is missing: there is no trained model yet. Type `make run`.")
+    selection = read_json(SELECTION)
+    if not (MODELS / f"{selection['run']}.keras").exists():
+        raise InputError("there is no trained model yet. Type `make run`, which trains the models.")
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     try:
         import gradio as gr
     except ImportError:
         raise InputError("Gradio is not installed. Type `make app`, which installs it.") from None
-    selection = read_json(SELECTION)
     start_keras(read("threads", Threads))
     runs = [run for of_model in selection["runs"].values() for run in of_model]
     load(selection["run"])

@@ -86,9 +86,8 @@ def run(arguments: list[str]) -> tuple[list[dict], float]:
         if process.returncode:
             raise InputError(f"`python {' '.join(arguments)}` failed:\n{errors.read()[-2000:]}")
         printed = [json.loads(line) for line in output if line.startswith("{")]
-    return printed, usage.ru_maxrss / (
-        2**20 if sys.platform == "darwin" else 2**10
-    )  # Linux counts in KiB, macOS in bytes
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts in bytes, Linux in KiB
+    return printed, usage.ru_maxrss / unit
 
 
 def train_contender(name: str, keras_home: Path, seed: int) -> dict:
@@ -121,28 +120,14 @@ def median(values: list) -> float | None:
 
 
 def summarise(measured: dict[str, list[dict]], peak: dict[str, float]) -> dict[str, dict]:
-    """Medians over the repetitions: one dict per contender.
+    """Medians over the repetitions: one dict per contender, whose keys `reports/benchmark.md` explains.
 
     Accuracies and `epoch_seconds` are of epochs with full-size images. Low-resolution epochs count in the times that start
-    with the process.
+    with the process. A value is None if one repetition has none.
 
     Args:
         measured: The results of `train_contender` for each contender, one per repetition.
         peak: Operations per second of the machine's matrix product, in float32 and bfloat16.
-
-    Returns:
-        For each contender a dict with
-
-        - `seconds_to_91` and so on: from the start of the process to this validation accuracy, in percent; None if one
-          repetition does not reach it;
-        - `notebook_to_91` and so on: how many times longer the notebook takes;
-        - `best_val_accuracy`: one value per repetition;
-        - `seconds`: from the start of the process to the end of the last epoch;
-        - `notebook_epochs`: the duration of the training in median epochs of the notebook;
-        - `seconds_to_load`: from the start of the process to the first epoch;
-        - `seconds_to_trace` (our models): how much longer the first epoch of each image size takes than the others;
-        - `epoch_seconds`, `memory_mib` (the peak), `images_per_second` and `share_of_peak` in training, both without the
-          first full-size epoch.
     """
     summary: dict[str, dict] = {}
     for name, runs in measured.items():

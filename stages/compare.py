@@ -8,6 +8,7 @@ One row is the ensemble (soft voting): the mean probabilities of all runs of the
 accuracy. It needs no training of its own and is never selected.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -119,18 +120,7 @@ def statistics(
           majority_prediction, models_that_agree (with the majority).
     """
     labels = next(iter(test.values()))["labels"]
-    tables: dict[str, list[pd.DataFrame]] = {
-        name: []
-        for name in (
-            "intervals",
-            "classes",
-            "reliability",
-            "coverage",
-            "temperature",
-            "without_near_duplicates",
-            "confused",
-        )
-    }
+    tables: dict[str, list[pd.DataFrame]] = defaultdict(list)
     for model, predictions in test.items():
         chances = predictions["probabilities"]
         found = intervals.with_intervals(chances, labels, parameters)
@@ -140,11 +130,8 @@ def statistics(
         scaled = with_temperature(chances, temperatures[model])
         after = calibration.calibration(scaled, labels, parameters.bins)
         after |= calibration.ece_if_calibrated(scaled, parameters)
-        effect = {
-            "temperature": temperatures[model],
-            **before,
-            **{f"{name}_scaled": value for name, value in after.items()},
-        }
+        effect = {"temperature": temperatures[model], **before}
+        effect |= {f"{name}_scaled": value for name, value in after.items()}
         alone = np.delete(chances.argmax(axis=1) == labels, with_near_duplicate)
         ends = wilson(alone.sum(), len(alone), parameters.confidence)
         unique = {"images": len(alone), "accuracy": alone.mean(), "low": ends[0], "high": ends[1]}

@@ -1,8 +1,9 @@
 """Make the environment `.venv` and install the pinned packages: `python3 -I stages/install.py`; `make` calls it.
 
-`--dev` also installs what tests and developers need, `--app` what `make app` needs, `--parallel` what `make run JOBS=4`
-needs. If everything is installed already, it does nothing. It uses uv, which takes seconds and makes an environment that
-can be moved; where there is no uv, and pip cannot get it, venv and pip. This file runs with Python 3.7 or later.
+`--dev` also installs what tests and developers need, `--app` what `make app` needs, `--parallel` what `make search` and
+stages on other machines need. If everything is installed already, it does nothing. It uses uv, which takes seconds and
+makes an environment that can be moved; where there is no uv, and pip cannot get it, venv and pip. This file runs with
+Python 3.7 or later.
 """
 
 from __future__ import annotations

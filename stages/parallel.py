@@ -24,11 +24,12 @@ from dvc.utils.serialize import dumps_yaml, load_yaml
 
 from stages.base.errors import InputError
 from stages.base.files import write_text
+from stages.check import check
 from stages.cluster.copies import Outcome, failure, files_of, put
 from stages.cluster.pool import Pool, copies_here
 from stages.page.tables import for_terminal, recorded_warnings
 from stages.runner.checkpoint import remove_recorded
-from stages.runner.commands import keep_seconds, repro, run_stage
+from stages.runner.commands import keep_seconds, repro
 from stages.runner.entry import entry_point
 from stages.runner.notes import show_notes
 from stages.runner.orphans import RUN
@@ -142,7 +143,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and remove the copies
     given = arguments()
     os.environ[RUN] = str(os.getpid())  # the stages end with this process
-    run_stage("check")  # whose errors are clearer than DVC's
+    check()  # whose errors are clearer than DVC's
     show_notes()
     plan, ended = read_plan(given.targets), []
     if given.dry:

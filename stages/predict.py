@@ -44,7 +44,7 @@ def files_of(inputs: list[str]) -> tuple[list[str], list[str]]:
         for folder, folders, files in os.walk(name, followlinks=True):
             folders[:] = [one for one in folders if not one.startswith(".")]
             inside += [str(Path(folder) / file) for file in files if not file.startswith(".")]
-        photos = [file for file in inside if Path(file).suffix.lower() in ("", *PHOTO_SUFFIXES)]
+        photos = [file for file in inside if Path(file).suffix.lower() in PHOTO_SUFFIXES]
         found += sorted(photos) or [name]
         others += set(inside) - set(photos)
     return found, others
@@ -108,10 +108,10 @@ def shown(file: str) -> str:
 
 
 def row(result: dict) -> dict:
-    """A result as a row of CSV."""
-    (second, third) = result.get("next", [{}, {}])
-    return {
-        "file": shown(result["file"]) if sys.stdout.isatty() else result["file"],
+    """A result as a row of CSV; without control characters if it is printed on a terminal."""
+    second, third = [*result.get("next", []), {}, {}][:2]
+    cells = {
+        "file": result["file"],
         "class": result.get("class"),
         "probability": result.get("probability"),
         "second": second.get("class"),
@@ -123,6 +123,7 @@ def row(result: dict) -> dict:
         "figure": result.get("figure"),
         "error": result.get("error"),
     }
+    return {key: printable(str(cell)) for key, cell in cells.items()} if sys.stdout.isatty() else cells
 
 
 def arguments() -> argparse.Namespace:
@@ -169,7 +170,7 @@ def main() -> None:
     given = arguments()
     files, others = files_of(given.inputs)
     if others:
-        kinds = printable(", ".join(sorted({Path(file).suffix.lower() for file in others})))
+        kinds = printable(", ".join(sorted({Path(file).suffix.lower() or Path(file).name for file in others})))
         print(f"note: {len(others)} of the files in folders are no photos by name: {kinds}.", file=sys.stderr)
     refuse_damaged({os.path.relpath(given.model): digest(given.model)})
     found = results(Classifier(given.model), files, given.background, given.figure)
@@ -187,7 +188,7 @@ def main() -> None:
             else:
                 progress.write(sentence(result), file=sys.stderr if "error" in result else sys.stdout)
     if given.json:
-        print(json.dumps(everything, indent=2, ensure_ascii=False))
+        print(json.dumps(everything, indent=2, ensure_ascii=sys.stdout.isatty()))
     if given.figure:
         print(f"figures: {given.figure}/", file=sys.stderr)
     if failed:

@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 
 from stages.base.errors import InputError
+from stages.check import check
 from stages.page.tables import for_terminal
 from stages.runner import lock_file
 from stages.runner.checkpoint import remove_recorded
-from stages.runner.commands import keep_seconds, repro, run_stage
+from stages.runner.commands import keep_seconds, repro
 from stages.runner.entry import entry_point
 from stages.runner.notes import show_notes
 from stages.runner.orphans import RUN
@@ -30,7 +31,7 @@ def run(names: list[str]) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "plan.json"
         path.write_text(json.dumps(plan), encoding="utf-8")
-        os.environ |= {PLAN: str(path), RUN: str(os.getpid())}
+        os.environ[PLAN] = str(path)
         status = repro()
         keep_seconds(json.loads(path.read_text(encoding="utf-8"))["took"])
     return status
@@ -38,16 +39,17 @@ def run(names: list[str]) -> int:
 
 @entry_point
 def main() -> None:
+    os.environ[RUN] = str(os.getpid())  # the stages end with this process
     show_notes()
     try:
         names = list(read_plan([]).needs)
     except InputError:  # of a params.yaml that DVC cannot use, `check` says more
-        run_stage("check")
+        check()
         raise
     if not names:
         print("Nothing changed: no stage has to run.")
     elif status := run(names):
-        run_stage("check")
+        check()
         sys.exit(status)
     remove_recorded()
     lock_file.keep_copy()

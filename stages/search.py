@@ -22,6 +22,7 @@ from stages.base.environment import versions
 from stages.base.errors import InputError
 from stages.base.files import write_csv
 from stages.base.runs import HISTORY, METRICS, run_name
+from stages.check import check
 from stages.cluster.copies import Outcome
 from stages.cluster.pool import Pool, copies_here
 from stages.figures import search as figures
@@ -29,7 +30,7 @@ from stages.parameters.runs import Seeds
 from stages.parameters.schema import read
 from stages.parameters.search import Range, Search, read_ranges
 from stages.parameters.statistics import Confidence
-from stages.runner.commands import repro, run_stage
+from stages.runner.commands import repro
 from stages.runner.entry import entry_point
 from stages.runner.graph import fingerprint, read_stage
 from stages.runner.notes import show_notes
@@ -144,7 +145,7 @@ def run_finalists(pool: Pool, model: str, tried: dict[str, dict], seeds: list[in
 @entry_point
 def main() -> None:
     given = arguments()
-    run_stage("check")
+    check()
     show_notes()
     if status := repro("prepare"):
         raise SystemExit(status)

@@ -196,12 +196,12 @@ def project(tmp_path) -> Path:
         shutil.copy(ROOT / name, folder / name)
     for name, text in {
         "stages/mine.py": (ROOT / "tests/one_stage.py").read_text(),
-        "stages/part.py": "WORD = 'right'\n",
+        "stages/base/part.py": "WORD = 'right'\n",
         "stages/page/tables.py": "def for_terminal(): return 'the table'\n",
         "data/input": " input\n",
         "params.yaml": "rate: 1\nthreads: 1\n",
         "dvc.yaml": "stages:\n  mine:\n    cmd: python -E -m stages.start mine\n    params: [rate]\n"
-        "    deps: [data/input, stages/mine.py, stages/part.py]\n    outs: [data/result]\n",
+        "    deps: [data/input, stages/mine.py, stages/base/part.py]\n    outs: [data/result]\n",
     }.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
@@ -221,6 +221,34 @@ def published() -> tuple[np.ndarray, np.ndarray]:
 def images(published) -> tuple[np.ndarray, np.ndarray]:
     """1,000 training images, uint8 (1000, 28, 28), and their labels."""
     return published[0][:1000], published[1][:1000]
+
+
+def cpu_seconds() -> float:
+    """The CPU time of this process, and of those that it has started and waited for, seconds."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    item.began = cpu_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    report = yield
+    if call.when == "teardown":
+        report.user_properties.append(("cpu_seconds", cpu_seconds() - item.began))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Name the ten heaviest tests, by CPU time with that of their fixtures: wall time depends on what else runs."""
+    ended = [report for report in terminalreporter.stats.get("", []) if report.when == "teardown"]
+    seconds = {report.nodeid: dict(report.user_properties)["cpu_seconds"] for report in ended}
+    terminalreporter.section(f"{sum(seconds.values()):.0f} s of CPU; the ten heaviest tests")
+    for name in sorted(seconds, key=seconds.get, reverse=True)[:10]:
+        terminalreporter.write_line(f"{seconds[name]:6.1f} s  {name}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

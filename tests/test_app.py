@@ -13,6 +13,8 @@ import pytest
 from stages import app as page_of_app
 from stages.base.errors import InputError
 from stages.base.splits import CLASS_NAMES
+from stages.inference.image_file import read_photo
+from stages.inference.photo import convert
 from tests.conftest import ENVIRONMENT, MODELS, ROOT, clone_with_data, wait_until
 
 PHOTO = ROOT / "tests/photos/boot.jpg"
@@ -32,7 +34,7 @@ def loaded(monkeypatch, images):
 
 
 def test_a_photo_is_classified_and_explained(loaded, images):
-    found = page_of_app.classify(str(PHOTO), RUN, "auto")
+    found = page_of_app.classify(convert(read_photo(PHOTO)), RUN)
     assert set(found["probabilities"]) == set(CLASS_NAMES)
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-3)
     assert found["probabilities"][found["class"]] == found["probability"] == max(found["probabilities"].values())

@@ -64,7 +64,7 @@ def attempt(edited: str = "data/other", text: str = "") -> None:
     ("edited", "text", "named"),
     [
         ("params.yaml", "rate: 2\n", r"rate of params\.yaml changed while mine ran \(from 1 to 2\)\."),
-        ("stages/part.py", "", r"stages/part\.py changed while mine ran\."),
+        ("stages/base/part.py", "", r"stages/base/part\.py changed while mine ran\."),
         ("data/input", "other", r"data/input changed while mine ran\. .* removed.* Type the command again"),
     ],
 )
@@ -93,7 +93,7 @@ def test_an_input_that_is_not_as_recorded_is_refused_before_the_stage_runs(proje
 @pytest.mark.parametrize("is_put_back", [True, False])
 def test_code_that_is_edited_while_a_stage_loads_reaches_no_recorded_result(project, is_put_back):
     """Also where it is put back, so that it is at the end what it was at the start."""
-    part, right = project / "stages/part.py", (project / "stages/part.py").read_text()
+    part, right = project / "stages/base/part.py", (project / "stages/base/part.py").read_text()
     for place in ("loading", "end"):
         (project / f"wait-{place}").touch()
     process = start(project, "dvc", "repro")
@@ -109,20 +109,23 @@ def test_code_that_is_edited_while_a_stage_loads_reaches_no_recorded_result(proj
     ):
         (project / "stages" / name).symlink_to("somebody@here.1")  # the files of editors are no code
     part.write_text(right.replace("right", "wrong"))
+    (project / "params.yaml").write_text("rate: 2\n")
     (project / "wait-loading").unlink()
     wait_until((project / "at-end").exists)
     assert (project / "data/result").read_text() == "right input\n"
     if is_put_back:
         part.write_text(right)
+        (project / "params.yaml").write_text("rate: 1\n")
     (project / "wait-end").unlink()
     status, printed = process.wait(), (project / "log").read_text()
     assert (project / "data/result").exists() == (project / "dvc.lock").exists() == (status == 0) == is_put_back, (
         printed
     )
+    assert "at rate 1" in printed
     if is_put_back:
         assert hashlib.md5(right.encode()).hexdigest() in (project / "dvc.lock").read_text()
     else:
-        assert "error: stages/part.py changed while mine ran." in printed
+        assert "error: rate of params.yaml, stages/base/part.py changed while mine ran" in printed
 
 
 def test_a_stage_ends_with_dvc_and_records_nothing_behind_any_shell(project, tmp_path):
@@ -150,5 +153,5 @@ def test_a_forced_run_is_known_by_dvcs_command(monkeypatch, typed):
 def test_a_stage_runs_without_dvc_unguarded_and_one_that_is_not_there_is_told(project):
     run(project, "python", "-m", "stages.start", "mine")
     assert (project / "data/result").read_text() == "right input\n"
-    assert not (project / ".dvc/tmp").exists()
+    assert list((project / ".dvc/tmp").iterdir()) == [project / ".dvc/tmp/code"]
     assert "there is no stage other: `dvc" in run(project, "python", "-m", "stages.start", "other", succeeds=False)

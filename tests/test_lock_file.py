@@ -17,7 +17,17 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from stages.base.errors import InputError
 from stages.runner import lock_file
-from stages.runner.lock_file import COPY, HEAD, LOCK, MUTEX, NO_ENTRIES, RWLOCK, keep_copy, remove_stale_rwlock, repair
+from stages.runner.lock_file import (
+    LOCK,
+    LOCK_COPY,
+    LOCK_HEADER,
+    MUTEX,
+    NO_ENTRIES,
+    RWLOCK,
+    keep_copy,
+    remove_stale_rwlock,
+    repair,
+)
 from tests.conftest import commit, run
 
 FILE = "    - path: data/{0}\n      hash: md5\n      md5: a{1:031x}\n      size: {1}\n"
@@ -30,7 +40,7 @@ def entry(name: str, number: int) -> str:
 
 
 A, C, NEW_C = entry("a", 1), entry("c", 5), entry("c", 7)
-WHOLE = HEAD + A + entry("train@b-0", 3) + C
+WHOLE = LOCK_HEADER + A + entry("train@b-0", 3) + C
 
 
 @pytest.fixture
@@ -76,9 +86,9 @@ def test_a_lock_that_is_torn_anywhere_or_has_flipped_bits_is_repaired(known):
 
 
 def test_lost_entries_come_back_and_newer_ones_stay(known):
-    assert repaired(HEAD + NEW_C) == (True, WHOLE.replace(C, NEW_C))
+    assert repaired(LOCK_HEADER + NEW_C) == (True, WHOLE.replace(C, NEW_C))
     Path("dvc.yaml").write_text("stages:\n  a: {cmd: x}\n  c: {cmd: x}\n")  # a stage that is no more has no entry
-    assert repaired(HEAD + NEW_C) == (True, HEAD + A + NEW_C)
+    assert repaired(LOCK_HEADER + NEW_C) == (True, LOCK_HEADER + A + NEW_C)
 
 
 def test_of_a_lock_of_which_nothing_is_known_what_is_whole_is_kept(folder):
@@ -87,13 +97,13 @@ def test_of_a_lock_of_which_nothing_is_known_what_is_whole_is_kept(folder):
 
 
 def test_a_lock_that_is_right_is_left_alone_and_one_of_a_merge_too(folder):
-    for text in (NO_ENTRIES, WHOLE, WHOLE + OF_A_USER, HEAD + C + A):
+    for text in (NO_ENTRIES, WHOLE, WHOLE + OF_A_USER, LOCK_HEADER + C + A):
         assert repaired(text) == (False, text)
-    LOCK.write_text(HEAD + C)
+    LOCK.write_text(LOCK_HEADER + C)
     commit(folder, "All")
     LOCK.write_text(WHOLE)
     keep_copy()
-    assert repaired(HEAD + C) == (False, HEAD + C)  # as committed, though the copy has more
+    assert repaired(LOCK_HEADER + C) == (False, LOCK_HEADER + C)  # as committed, though the copy has more
     with pytest.raises(InputError, match=r"Type `git checkout --ours dvc\.lock`"):
         repaired(WHOLE.replace("  c:\n", "<<<<<<< HEAD\n  c:\n=======\n>>>>>>> other\n"))
     assert "<<<<<<<" in LOCK.read_text()
@@ -103,10 +113,13 @@ def test_a_lock_that_is_right_is_left_alone_and_one_of_a_merge_too(folder):
 
 
 def test_the_copy_keeps_entries_that_a_later_lock_has_lost_and_takes_none_that_are_damaged(folder):
-    for text in (WHOLE, HEAD + NEW_C, WHOLE[:-9]):
+    for text in (WHOLE, LOCK_HEADER + NEW_C, WHOLE[:-9]):
         LOCK.write_text(text)
         keep_copy()
-    assert COPY.read_text() == WHOLE.replace(C, NEW_C)
+    assert LOCK_COPY.read_text() == LOCK_HEADER + NEW_C + A + entry("train@b-0", 3)
+    LOCK.write_text(WHOLE + OF_A_USER)  # in the order and form of DVC, so that it is known at a glance
+    keep_copy()
+    assert LOCK_COPY.read_text() == WHOLE + OF_A_USER
 
 
 def test_what_another_dvc_is_writing_is_not_repaired(folder, monkeypatch):

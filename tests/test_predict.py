@@ -15,7 +15,10 @@ from PIL import Image
 
 from stages import predict
 from stages.base.errors import InputError
-from stages.inference import Classifier, classifier, convert, formats, read_photo
+from stages.inference import classifier, formats
+from stages.inference.classifier import Classifier
+from stages.inference.image_file import read_photo
+from stages.inference.photo import convert
 from stages.runner import dvc_files
 from stages.trained import saving
 from tests.conftest import ROOT, run

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from stages import check
 from stages.base.errors import InputError
 from stages.data.idx import read_images, read_labels
-from stages.inference import convert, read_photo
+from stages.inference.image_file import read_photo
+from stages.inference.photo import convert
 from tests.conftest import ROOT
 from tests.test_photo import FORMATS, shirt
 

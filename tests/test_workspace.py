@@ -84,11 +84,10 @@ def test_settings_are_those_of_dvc(folder):
     ("place", "mount", "told"),
     [
         ("data", FULL, "error: the disk is full: cannot write data"),
-        (".dvc/tmp", NO_FILES, "error: the disk is full: cannot write .dvc/tmp"),
         ("cache", READ_ONLY, "error: may not read or write {}/cache"),
         (".git", READ_ONLY, "error: may not read or write {}/.git"),
         ("databases/repo", FULL, "error: the disk is full: cannot write {}/databases/repo"),
-        ("temporary", FULL, "error: the code of the stage cannot be copied to {}/temporary"),
+        (".dvc/tmp/code", FULL, "error: the code of the stage cannot be copied to .dvc/tmp/code: "),
     ],
 )
 def test_a_disk_that_cannot_be_written_is_named_before_a_stage_begins(project, place, mount, told):

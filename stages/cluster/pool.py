@@ -20,12 +20,18 @@ from stages.base.errors import InputError
 from stages.cluster import step
 from stages.cluster.copies import Outcome, Results, run_in_copy
 from stages.runner.dvc_files import cache_folder, read_text
-from stages.runner.workspace import repository_root
+from stages.runner.workspace import git_folder
 
 FOLDER = Path(".dvc/tmp/parallel")  # of the copies; see also `main_folder`
-LIST = ("ls-files", "-z", "--others", "--exclude-standard")
-CLONE = ("clone", "--quiet", "--no-checkout", "--no-local", "--filter=blob:none")  # the history, without old files
-SERVE = ("--upload-pack", "git -c uploadpack.allowFilter=true upload-pack")  # which allows that
+LIST_FILES = ("ls-files", "-z", "--others", "--exclude-standard")
+CLONE_HISTORY = (
+    "clone",
+    "--quiet",
+    "--no-checkout",
+    "--no-local",
+    "--filter=blob:none",
+)  # the history, without old files
+ALLOW_FILTER = ("--upload-pack", "git -c uploadpack.allowFilter=true upload-pack")  # which allows that
 
 
 class Pool:
@@ -114,24 +120,24 @@ def pack(repo: Repo, cache: str = "") -> tuple[bytes, str]:
     """
     if shutil.which("git") is None:
         raise InputError("the program git is not installed: type `sudo apt install git`, for example.")
-    place = repository_root()
+    place = git_folder("show-toplevel")
     inside = Path.cwd().relative_to(place or Path.cwd())
     with tempfile.TemporaryDirectory() as temporary, io.BytesIO() as written:
         own, local = Path(temporary, ".git"), ConfigObj(".dvc/config.local", encoding="utf-8")
         if place:
-            names = git(*LIST, "--cached")
-            git(*CLONE, *SERVE, str(place), temporary)
+            names = git(*LIST_FILES, "--cached")
+            git(*CLONE_HISTORY, *ALLOW_FILTER, str(place), temporary)
             git("-C", temporary, "reset", "--quiet")  # to the last commit
         else:
             git("init", "--quiet", temporary)
-            names = git(f"--git-dir={own}", "--work-tree=.", *LIST)
+            names = git(f"--git-dir={own}", "--work-tree=.", *LIST_FILES)
         local.merge({"cache": {"dir": cache or os.path.relpath("cache", Path("copy", inside, ".dvc"))}})
         if (name := repo.config["core"].get("remote")) and "://" not in (url := repo.config["remote"][name]["url"]):
             local.merge({f'remote "{name}"': {"url": os.path.abspath(os.path.expanduser(url))}})
         local.filename = f"{temporary}/config.local"
         local.write()
         with tarfile.open(fileobj=written, mode="w", dereference=True) as archive:
-            for name in {*names.split("\0"), *files_of_nobody(repo)}:
+            for name in {*names.split("\0"), *inputs_without_a_stage(repo)}:
                 if os.path.isfile(name):
                     archive.add(name, inside / name)
             if place:
@@ -146,7 +152,7 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", check=True).stdout
 
 
-def files_of_nobody(repo: Repo) -> list[str]:
+def inputs_without_a_stage(repo: Repo) -> list[str]:
     """Files that stages read and none makes, such as those of a seed that was taken out: git may not know them."""
     made = [Path(out.fs_path) for out in repo.index.outs]
     read = {dep.fs_path for dep in repo.index.deps if dep.is_in_repo}

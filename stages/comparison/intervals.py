@@ -25,14 +25,7 @@ def wilson_f1(hits: int, others: int, confidence: float) -> tuple[float, float]:
 
     F1 = 2 TP / (2 TP + FP + FN) grows with the share s = TP / (TP + FP + FN), since F1 = 2 s / (1 + s). Source: Lam, Gopal
     and Qian, "Confidence intervals for the F1 score: a comparison of four methods" (2023), the Wilson indirect method.
-
-    Args:
-        hits: TP, the images of the class that were predicted as it.
-        others: FP + FN, the images that are of the class or were predicted as it, but not both.
-        confidence: Above 0, below 1.
-
-    Returns:
-        Lower and upper end, from 0 to 1; (0, 1) without images.
+    `hits` are TP, `others` FP + FN; the ends are 0 and 1 without images.
     """
     low, high = wilson(hits, hits + others, confidence)
     return 2 * low / (1 + low), 2 * high / (1 + high)
@@ -132,13 +125,10 @@ def class_intervals(probabilities: np.ndarray, labels: np.ndarray, parameters: S
     for which, name in enumerate(CLASS_NAMES):
         answered, actual = int((predicted == which).sum()), int((labels == which).sum())
         hits = int(((predicted == which) & (labels == which)).sum())
+        of_f1 = wilson_f1(hits, answered + actual - 2 * hits, parameters.confidence)
         row: dict = {"class": name}
         for metric, share, ends in (
-            (
-                "f1",
-                2 * hits / max(answered + actual, 1),
-                wilson_f1(hits, answered + actual - 2 * hits, parameters.confidence),
-            ),
+            ("f1", 2 * hits / max(answered + actual, 1), of_f1),
             ("precision", hits / max(answered, 1), wilson(hits, answered, parameters.confidence)),
             ("recall", hits / max(actual, 1), wilson(hits, actual, parameters.confidence)),
         ):

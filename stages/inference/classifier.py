@@ -2,7 +2,9 @@
 
 An example:
 
-    from stages.inference import Classifier, convert, read_photo
+    from stages.inference.classifier import Classifier
+    from stages.inference.image_file import read_photo
+    from stages.inference.photo import convert
 
     pixels = convert(read_photo("shirt.jpg")).pixels  # (28, 28, 1)
     Classifier().probabilities(pixels)  # (1, classes)

@@ -100,14 +100,17 @@ def rows(summary: dict, timing: list[dict[str, str]], seeds: dict[str, list[floa
     ]
 
 
-def file_rows(exported: dict, timing: list[dict[str, str]]) -> list[list[str]]:
-    """One row per file of `data/exported`; cells in the order of `FILES_HEADER`.
+def files_table() -> str:
+    """The most important columns of the exported files in `reports/`, in Markdown, one file per column."""
+    rows = exported_files()
+    shown = ("bytes", "validation accuracy", "largest difference", "one image, p50, ms")
+    cells = [[name, *(row[FILES_HEADER.index(name)] for row in rows)] for name in shown]
+    return aligned(("file", *(row[0] for row in rows)), cells)
 
-    Args:
-        exported: `reports/export.json`.
-        timing: The rows of `reports/timing/export.csv`.
-    """
-    seconds = {row["file"]: row for row in timing}
+
+def exported_files() -> list[list[str]]:
+    """One row per file of `data/exported`, from the results in `reports/`; cells in the order of `FILES_HEADER`."""
+    seconds = {row["file"]: row for row in read_rows(EXPORT_TIMING)}
     return [
         [
             row["file"],
@@ -120,21 +123,8 @@ def file_rows(exported: dict, timing: list[dict[str, str]]) -> list[list[str]]:
             f"{float(seconds[row['file']]['p99_ms']):.3f}",
             f"{float(seconds[row['file']]['images_per_second']):,.0f}",
         ]
-        for row in exported["files"]
+        for row in read_json(EXPORT)["files"]
     ]
-
-
-def files_table() -> str:
-    """The most important columns of the exported files in `reports/`, in Markdown, one file per column."""
-    rows = exported_files()
-    shown = ("bytes", "validation accuracy", "largest difference", "one image, p50, ms")
-    cells = [[name, *(row[FILES_HEADER.index(name)] for row in rows)] for name in shown]
-    return aligned(("file", *(row[0] for row in rows)), cells)
-
-
-def exported_files() -> list[list[str]]:
-    """The rows of the exported files in `reports/`: see `file_rows`."""
-    return file_rows(read_json(EXPORT), read_rows(EXPORT_TIMING))
 
 
 def mean_and_std(accuracies: list[float]) -> str:

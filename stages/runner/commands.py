@@ -41,13 +41,6 @@ def dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "dvc", *arguments], env=environment(), check=False, **options)
 
 
-def run_stage(name: str) -> None:
-    """Run `python -m stages.NAME` without what it prints to stdout, and end with its status if it fails."""
-    done = subprocess.run([sys.executable, "-m", f"stages.{name}"], stdout=subprocess.DEVNULL, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-
-
 def keep_seconds(took: dict[str, float]) -> None:
     """Write how many seconds stages took into `SECONDS`, where the last run of each other stage is kept."""
     if took:

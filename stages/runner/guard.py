@@ -5,6 +5,7 @@ recorded for results that it had no part in. So the stage runs from a copy of th
 end with what it was at its start.
 """
 
+import functools
 import importlib
 import inspect
 import os
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.base.errors import InputError
+from stages.parameters import schema
 from stages.runner import checkpoint, lock_file, orphans, progress, workspace
 from stages.runner.dvc_files import refuse_damaged
 from stages.runner.entry import entry_point
@@ -37,6 +39,10 @@ def run(name: str, code: Path) -> None:
     lock_file.keep_copy()
     checkpoint.remove_recorded()
     stage = read_stage(name)
+    schema.load_yaml = functools.cache(
+        schema.load_yaml
+    )  # read once: a stage may read a value when TensorFlow has loaded
+    schema.load_yaml(schema.PARAMETERS)
     with guarded(stage, code) as reads:
         module = importlib.import_module(f"stages.{kind}")
         kept = None

@@ -19,12 +19,12 @@ from stages.base.files import write_text
 from stages.runner.dvc_files import LOCK, git, read_lock, read_text
 from stages.runner.graph import is_defined
 
-COPY = Path(".dvc/tmp/lock.copy.yaml")
+LOCK_COPY = Path(".dvc/tmp/lock.copy.yaml")
 MUTEX = Path(".dvc/tmp/lock")  # which DVC holds while it works, but not while a stage runs
 RWLOCK = Path(".dvc/tmp/rwlock")  # in which DVC notes who reads and writes which files
 MUTEX_SECONDS = 5  # to wait for another DVC, which writes `dvc.lock` in less
-HEAD = "schema: '2.0'\nstages:\n"
-NO_ENTRIES = "schema: '2.0'\nstages: {}\n"  # DVC refuses an empty file, and `HEAD` alone
+LOCK_HEADER = "schema: '2.0'\nstages:\n"
+NO_ENTRIES = "schema: '2.0'\nstages: {}\n"  # DVC refuses an empty file, and `LOCK_HEADER` alone
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
@@ -37,13 +37,13 @@ def blocks_of(text: str) -> dict[str, str]:
 def joined(blocks: Iterable[str]) -> str:
     """The text of a lock file with these entries."""
     entries = "".join(blocks)
-    return HEAD + entries if entries else NO_ENTRIES
+    return LOCK_HEADER + entries if entries else NO_ENTRIES
 
 
 def is_whole(block: str) -> bool:
     """Whether a stage's entry is as DVC writes it: valid text and YAML, with a hash for each file."""
     try:
-        (entry,) = read_lock(HEAD + block).values()
+        (entry,) = read_lock(LOCK_HEADER + block).values()
         files = [*entry.get("deps", []), *entry.get("outs", [])]
         hashes = [str(file["md5"]) for file in files if file.get("hash") == "md5"]
         return block.endswith("\n") and "\ufffd" not in block and "cmd" in entry and all(map(MD5.fullmatch, hashes))
@@ -52,11 +52,12 @@ def is_whole(block: str) -> bool:
 
 
 def keep_copy() -> None:
-    """Copy `dvc.lock` if it is whole, together with entries that only the last copy has: see `repair`."""
-    text, copied = read_text(LOCK), read_text(COPY)
+    """Copy `dvc.lock` if it is whole, together with entries of stages that it has lost and the last copy has."""
+    text, copied = read_text(LOCK), read_text(LOCK_COPY)
     blocks = blocks_of(text)
     if text != copied and all(map(is_whole, blocks.values())):
-        write_text(COPY, joined((blocks_of(copied) | blocks).values()))
+        lost = {name: block for name, block in blocks_of(copied).items() if name not in blocks and is_defined(name)}
+        write_text(LOCK_COPY, joined((blocks | lost).values()) if lost else text)
 
 
 def repair() -> str:
@@ -90,7 +91,7 @@ def repair() -> str:
 
 def repaired(text: str) -> str:
     """The text of `dvc.lock` with what it lost; the same text if it is whole."""
-    copied, committed = read_text(COPY), git("show", f"HEAD:./{LOCK}")
+    copied, committed = read_text(LOCK_COPY), git("show", f"HEAD:./{LOCK}")
     if text and text in {copied, committed}:
         return text
     known = {

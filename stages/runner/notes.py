@@ -12,9 +12,9 @@ from stages.runner.commands import dvc
 from stages.runner.dvc_files import read_text, setting
 from stages.runner.workspace import git_folder
 
-# Its variables begin as TensorFlow's do. Source: Terraform's documentation, "Environment variables".
+# Source: Terraform's documentation, "Environment variables".
 TERRAFORM = re.compile(
-    "TF_(ACC|APPEND_|CLI_|CLOUD_|DATA_DIR|IGNORE|INPUT|IN_AUTOMATION|LOG|PLUGIN_|REATTACH_|REGISTRY_|STATE_|TOKEN_|VAR_|WORKSPACE)"
+    r"TF_(ACC|CLI|DATA_DIR|IGNORE|IN|INPUT|LOG|PLUGIN|REATTACH|REGISTRY|STATE|TOKEN|VAR|WORKSPACE)(_|$)"
 )
 
 

@@ -15,9 +15,8 @@ UNKNOWN_SECONDS = 10.0  # expected of a stage that has never run
 class Plan(NamedTuple):
     """The stages that have to run, by DVC's names."""
 
-    needs: dict[
-        str, list[str]
-    ]  # for each of them, in an order in which they can run: those of the others that it needs
+    # For each of them, in an order in which they can run: those of the others that it needs.
+    needs: dict[str, list[str]]
     devices: dict[str, int]  # the value of the parameter `devices`, for those that read it
 
 
@@ -44,7 +43,8 @@ def read_plan(targets: list[str]) -> Plan:
                         if "devices" in getattr(dep, "params", ()):
                             plan.devices[stage.addressing] = dep.read_params()["devices"]
     except DvcException as error:
-        raise InputError(f"{error}. `dvc stage list` shows all stages.") from None
+        listed = " `dvc stage list` shows all stages." if targets else ""
+        raise InputError(f"{str(error).rstrip('.')}.{listed}") from None
     return plan
 
 

@@ -22,15 +22,12 @@ def main_folder() -> Path:
     return Path(inside[1]) if inside else Path.cwd()
 
 
-def repository_root() -> Path | None:
-    """The folder of the repository of this workspace; None without one, or if that ignores the project."""
-    found = git("rev-parse", "--show-toplevel").strip()
-    return Path(found) if found and not git("check-ignore", "dvc.yaml") else None
+def git_folder(which: str = "absolute-git-dir") -> Path | None:
+    """The folder of git's own files for this workspace; None without a repository, or if that ignores the project.
 
-
-def git_folder() -> Path | None:
-    """The folder of git's own files for this workspace; None without a repository, or if that ignores the project."""
-    found = git("rev-parse", "--absolute-git-dir").strip()
+    With `which` "show-toplevel", the folder of the repository.
+    """
+    found = git("rev-parse", f"--{which}").strip()
     return Path(found) if found and not git("check-ignore", "dvc.yaml") else None
 
 

@@ -61,7 +61,8 @@ def open_study(model: str, block: dict, ranges: dict[str, Range], conditions: di
     earlier = [known[other] for other in known if other.startswith(f"{model}-") and known[other]]
     if name not in known and earlier:
         changed = [key for key in earlier[-1] | conditions if earlier[-1].get(key) != conditions.get(key)]
-        notes.append(f"a new search of {model} begins, because these changed since the last one: {', '.join(changed)}.")
+        why = f"these changed since the last one, whose table it replaces: {', '.join(changed)}"
+        notes.append(f"a new search of {model} begins, because {why}.")
     if all(block[key] in one for key, one in ranges.items()):
         study.enqueue_trial({key: as_stored(block[key]) for key in ranges}, skip_if_exists=True)
     else:
