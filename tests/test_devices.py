@@ -107,7 +107,7 @@ assert not names or names.count("tf_XLAEigen") == 5, names  # on Linux
 """
 
 
-@pytest.mark.parametrize(("asked", "then"), [("tensorflow", ""), ("jax", THREADS)])
+@pytest.mark.parametrize(("asked", "then"), [("tensorflow", ""), pytest.param("jax", THREADS, marks=pytest.mark.slow)])
 def test_keras_starts_with_the_backend_that_is_asked_for_and_without_a_word(asked, then):
     """Libraries compute on as many threads as they are told, whatever the number of cores."""
     code = "import sklearn.decomposition\nfrom stages.trained.backend import start_keras\n"

@@ -99,6 +99,7 @@ def test_the_results_are_the_same_bytes_as_serially(toy, tmp_path, capsys):
     assert list(FOLDER.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_results_that_are_missing_are_made_again_or_restored(toy):
     run_here("train@a")
     Path("data/models/a").unlink()
