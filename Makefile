@@ -17,7 +17,7 @@ INSTALL := $(if $(FIRST),$(FIRST) -I stages/install.py,echo "error: no Python wa
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: installed ## set up, run the stages that changed, print the table of models; JOBS=4: four at once
 	@$(PYTHON) -m $(if $(JOBS),stages.parallel --jobs $(JOBS),stages.run)
@@ -49,7 +49,7 @@ test: installed-dev ## run the tests: offline, a few minutes on two cores
 test-all: installed-dev installed-app ## run all tests, slow ones too (half an hour)
 	@$(PYTHON) -m pytest -m ""
 
-coverage: installed-dev installed-app ## run all tests (an hour or more) and count the lines of stages/ that they run
+coverage: installed-dev installed-app ## run all tests (half an hour or more) and count the lines of stages/ that they run
 	@rm -rf .coverage && mkdir .coverage
 	@$(PYTHON) -m coverage run -m pytest -m ""
 	@$(PYTHON) -m coverage combine --quiet
@@ -67,7 +67,7 @@ verify: installed-dev ## check that dvc.lock, reports/ and README.md match this 
 	else echo "dvc.lock and reports/ match this code and these parameters: no stage would run."; fi
 	@$(PYTHON) -m pytest -m record
 
-bench: installed ## compare the speed with a plain Keras notebook (half an hour or more); writes reports/benchmark.*
+bench: installed ## compare the speed with a plain Keras notebook (a quarter of an hour or more); writes reports/benchmark.*
 	@$(PYTHON) -m stages.bench
 
 readme: installed-dev ## write the tables of README.md and of reports/*.md

@@ -105,7 +105,8 @@ def keep(names: list[str]) -> None:
     if EXPERIMENTS.exists():
         kept = pd.read_csv(EXPERIMENTS, dtype={"base": str})
         table = pd.concat([kept[~kept["experiment"].isin(names)], table])
-    write_csv(EXPERIMENTS, table)
+    accuracies = [column for column in table if "_accuracy" in column]  # a column with a None is written in another way
+    write_csv(EXPERIMENTS, table.astype(dict.fromkeys(accuracies, float)))
 
 
 @entry_point

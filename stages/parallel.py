@@ -147,7 +147,8 @@ def main() -> None:
     show_notes()
     plan, ended = read_plan(given.targets), []
     if given.dry:
-        print(*plan.needs or ["Nothing changed: no stage would run."], sep="\n")
+        head = "At most these would run; DVC skips or restores those whose inputs turn out the same:"
+        print(*([head, *plan.needs] if plan.needs else ["Nothing changed: no stage would run."]), sep="\n")
         return
     if plan.needs:
         with pool_for(given, plan) as pool:

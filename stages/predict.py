@@ -171,7 +171,7 @@ def main() -> None:
     files, others = files_of(given.inputs)
     if others:
         kinds = printable(", ".join(sorted({Path(file).suffix.lower() or Path(file).name for file in others})))
-        print(f"note: {len(others)} of the files in folders are no photos by name: {kinds}.", file=sys.stderr)
+        print(f"note: left out, since their names are not those of photos: {len(others)} ({kinds}).", file=sys.stderr)
     refuse_damaged({os.path.relpath(given.model): digest(given.model)})
     found = results(Classifier(given.model), files, given.background, given.figure)
     failed, everything = 0, []

@@ -11,7 +11,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from stages.base.errors import InputError
 from stages.check import check
 from stages.page.tables import for_terminal
 from stages.runner import lock_file
@@ -40,16 +39,12 @@ def run(names: list[str]) -> int:
 @entry_point
 def main() -> None:
     os.environ[RUN] = str(os.getpid())  # the stages end with this process
+    check()  # whose errors are clearer than DVC's, and come before anything is removed
     show_notes()
-    try:
-        names = list(read_plan([]).needs)
-    except InputError:  # of a params.yaml that DVC cannot use, `check` says more
-        check()
-        raise
+    names = list(read_plan([]).needs)
     if not names:
         print("Nothing changed: no stage has to run.")
     elif status := run(names):
-        check()
         sys.exit(status)
     remove_recorded()
     lock_file.keep_copy()

@@ -92,7 +92,7 @@ def test_a_bad_file_is_named_and_the_others_go_on(output, photos, tmp_path):
     assert "broken.jpg: not classified: it is truncated or damaged" in err
     assert "none.png: not classified: it cannot be read: No such file" in err
     assert "empty: not classified: the folder holds no photos" in err
-    assert "note: 3 of the files in folders are no photos by name: .csv, .db.\n" in err
+    assert "note: left out, since their names are not those of photos: 3 (.csv, .db).\n" in err
     assert "error: 3 of 5 files could not be classified." in err
     assert [("error" in result) for result in json.loads(output(*given, "--json", status=1)[0])] == [1, 0, 0, 1, 1]
     rows = list(csv.DictReader(io.StringIO(output(*given, "--csv", status=1)[0])))

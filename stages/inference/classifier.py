@@ -54,8 +54,8 @@ class Classifier:
             if others:
                 raise InputError(f"{path} is missing; there are {others}.")
             raise InputError(
-                f"{path} is missing: there is no exported model yet. Type `make run`, which trains and exports it, or `dvc "
-                "pull` to get it from a remote."
+                f"{path} is missing: there is no exported model yet. Type `make run`, which trains and exports it, or "
+                "`make pull` to get it from a remote."
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -2,10 +2,9 @@
 
 from typing import NamedTuple
 
-import networkx
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.repo.reproduce import collect_stages, get_active_graph
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
 from stages.base.errors import InputError
 
@@ -34,10 +33,9 @@ def read_plan(targets: list[str]) -> Plan:
         with Repo(_wait_for_lock=True) as repo, repo.lock:
             graph = get_active_graph(repo.index.graph)  # an arrow leads from a stage to what it needs
             asked = collect_stages(repo, targets) if targets else graph
-            wanted = set(asked).union(*(networkx.descendants(graph, stage) for stage in asked))
-            for stage in reversed(list(networkx.topological_sort(graph))):
+            for stage in plan_repro(graph, list(asked)):  # in the order of `dvc repro`
                 needed = [other.addressing for other in graph.successors(stage) if other.addressing in plan.needs]
-                if stage in wanted and not stage.frozen and (needed or stage.status(check_updates=True)):
+                if not stage.frozen and (needed or stage.status(check_updates=True)):
                     plan.needs[stage.addressing] = needed
                     for dep in stage.deps:
                         if "devices" in getattr(dep, "params", ()):
