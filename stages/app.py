@@ -30,7 +30,7 @@ from stages import models
 from stages.base.errors import InputError
 from stages.base.files import read_json
 from stages.base.runs import MODELS, PREDICTIONS, SELECTION, TEMPERATURES
-from stages.base.splits import CLASS_NAMES, load_split
+from stages.base.splits import load_split, load_summary
 from stages.explanation import occlusion
 from stages.inference.classifier import FALSE_ALARM_RATE, answer, both_ways
 from stages.inference.image_file import read_photo
@@ -87,6 +87,12 @@ def load(run: str) -> Loaded:
 
 
 @functools.cache
+def class_names() -> list[str]:
+    """The names of the classes."""
+    return load_summary()["class_names"]
+
+
+@functools.cache
 def train_images() -> tuple[np.ndarray, np.ndarray]:
     """The training images and their labels."""
     return load_split("train")
@@ -105,13 +111,13 @@ def similar_images(run: str, pixels: np.ndarray) -> list[tuple[np.ndarray, str]]
     similarity = train_features(run) @ (own[0] / max(float(np.linalg.norm(own[0])), 1e-9))
     images, labels = train_images()
     nearest = np.argsort(-similarity, kind="stable")[:SIMILAR]
-    return [(images[place, ..., 0], f"{CLASS_NAMES[labels[place]]}, {similarity[place]:.2f}") for place in nearest]
+    return [(images[place, ..., 0], f"{class_names()[labels[place]]}, {similarity[place]:.2f}") for place in nearest]
 
 
 def occlusion_image(run: str, pixels: np.ndarray, best: str) -> np.ndarray:
     """The image, where the parts that speak for its class are orange and those that speak against it blue."""
     drops = occlusion.occlusion(lambda covered: prediction.classify(load(run).model, covered), pixels)
-    drop = drops[..., CLASS_NAMES.index(best)]  # (28, 28)
+    drop = drops[..., class_names().index(best)]  # (28, 28)
     strength = (np.abs(drop) / max(float(np.abs(drop).max()), 1e-9))[..., None]
     color = np.where(drop[..., None] > 0, (230, 97, 0), (0, 114, 178))  # orange and blue, for all eyes
     shown = (1 - 0.75 * strength) * pixels + 0.75 * strength * color
@@ -140,7 +146,7 @@ def classify(converted: Conversion, run: str) -> dict:
     loaded = load(run)
     views = both_ways(converted.pixels, loaded.augmentation)
     found = prediction.predict(loaded.model, views, loaded.augmentation).probabilities
-    found = answer(with_temperature(found, loaded.temperature), CLASS_NAMES, loaded.threshold, FALSE_ALARM_RATE)
+    found = answer(with_temperature(found, loaded.temperature), class_names(), loaded.threshold, FALSE_ALARM_RATE)
     return found | {"warnings": converted.warnings + found["warnings"]}
 
 
@@ -153,7 +159,7 @@ def write_examples(selection: dict) -> dict[str, list[str]]:
     for kind, chosen in (("right", predicted == labels), ("wrong", predicted != labels)):
         written[kind] = []
         for place in np.random.default_rng(0).permutation(np.flatnonzero(chosen))[:EXAMPLES]:
-            name = f"{kind}-{CLASS_NAMES[labels[place]].replace('/', '-').replace(' ', '-')}-{place}.png"
+            name = f"{kind}-{class_names()[labels[place]].replace('/', '-').replace(' ', '-')}-{place}.png"
             Image.fromarray(255 - images[place].squeeze()).save(DRAWN / name)
             written[kind].append(str(DRAWN / name))
     return written

@@ -5,6 +5,7 @@ of `folds`: out-of-fold probabilities of the training and validation images, and
 test images. Writes figures and the numbers behind them into `reports/audit`.
 """
 
+from collections.abc import Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from stages import models
 from stages.base.errors import InputError
 from stages.base.files import write_csv, write_json
 from stages.base.runs import FOLD_MODEL, FOLDS, SELECTED
-from stages.base.splits import CLASS_NAMES, load_split
+from stages.base.splits import load_split, load_summary
 from stages.figures import quality as draw
 from stages.figures.style import save
 from stages.parameters.audit import Audit
@@ -38,10 +39,12 @@ PAIRS_KEPT = 3000  # rows of near_duplicates.csv at most, the nearest pairs
 LABEL_ISSUES_KEPT = 200  # rows of label_issues.csv for train and val together, the least probable labels; test: all
 
 
-def named_pairs(pairs: pd.DataFrame, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+def named_pairs(
+    pairs: pd.DataFrame, parts: dict[str, tuple[np.ndarray, np.ndarray]], names: Sequence[str]
+) -> pd.DataFrame:
     """The pairs of `stages.quality.near_duplicates`, with the split, number and class of both images."""
     splits, numbers = places_of(parts)
-    classes = np.array(CLASS_NAMES)[np.concatenate([labels for _, labels in parts.values()])]
+    classes = np.array(names)[np.concatenate([labels for _, labels in parts.values()])]
     table = pd.DataFrame()
     for side, column in (("a", "first"), ("b", "second")):
         places = pairs[column].to_numpy()
@@ -96,12 +99,12 @@ def groups_of(table: pd.DataFrame) -> np.ndarray:
     return connected_components(links, directed=False)[1][first] if len(table) else first
 
 
-def named_label_issues(rows: pd.DataFrame, split: np.ndarray, number: np.ndarray) -> pd.DataFrame:
+def named_label_issues(rows: pd.DataFrame, split: np.ndarray, number: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """The rows of `stages.quality.label_issues`, with split, number in the split, class names, and rank in the split."""
     place = rows["place"].to_numpy()
     table = pd.DataFrame({"split": split[place], "image": number[place]})
     for column in ("given", "suggested"):
-        table[column] = np.array(CLASS_NAMES)[rows[column].to_numpy(dtype=int)]
+        table[column] = np.array(names)[rows[column].to_numpy(dtype=int)]
     table = table.join(rows[["probability_given", "probability_suggested"]])
     return table.assign(rank=table.groupby("split").cumcount() + 1)
 
@@ -146,7 +149,8 @@ def main() -> None:
 
     model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
     found_features, probabilities = features.features_and_probabilities(model, images)
-    pairs = named_pairs(near_duplicates(images, found_features, near), parts)
+    names = load_summary()["class_names"]
+    pairs = named_pairs(near_duplicates(images, found_features, near), parts, names)
     duplicates = count_near_duplicates(pairs, near, confidence)
     mistakes = np.flatnonzero(probabilities[len(fitted) :].argmax(axis=1) != test_labels)
 
@@ -154,8 +158,8 @@ def main() -> None:
     split, number = places_of(parts)
     of_fitted, estimate = label_issues(folds["probabilities"], folds["labels"])
     of_test, test_estimate = label_issues(prediction.classify(judge, test_images), test_labels)
-    of_fitted = named_label_issues(of_fitted, split, number)
-    of_test = named_label_issues(of_test, split[len(fitted) :], number[len(fitted) :])
+    of_fitted = named_label_issues(of_fitted, split, number, names)
+    of_test = named_label_issues(of_test, split[len(fitted) :], number[len(fitted) :], names)
     counts = pd.concat([of_fitted, of_test])["split"].value_counts()
     flagged = int(np.isin(mistakes, of_test["image"]).sum())
 

@@ -9,7 +9,7 @@ accuracy. It needs no training of its own and is never selected.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import pandas as pd
 
 from stages.base.files import read_json, write_csv, write_json
 from stages.base.runs import ENSEMBLE, HISTORY, SELECTION, TEMPERATURES, TIMING
-from stages.base.splits import CLASS_NAMES
+from stages.base.splits import load_summary
 from stages.comparison import calibration, intervals, significance
 from stages.comparison.ensemble import mean_predictions, members, runs_to_compare
 from stages.parameters.schema import read
@@ -96,6 +96,7 @@ def statistics(
     temperatures: dict[str, float],
     with_near_duplicate: np.ndarray,
     parameters: Statistics,
+    names: Sequence[str],
 ) -> dict[str, pd.DataFrame]:
     """The uncertainty of the test results. Nothing is fitted to the test set.
 
@@ -103,6 +104,8 @@ def statistics(
         test: For each model, the predictions of one run, as from `load_predictions`.
         temperatures: For each model, the temperature fitted on validation.
         with_near_duplicate: Numbers (from 0) of the test images that have a near-duplicate in train or val.
+        parameters: The section `statistics`.
+        names: Of the classes.
 
     Returns:
         Tables by name, in long form; all but `pairs` and `shared_errors` have a column `model`.
@@ -135,10 +138,10 @@ def statistics(
         alone = np.delete(chances.argmax(axis=1) == labels, with_near_duplicate)
         ends = wilson(alone.sum(), len(alone), parameters.confidence)
         unique = {"images": len(alone), "accuracy": alone.mean(), "low": ends[0], "high": ends[1]}
-        mistakes = confusion(chances, labels).query("actual != predicted and images > 0")
+        mistakes = confusion(chances, labels, names).query("actual != predicted and images > 0")
         for name, table in (
             ("intervals", pd.DataFrame(rows, columns=["metric", "value", "low", "high"])),
-            ("classes", intervals.class_intervals(chances, labels, parameters)),
+            ("classes", intervals.class_intervals(chances, labels, names, parameters)),
             ("reliability", calibration.reliability(chances, labels, parameters)),
             ("coverage", calibration.coverage(chances, labels, COVERAGE)),
             ("temperature", pd.DataFrame([effect])),
@@ -151,8 +154,8 @@ def statistics(
     right = {model: guess == labels for model, guess in zip(test, guesses, strict=True)}
     guesses = guesses[[model != ENSEMBLE for model in test]]
     shared = np.flatnonzero((guesses != labels).all(axis=0))
-    most = np.array([np.bincount(guesses[:, index], minlength=10).argmax() for index in shared], int)
-    names = np.array(CLASS_NAMES)
+    most = np.array([np.bincount(guesses[:, index], minlength=len(names)).argmax() for index in shared], int)
+    names = np.array(names)
     agree = (guesses[:, shared] == most).sum(axis=0)
     pairs = significance.compare_pairs(right, parameters.confidence)
     pairs[["p", "p_holm"]] = pairs[["p", "p_holm"]].map("{:.3g}".format)  # six decimals would round small p-values to 0
@@ -207,7 +210,8 @@ def main() -> None:
     test = {name: mean_predictions("test", runs) for name, runs in runs_to_compare(selection).items()}
     pairs = pd.read_csv(NEAR_DUPLICATES).query("split_a != 'test' and split_b == 'test'")
     near_duplicates = pairs["image_b"].astype(int).unique()  # without rows, the column has no integer type
-    for name, tables in statistics(test, read_json(TEMPERATURES)["temperatures"], near_duplicates, parameters).items():
+    given = read_json(TEMPERATURES)["temperatures"], near_duplicates, parameters, load_summary()["class_names"]
+    for name, tables in statistics(test, *given).items():
         write_csv(STATISTICS / f"{name}.csv", tables)
     for model, row in rows.items():
         chosen = "  <- selected by validation" if model == selection["selected"] else ""

@@ -4,6 +4,7 @@ Writes figures and the numbers behind them into `reports/eda`: samples, class ba
 class, grey levels, typical and unusual images of each class, two embeddings, and the overlap of the classes.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from stages.base.files import write_csv
-from stages.base.splits import CLASS_NAMES, load_split
+from stages.base.splits import load_split, load_summary
 from stages.base.threads import use_threads
 from stages.figures import eda as draw
 from stages.figures.style import save
@@ -29,9 +30,9 @@ ASKED = 10000  # images, at most, whose nearest neighbours are searched
 SHOWN = 6  # typical images per class; unusual ones as many
 
 
-def balance(labels: np.ndarray) -> pd.DataFrame:
+def balance(labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """The number of training images per class: columns class, images."""
-    return pd.DataFrame({"class": CLASS_NAMES, "images": np.bincount(labels, minlength=10)})
+    return pd.DataFrame({"class": names, "images": np.bincount(labels, minlength=len(names))})
 
 
 def histogram(images: np.ndarray) -> pd.DataFrame:
@@ -52,18 +53,18 @@ def overlap(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.n
 
     Args:
         features: (N, D), one row per image.
-        labels: (N,), 0-9.
+        labels: (N,), from 0.
         asked: Numbers of the images whose nearest neighbours, among all N, are counted.
 
     Returns:
-        (10, 10), rows sum to 1.
+        (classes, classes), rows sum to 1.
     """
     search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(features)
     found = search.kneighbors(features[asked], return_distance=False)
     others = found != asked[:, None]  # an image is its own nearest neighbour, unless it has many
     others[others.all(axis=1), -1] = False  # identical copies: then the last neighbour is dropped
     neighbours = found[others].reshape(len(asked), NEIGHBOURS)
-    shares = np.zeros((10, 10))
+    shares = np.zeros((labels.max() + 1, labels.max() + 1))
     np.add.at(shares, (np.repeat(labels[asked], NEIGHBOURS), labels[neighbours].ravel()), 1)
     return shares / shares.sum(axis=1, keepdims=True)
 
@@ -71,35 +72,36 @@ def overlap(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.n
 def main() -> None:
     parameters = read("eda", Eda)
     use_threads(read("threads", Threads))
-    images, labels = load_split("train")
-    members = [np.flatnonzero(labels == label) for label in range(10)]
+    (images, labels), names = load_split("train"), load_summary()["class_names"]
+    members = [np.flatnonzero(labels == label) for label in range(len(names))]
 
     rng = np.random.default_rng(parameters.seed)
-    chosen = [images[rng.choice(rows, parameters.samples_per_class, replace=False)] for rows in members]
+    chosen = [images[rng.choice(rows, min(parameters.samples_per_class, len(rows)), replace=False)] for rows in members]
     save(
-        draw.image_grid(chosen, list(CLASS_NAMES), "Training images, drawn at random"),
+        draw.image_grid(chosen, names, "Training images, drawn at random"),
         REPORTS / "samples.png",
     )
 
-    balance_table, histogram_table = balance(labels), histogram(images)
+    balance_table, histogram_table = balance(labels, names), histogram(images)
     write_csv(REPORTS / "class_balance.csv", balance_table)
     write_csv(REPORTS / "pixel_histogram.csv", histogram_table)
     save(draw.class_balance(balance_table), REPORTS / "class_balance.png")
     save(draw.pixel_histogram(histogram_table), REPORTS / "pixel_histogram.png")
 
-    means = np.stack([images[rows].mean(axis=0) for rows in members])  # (10, 28, 28, 1)
+    means = np.stack([images[rows].mean(axis=0) for rows in members])  # (classes, H, W, C)
     deviations = np.stack([images[rows].std(axis=0) for rows in members])
     title = "Mean and standard deviation of each class, pixel by pixel"
-    figure = draw.image_grid([means, 2 * deviations], ["mean", "std x 2"], title, CLASS_NAMES)
+    figure = draw.image_grid([means, 2 * deviations], ["mean", "std x 2"], title, names)
     save(figure, REPORTS / "class_means.png")
 
-    pca = PCA(COMPONENTS, svd_solver="covariance_eigh")
-    features = pca.fit_transform(images.reshape(len(images), -1).astype(np.float32) / 255)  # (N, 50)
+    pixels = images.reshape(len(images), -1).astype(np.float32) / 255
+    pca = PCA(min(COMPONENTS, *pixels.shape), svd_solver="covariance_eigh")
+    features = pca.fit_transform(pixels)  # (N, 50)
 
     ranked = [rows[np.argsort(mean_distance_to_neighbours(features[rows]), kind="stable")] for rows in members]
     typical = np.stack([images[rows[:SHOWN]] for rows in ranked])
     unusual = np.stack([images[rows[: -SHOWN - 1 : -1]] for rows in ranked])
-    save(draw.typical_and_unusual(typical, unusual), REPORTS / "typical_and_unusual.png")
+    save(draw.typical_and_unusual(typical, unusual, names), REPORTS / "typical_and_unusual.png")
 
     rng = np.random.default_rng(parameters.seed)  # a new one: the draws above do not change which images are embedded
     embedded = np.sort(rng.choice(len(images), min(parameters.embedded_images, len(images)), replace=False))
@@ -110,20 +112,18 @@ def main() -> None:
         f"PCA: the first two components ({variance:.0f} % of the variance)": features[embedded, :2],
         "t-SNE: keeps neighbours together, distances have no meaning": tsne,
     }
-    save(draw.embeddings(points, labels[embedded]), REPORTS / "embedding.png")
+    save(draw.embeddings(points, labels[embedded], names), REPORTS / "embedding.png")
 
     rng = np.random.default_rng(parameters.seed)
     asked = rng.permutation(len(images))[:ASKED]
     shares = overlap(features, labels, asked)
-    table = [(CLASS_NAMES[i], CLASS_NAMES[j], shares[i, j]) for i, j in np.ndindex(10, 10)]
+    table = [(names[i], names[j], shares[i, j]) for i, j in np.ndindex(shares.shape)]
     write_csv(REPORTS / "class_overlap.csv", pd.DataFrame(table, columns=["class", "neighbour", "share"]))
-    save(draw.class_overlap(shares, NEIGHBOURS), REPORTS / "class_overlap.png")
+    save(draw.class_overlap(shares, names, NEIGHBOURS), REPORTS / "class_overlap.png")
 
     apart = shares + shares.T - 2 * np.diag(np.diag(shares))
     first, second = np.unravel_index(np.argmax(apart), apart.shape)
-    print(
-        f"{len(images):,} training images; {CLASS_NAMES[first]} and {CLASS_NAMES[second]} are the classes that overlap most"
-    )
+    print(f"{len(images):,} training images; {names[first]} and {names[second]} are the classes that overlap most")
 
 
 if __name__ == "__main__":

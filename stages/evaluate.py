@@ -33,7 +33,8 @@ def main() -> None:
     parameters, confidence = read("robustness", Robustness), read("statistics.confidence", Confidence)
     images, labels = load_split("test")
     path = MODELS / f"{run}.keras"
-    refuse_another_run(path, run, models.read_block(model_name).model_dump(), load_summary()["split_sha256"])
+    data = load_summary()
+    refuse_another_run(path, run, models.read_block(model_name).model_dump(), data["split_sha256"])
     origin = read_origin(path)
     dataset = origin["dataset"]
 
@@ -52,8 +53,8 @@ def main() -> None:
     lasting = {"dataset": dataset, **summary(corrupted, ood)} | conditions
 
     save_predictions("test", run, predicted.probabilities, predicted.single_view, labels)
-    write_csv(PER_CLASS / f"{run}.csv", per_class(predicted.probabilities, labels))
-    write_csv(CONFUSION / f"{run}.csv", confusion(predicted.probabilities, labels))
+    write_csv(PER_CLASS / f"{run}.csv", per_class(predicted.probabilities, labels, data["class_names"]))
+    write_csv(CONFUSION / f"{run}.csv", confusion(predicted.probabilities, labels, data["class_names"]))
     seconds = predicted.seconds
     write_csv(
         TIMING / "evaluate" / f"{run}.csv",

@@ -5,6 +5,7 @@ wrongly classified images, and a two-dimensional map (t-SNE) of the features, th
 predictions are of a single view, without test-time augmentation (TTA).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from stages import models
 from stages.base.files import write_csv
 from stages.base.runs import SELECTED
-from stages.base.splits import CLASS_NAMES, load_split
+from stages.base.splits import load_split, load_summary
 from stages.explanation import occlusion
 from stages.figures import explanation as draw
 from stages.figures.style import save
@@ -46,14 +47,17 @@ def occluded(probabilities: np.ndarray, labels: np.ndarray, count: int, seed: in
     return np.concatenate([drawn, wrong[np.argsort(-confidence[wrong], kind="stable")][:count]])
 
 
-def extremes(chosen: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, drops: np.ndarray) -> pd.DataFrame:
+def extremes(
+    chosen: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, drops: np.ndarray, names: Sequence[str]
+) -> pd.DataFrame:
     """The largest drop and rise of each occlusion map.
 
     Args:
         chosen: Numbers of the images, (N,).
-        labels: Their labels, (N,), 0-9.
-        probabilities: Their probabilities, (N, 10).
-        drops: Their occlusion maps, (N, 28, 28, 10): see `stages.explanation.occlusion`.
+        labels: Their labels, (N,), from 0.
+        probabilities: Their probabilities, (N, classes).
+        drops: Their occlusion maps, (N, H, W, classes): see `stages.explanation.occlusion`.
+        names: Of the classes.
 
     Returns:
         One row per map; an image has one map for the predicted class and, if it is misclassified, one for the actual class.
@@ -66,8 +70,8 @@ def extremes(chosen: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, 
         for shown in dict.fromkeys([predicted, label]):
             values = maps[..., shown]
             row, column = np.unravel_index(values.argmax(), values.shape)
-            names = (CLASS_NAMES[label], CLASS_NAMES[predicted], CLASS_NAMES[shown])
-            records.append((image, *names, chances[shown], values.max(), row, column, max(0.0, -values.min())))
+            three = (names[label], names[predicted], names[shown])
+            records.append((image, *three, chances[shown], values.max(), row, column, max(0.0, -values.min())))
     columns = ["image", "actual", "predicted", "class", "probability", "drop", "row", "column", "rise"]
     return pd.DataFrame(records, columns=columns)
 
@@ -84,19 +88,22 @@ def embed(features: np.ndarray, seed: int) -> np.ndarray:
         return tsne.fit_transform(components)
 
 
-def embedding_table(images: np.ndarray, points: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
+def embedding_table(
+    images: np.ndarray, points: np.ndarray, labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]
+) -> pd.DataFrame:
     """The table of the map.
 
     Args:
         images: Numbers of the test images, (N,), from 0.
         points: Their places in the map, (N, 2).
-        labels: Actual classes, (N,), 0-9.
-        predicted: Predicted classes, (N,), 0-9.
+        labels: Actual classes, (N,), from 0.
+        predicted: Predicted classes, (N,), from 0.
+        names: Of the classes.
 
     Returns:
         One row per image: image, x, y, actual, predicted, right (1 if the prediction is correct, else 0).
     """
-    names = np.array(CLASS_NAMES)
+    names = np.array(names)
     return pd.DataFrame(
         {
             "image": images,
@@ -112,7 +119,7 @@ def embedding_table(images: np.ndarray, points: np.ndarray, labels: np.ndarray, 
 def main() -> None:
     parameters = read("explain", Explain)
     origin = read_origin(SELECTED)
-    images, labels = load_split("test")
+    (images, labels), names = load_split("test"), load_summary()["class_names"]
     start_keras(read("threads", Threads))
     model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
 
@@ -120,17 +127,17 @@ def main() -> None:
     chosen = occluded(probabilities, labels, parameters.samples, parameters.seed)
     drops = np.stack(
         [occlusion.occlusion(lambda covered: prediction.classify(model, covered), images[index]) for index in chosen]
-    )  # (N, 28, 28, 10)
+    )  # (N, H, W, classes)
     shown = labels[chosen], probabilities[chosen], drops
-    write_csv(REPORTS / "occlusion.csv", extremes(chosen, *shown))
-    save(draw.occlusion(images[chosen], *shown, occlusion.PATCH), REPORTS / "occlusion.png")
+    write_csv(REPORTS / "occlusion.csv", extremes(chosen, *shown, names))
+    save(draw.occlusion(images[chosen], *shown, occlusion.patch_for(images[0]), names), REPORTS / "occlusion.png")
 
     rng = np.random.default_rng(parameters.seed)
     embedded = np.sort(rng.choice(len(images), min(EMBEDDED, len(images)), replace=False))
     points = embed(found[embedded], parameters.seed)
-    table = embedding_table(embedded, points, labels[embedded], probabilities[embedded].argmax(axis=1))
+    table = embedding_table(embedded, points, labels[embedded], probabilities[embedded].argmax(axis=1), names)
     write_csv(REPORTS / "embedding.csv", table)
-    save(draw.embedding(table, found.shape[1]), REPORTS / "embedding.png")
+    save(draw.embedding(table, found.shape[1], names), REPORTS / "embedding.png")
     print(f"{REPORTS}: occlusion maps of {len(chosen)} test images, {len(table):,} in the map.")
 
 

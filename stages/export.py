@@ -50,14 +50,16 @@ def last_commit() -> str:
     return f"{last or 'unknown'}{', with uncommitted changes' if changed else ''}"
 
 
-def about(origin: dict, run: str, classes: list[str], temperature: float, threshold: float) -> dict:
+def about(
+    origin: dict, run: str, classes: list[str], shape: tuple[int, int, int], temperature: float, threshold: float
+) -> dict:
     """What every file says of itself, without what is measured with the file."""
     return {
         "dataset": origin["dataset"],
         "run": run,
         "commit": last_commit(),
         "classes": classes,
-        "input": "pixels: float32 (N, 28, 28, 1), 0 to 255, bright clothing on a dark background",
+        "input": f"pixels: float32 (N, {', '.join(map(str, shape))}), 0 to 255, bright clothing on a dark background",
         "output": f"probabilities: float32 (N, {len(classes)}), calibrated, in the order of classes",
         "calibration": {"method": "temperature scaling, fitted on validation", "temperature": temperature},
         "out_of_distribution": {
@@ -88,11 +90,11 @@ def refuse_difference(path: Path, difference: float) -> None:
         )
 
 
-def detected(path: Path, threshold: float, robustness: Robustness) -> dict[str, float]:
+def detected(path: Path, threshold: float, shape: tuple[int, int, int], robustness: Robustness) -> dict[str, float]:
     """Of each kind of drawn inputs without clothing, as in stage `evaluate`, the share that an ONNX file finds OOD."""
     shares = {}
     for kind in ood.INPUTS:
-        drawn = ood.draw_ood(kind, robustness.images, robustness.seed)
+        drawn = ood.draw_ood(kind, robustness.images, shape, robustness.seed)
         found, _ = measure.classify_all(path, drawn)
         shares[kind] = round(float((found.max(axis=1) < threshold).mean()), 6)
     return shares
@@ -125,7 +127,7 @@ def main() -> None:
     for file, (_, averages) in formats.FILES.items():
         path, views, expected = EXPORTED / file, augmentation if averages else "none", averaged if averages else single
         accuracy = round(float((expected.argmax(axis=1) == labels).mean()), 6)
-        said = about(origin, run, classes, temperature, threshold(views))
+        said = about(origin, run, classes, images.shape[1:], temperature, threshold(views))
         metadata = said | {"test_time_augmentation": views, "val_accuracy": accuracy}
         formats.write(file, model, augmentation, temperature, path, metadata)
         found, images_per_second = measure.classify_all(path, images)
@@ -136,8 +138,8 @@ def main() -> None:
         files.append({"file": file, "bytes": size(path), "test_time_augmentation": views, **compared})
         times.append({"file": file, "p50_ms": p50, "p99_ms": p99, "images_per_second": images_per_second})
 
-    shares = detected(EXPORTED / "model-tta.onnx", threshold(augmentation), robustness)
-    said = about(origin, run, classes, temperature, threshold(augmentation))
+    shares = detected(EXPORTED / "model-tta.onnx", threshold(augmentation), images.shape[1:], robustness)
+    said = about(origin, run, classes, images.shape[1:], temperature, threshold(augmentation))
     write_json(
         REPORT,
         {"dataset": origin["dataset"], "about": [said], "files": files, "detected_out_of_distribution": [shares]},

@@ -60,8 +60,8 @@ def out_of_fold(
     """Class probabilities of each image from a model trained on the other folds, from a single view.
 
     Args:
-        images: uint8 (N, 28, 28, 1).
-        labels: uint8 (N,), 0-9.
+        images: uint8 (N, H, W, C).
+        labels: uint8 (N,), from 0.
         fold: (N,), from `fold_of`.
         architecture: A module of `stages.models`.
         block: Its parameters. `patience` must be None: the held-out fold must not select the epoch.

@@ -11,9 +11,9 @@ import numpy as np
 
 from stages.base.errors import InputError
 from stages.base.files import atomic_write, write_json
-from stages.base.splits import CLASS_NAMES, PREPARED
+from stages.base.splits import PREPARED
 from stages.data.idx import read_images, read_labels
-from stages.data.publisher import PUBLISHED, RAW, refuse_unless_published
+from stages.data.publisher import CLASS_NAMES, PUBLISHED, RAW, refuse_unless_published
 from stages.parameters.prepare import Prepare
 from stages.parameters.schema import read
 

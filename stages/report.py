@@ -16,7 +16,7 @@ import pandas as pd
 from stages.base.environment import machine
 from stages.base.files import read_json, write_text
 from stages.base.runs import EXPERIMENTS, MODELS, OOD, ROBUSTNESS, SELECTION, TEMPERATURES
-from stages.base.splits import CLASS_NAMES, load_split, load_summary
+from stages.base.splits import load_split, load_summary
 from stages.figures import results as draw
 from stages.figures import robustness as draw_robustness
 from stages.figures.style import model_colours, save
@@ -51,20 +51,22 @@ CURVES = Path("reports/curves.csv")
 PAGE = Path(__file__).parent / "page"
 
 
-def draw_model(model: str, history: pd.DataFrame, predictions: dict, images: np.ndarray, parameters: Report) -> None:
+def draw_model(
+    model: str, history: pd.DataFrame, predictions: dict, images: np.ndarray, names: list[str], parameters: Report
+) -> None:
     """Draw the figures of one run of a model into `reports/figures/MODEL-*.png`.
 
     Args:
         history: The run's rows of `reports/curves.csv`.
         predictions: The run's, as from `load_predictions`.
-        images: The test images, uint8 (N, 28, 28, 1).
+        images: The test images, uint8 (N, H, W, C).
+        names: Of the classes.
     """
     probabilities, labels = predictions["probabilities"], predictions["labels"]
-    counts = pd.DataFrame({"images": confusion_counts(probabilities, labels).ravel()})
     save(draw.model_curves(history, model), FIGURES / f"{model}-curves.png")
-    save(draw.confusion(counts, model), FIGURES / f"{model}-confusion.png")
+    save(draw.confusion(confusion_counts(probabilities, labels), names, model), FIGURES / f"{model}-confusion.png")
     for name, (title, chosen) in galleries(probabilities, labels, parameters).items():
-        figure = draw.predictions(images[chosen], labels[chosen], probabilities[chosen], f"{model}: {title}")
+        figure = draw.predictions(images[chosen], labels[chosen], probabilities[chosen], names, f"{model}: {title}")
         save(figure, FIGURES / f"{model}-{name}.png")
 
 
@@ -79,7 +81,7 @@ def by_model(folder: Path, runs: dict[str, str]) -> pd.DataFrame:
 def main() -> None:
     parameters, statistics_parameters = read("report", Report), read("statistics", Statistics)
     data, summary, selection = load_summary(), read_json(SUMMARY), read_json(SELECTION)
-    images, labels = load_split("test")
+    (images, labels), names = load_split("test"), data["class_names"]
     runs = selection["best_runs"]
     origins = {model: read_origin(MODELS / f"{run}.keras") for model, run in runs.items()}
     curves = pd.read_csv(CURVES)
@@ -92,7 +94,7 @@ def main() -> None:
     seeds_recorded = over_seeds(read_rows(EXPERIMENTS), blocks)
 
     table = pd.DataFrame([{"model": model, **row} for model, row in summary["models"].items()])
-    example = images[labels == CLASS_NAMES.index("Coat")][:1]
+    example = images[labels == names.index("Coat") if "Coat" in names else labels == 0][:1]
     overview = {
         "learning_curves": draw.learning_curves(curves),
         "comparison": draw.comparison(table, selection["selected"]),
@@ -109,7 +111,7 @@ def main() -> None:
     predictions = {model: load_predictions("test", run) for model, run in runs.items()}
     for model, origin in origins.items():
         history = curves[(curves["model"] == model) & (curves["seed"] == origin["seed"])]
-        draw_model(model, history, predictions[model], images, parameters)
+        draw_model(model, history, predictions[model], images, names, parameters)
     shutil.copyfile(FIGURES / f"{selection['selected']}-random.png", FIGURES / "selected.png")
     chosen = {
         model: {
@@ -124,7 +126,7 @@ def main() -> None:
     page = environment.get_template("report.html.jinja").render(
         style=(PAGE / "report.css").read_text(encoding="utf-8"),
         script=(PAGE / "report.js").read_text(encoding="utf-8"),
-        payload=payload(predictions, on_page, chosen, curves, order, model_colours(list(runs))),
+        payload=payload(predictions, on_page, chosen, curves, order, model_colours(list(runs)), names),
         sheet=sheet(images[on_page]),
         data=data,
         summary=summary,
@@ -135,7 +137,8 @@ def main() -> None:
         header=HEADER,
         rows=rows(summary, read_rows(TIMING), seeds_recorded),
         over_seeds=mean_and_std(seeds_recorded.get(selection["selected"], [])),
-        class_names=CLASS_NAMES,
+        class_names=names,
+        shape=images.shape[1:],
         statistics={name: table.to_dict("records") for name, table in statistics.items()},
         robustness=robustness[robustness["strength"] > 0]
         .pivot_table(index=["corruption", "images"], columns="model", values="accuracy", sort=False)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from stages.base.files import atomic_write, write_json
 from stages.base.runs import HISTORY, MODELS, SELECTED, SELECTION, run_name
+from stages.base.splits import load_summary
 from stages.parameters.runs import Models, Seeds
 from stages.parameters.schema import read
 from stages.results.metrics import read_metrics
@@ -68,7 +69,8 @@ def warnings_of(run: str, metrics: dict) -> list[str]:
     """What is doubtful about the training of a run: see `training_warnings`."""
     predictions = load_predictions("val", run)
     history = pd.read_csv(HISTORY / f"{run}.csv")
-    return training_warnings(metrics["training"][0], history, predictions["probabilities"], predictions["labels"])
+    given = predictions["probabilities"], predictions["labels"], load_summary()["class_names"]
+    return training_warnings(metrics["training"][0], history, *given)
 
 
 def main() -> None:

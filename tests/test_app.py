@@ -12,7 +12,7 @@ import pytest
 
 from stages import app as page_of_app
 from stages.base.errors import InputError
-from stages.base.splits import CLASS_NAMES
+from stages.data.publisher import CLASS_NAMES
 from stages.inference.image_file import read_photo
 from stages.inference.photo import convert
 from tests.conftest import ENVIRONMENT, MODELS, ROOT, clone_with_data, wait_until
@@ -29,6 +29,7 @@ def loaded(monkeypatch, images):
     model = keras.Model(inputs, keras.layers.Dense(10)(features))
     found = page_of_app.Loaded(model, augmentation="none", temperature=2.0, threshold=0.5)
     monkeypatch.setattr(page_of_app, "load", lambda _: found)
+    monkeypatch.setattr(page_of_app, "class_names", lambda: list(CLASS_NAMES))
     monkeypatch.setattr(page_of_app, "train_images", lambda: (images[0][:100, ..., None], images[1][:100]))
     page_of_app.train_features.cache_clear()
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from stages import audit
+from stages.data.publisher import CLASS_NAMES
 from stages.data.transforms import shift
 from stages.figures import quality as draw
 from stages.figures.style import save
@@ -99,7 +100,7 @@ def test_pairs_are_named_and_counted_by_split():
     images[10], images[21], images[23], images[29] = images[1], images[1], images[2], images[2]
     thirds = zip(np.split(images, 3), np.split(labels, 3), strict=True)
     parts = dict(zip(("train", "val", "test"), thirds, strict=True))
-    table = audit.named_pairs(near_duplicates(images, random_features(30), NEAR), parts)
+    table = audit.named_pairs(near_duplicates(images, random_features(30), NEAR), parts, CLASS_NAMES)
     names = ["T-shirt/top", "Trouser", "Pullover"]
     places = table[["split_a", "image_a", "label_a", "split_b", "image_b", "label_b"]].values.tolist()
     assert places == [
@@ -142,13 +143,13 @@ def test_labels_flipped_on_purpose_are_flagged_and_sound_ones_are_not(recwarn):
     rows, estimate = label_issues(probabilities[sound], labels[sound])
     assert (len(rows), estimate) == (0, 0)
     assert not recwarn.list
-    assert len(audit.named_label_issues(rows, np.repeat("test", 300), np.arange(300))) == 0
+    assert len(audit.named_label_issues(rows, np.repeat("test", 300), np.arange(300), CLASS_NAMES)) == 0
 
 
 def test_label_issues_are_named_and_ranked_within_their_split():
     rows = pd.DataFrame({"place": [12, 3, 14], "given": [9, 2, 9], "suggested": [7, 5, 7]})
     rows = rows.assign(probability_given=[0.01, 0.02, 0.03], probability_suggested=0.9)
-    table = audit.named_label_issues(rows, np.repeat(["train", "val"], 10), np.r_[:10, :10])
+    table = audit.named_label_issues(rows, np.repeat(["train", "val"], 10), np.r_[:10, :10], CLASS_NAMES)
     assert table[["split", "image", "given", "suggested", "rank"]].values.tolist() == [
         ["val", 2, "Ankle boot", "Sneaker", 1],
         ["train", 3, "Pullover", "Sandal", 1],

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from stages.base.runs import TIMING
-from stages.base.splits import CLASS_NAMES
 from stages.compare import combine, ensemble, times
 from stages.comparison.ensemble import members, runs_to_compare
+from stages.data.publisher import CLASS_NAMES
 from stages.results.predictions import save_predictions
 from stages.scoring.classes import confusion, per_class
 from stages.scoring.scores import scores
@@ -29,14 +29,14 @@ def test_scores_of_four_images_one_of_them_wrong():
 
 
 def test_precision_and_recall_of_each_class():
-    table = per_class(PROBABILITIES, LABELS).set_index("class")
+    table = per_class(PROBABILITIES, LABELS, CLASS_NAMES).set_index("class")
     assert table.loc["T-shirt/top", ["precision", "recall", "images"]].tolist() == [1, 0.5, 2]
     assert table.loc["Trouser", ["precision", "recall", "images"]].tolist() == [0.5, 1, 1]
     assert table.loc["Bag", ["precision", "recall", "f1", "images"]].tolist() == [0, 0, 0, 0]
 
 
 def test_confusion_counts_actual_against_predicted():
-    table = confusion(PROBABILITIES, LABELS)
+    table = confusion(PROBABILITIES, LABELS, CLASS_NAMES)
     assert len(table) == 100
     assert table["images"].sum() == 4
     cell = table[(table["actual"] == CLASS_NAMES[0]) & (table["predicted"] == CLASS_NAMES[1])].iloc[0]

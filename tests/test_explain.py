@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.base.splits import CLASS_NAMES
+from stages.data.publisher import CLASS_NAMES
 from stages.explain import embed, embedding_table, extremes, occluded
 from stages.explanation.occlusion import covered, occlusion
 
@@ -25,7 +25,7 @@ def looks_at(row: int, column: int):
 def test_covering_hurts_exactly_around_the_pixel_that_counts(row, column):
     image, expected = np.full((28, 28, 1), 204, dtype=np.uint8), np.zeros((28, 28))
     expected[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3] = 0.8
-    drops = occlusion(looks_at(row, column), image, patch=5)
+    drops = occlusion(looks_at(row, column), image)
     assert drops == pytest.approx(np.stack([expected, -expected], axis=-1))  # one class gains what the other loses
     assert not occlusion(looks_at(row, column), np.zeros_like(image)).any()  # background hides nothing
 
@@ -57,7 +57,7 @@ def test_the_largest_drop_and_rise_of_each_map_are_listed():
     drops = np.zeros((2, 28, 28, 10))
     drops[0, 3, 4, 0], drops[0, 5, 6, 0] = 0.4, -0.1
     drops[1, 7, 8, 2], drops[1, 9, 9, 1] = 0.3, -0.2
-    table = extremes(np.array([11, 12]), np.array([0, 1]), np.eye(10)[[0, 2]] * 0.9, drops)
+    table = extremes(np.array([11, 12]), np.array([0, 1]), np.eye(10)[[0, 2]] * 0.9, drops, CLASS_NAMES)
     names = CLASS_NAMES
     assert table.values.tolist() == [
         [11, names[0], names[0], names[0], 0.9, 0.4, 3, 4, 0.1],
@@ -71,6 +71,8 @@ def test_the_map_keeps_groups_apart_and_its_table_marks_mistakes():
     points = embed(features, seed=0)
     distances = np.linalg.norm(points[:, None] - points, axis=2) + np.diag(np.full(40, np.inf))
     assert ((distances.argmin(axis=1) < 20) == (np.arange(40) < 20)).all()
-    table = embedding_table(np.array([4, 7]), np.arange(4).reshape(2, 2), np.array([0, 9]), np.array([0, 7]))
+    table = embedding_table(
+        np.array([4, 7]), np.arange(4).reshape(2, 2), np.array([0, 9]), np.array([0, 7]), CLASS_NAMES
+    )
     assert table.columns.tolist() == ["image", "x", "y", "actual", "predicted", "right"]
     assert table.values.tolist() == [[4, 0, 1, "T-shirt/top", "T-shirt/top", 1], [7, 2, 3, "Ankle boot", "Sneaker", 0]]

@@ -42,7 +42,7 @@ def build(name: str) -> keras.Model:
     else:
         architecture, block = models.load(name), models.read_block(name)
     keras.utils.set_random_seed(0)
-    model, rng = architecture.build(block, IMAGES), np.random.default_rng(0)
+    model, rng = architecture.build(block, IMAGES, 10), np.random.default_rng(0)
     weights = model.get_weights()
     model.set_weights([rng.uniform(0.8, 1.2, old.shape) * old + rng.uniform(0, 0.01, old.shape) for old in weights])
     return saving.copied(model, saving.TO_KERAS, float32=True)

@@ -5,6 +5,7 @@ import pytest
 
 from stages.compare import statistics
 from stages.comparison import calibration, intervals, significance
+from stages.data.publisher import CLASS_NAMES
 from stages.scoring.temperature import fit_temperature, with_temperature
 from stages.scoring.wilson import wilson
 from tests.probabilities import PARAMETERS, four_fifths_right, probabilities_for
@@ -38,13 +39,13 @@ def test_intervals_hold_the_value_and_are_as_wide_as_chance(predicted):
 
 def test_f1_of_many_samples_at_once():
     actual, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
-    result = intervals.f1_of(np.stack([10 * actual + predicted, 10 * actual + actual]))
+    result = intervals.f1_of(np.stack([10 * actual + predicted, 10 * actual + actual]), 10)
     np.testing.assert_allclose(result, [[2 / 3, 1], [0.8, 1], *[[0, 0]] * 8])
 
 
 def test_precision_is_of_what_was_predicted_and_recall_of_what_was_there():
     labels, guesses = np.array([0] * 6 + [1] * 4), np.array([0] * 3 + [1] * 7)
-    table = intervals.class_intervals(probabilities_for(guesses, 0.9), labels, PARAMETERS)
+    table = intervals.class_intervals(probabilities_for(guesses, 0.9), labels, CLASS_NAMES, PARAMETERS)
     values = [[1, 0.5, 2 / 3], [4 / 7, 1, 8 / 11], [0, 0, 0]]
     np.testing.assert_allclose(table[["precision", "recall", "f1"]][:3], values)
     ends = {"precision": wilson(4, 7, 0.95), "recall": wilson(4, 4, 0.95), "f1": intervals.wilson_f1(4, 3, 0.95)}
@@ -125,7 +126,7 @@ def test_statistics_name_the_errors_that_all_models_share(predicted):
     chances, labels = predicted
     better = probabilities_for(np.where(np.arange(1000) < 950, labels, (labels + 1) % 10), 0.9)
     test = {name: {"probabilities": p, "labels": labels} for name, p in {"a": chances, "b": better}.items()}
-    tables = statistics(test, {"a": 1.0, "b": 2.0}, np.array([0, 1, 999]), PARAMETERS)
+    tables = statistics(test, {"a": 1.0, "b": 2.0}, np.array([0, 1, 999]), PARAMETERS, CLASS_NAMES)
     alone = tables["without_near_duplicates"].set_index("model").loc["a"]
     assert alone[["images", "accuracy", "accuracy_of_all"]].tolist() == [997, pytest.approx(798 / 997), 0.8]
     assert (alone["low"], alone["high"]) == pytest.approx(wilson(798, 997, 0.95))

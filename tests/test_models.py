@@ -14,7 +14,7 @@ from stages.base.errors import InputError
 from tests.conftest import ROOT, run
 
 BLOCK = "from stages.models.block import Block"
-GOOD = f"{BLOCK} as Parameters\ndef build(parameters, images): ...\n"
+GOOD = f"{BLOCK} as Parameters\ndef build(parameters, images, classes): ...\n"
 WITH_LAYER = """
 from keras import layers
 from stages.models.block import Block
@@ -22,7 +22,7 @@ from stages.models.block import Block
 class Parameters(Block): ...
 
 class Double(layers.Layer): ...
-def build(parameters, images): ...
+def build(parameters, images, classes): ...
 """
 
 
@@ -46,7 +46,7 @@ def folder(tmp_path, monkeypatch):
         ("import nothing_of_this_name", r"half_done\.py cannot be loaded: ModuleNotFoundError: "),
         (f"{BLOCK}\nclass Parameters(Block):\n    widths = [1, 2]", ".*PydanticUserError: "),
         ("def build(:", r"half_done\.py cannot be loaded: SyntaxError: "),
-        ("def build(parameters, images): ...", r"half_done\.py has no Parameters"),
+        ("def build(parameters, images, classes): ...", r"half_done\.py has no Parameters"),
         (f"{BLOCK} as Parameters", r"half_done\.py has no build"),
     ],
 )

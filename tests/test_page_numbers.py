@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.base.splits import CLASS_NAMES
+from stages.data.publisher import CLASS_NAMES
 from stages.figures import results
 from stages.figures.style import save
 from stages.results.predictions import load_predictions
@@ -253,7 +253,7 @@ def test_the_data_of_the_pages_script(page):
     for model, counts in data["confusion"].items():
         table = page.csv(f"confusion/{page.runs()[model]}.csv")
         assert np.ravel(counts).tolist() == table["images"].tolist()
-        guesses = np.frombuffer(base64.b64decode(data["answers"][model]), np.uint8).reshape(-1, 5)[:, 0] >> 4
+        guesses = np.frombuffer(base64.b64decode(data["answers"][model]), np.uint8).reshape(-1, 6)[:, 0]
         wrong = (guesses != np.frombuffer(base64.b64decode(data["labels"]), np.uint8)).sum()
         assert wrong == table.query("actual != predicted")["images"].sum()  # the page holds every mistake
 
@@ -308,6 +308,7 @@ def test_every_place_for_one_run_shows_the_best_one_by_validation(two_seeds, tmp
         val = load_predictions("val", best)
         assert temperatures[model] == pytest.approx(fit_temperature(val["probabilities"], val["labels"]), abs=1e-5)
         assert re.search(rf"\bseed {best.rpartition('-')[2]}\b", words(details[model]))
-        save(results.confusion(page.csv(f"confusion/{best}.csv"), model), tmp_path / "again.png")
+        counts = page.csv(f"confusion/{best}.csv")["images"].to_numpy().reshape(10, 10)
+        save(results.confusion(counts, CLASS_NAMES, model), tmp_path / "again.png")
         drawn = page.reports / "figures" / f"{model}-confusion.png"
         assert (tmp_path / "again.png").read_bytes() == drawn.read_bytes()

@@ -20,7 +20,7 @@ def test_views_are_different_images_with_weights_that_sum_to_one(augmentation, c
 
 def test_probabilities_are_those_of_the_mean_logits():
     keras.config.set_dtype_policy("float32")  # other tests train in bfloat16
-    model = plain.build(block_of("plain"), IMAGES)
+    model = plain.build(block_of("plain"), IMAGES, 10)
     predicted = predict(model, IMAGES, "flip")
     one, both = model.predict(IMAGES), (model.predict(IMAGES) + model.predict(IMAGES[:, :, ::-1])) / 2
     for logits, probabilities in ((both, predicted.probabilities), (one, predicted.single_view)):

@@ -14,9 +14,8 @@ import yaml
 from stages import prepare
 from stages.base.errors import Damaged, InputError
 from stages.base.files import write_json
-from stages.base.splits import CLASS_NAMES
 from stages.data.idx import read_images, read_labels
-from stages.data.publisher import PUBLISHED, RAW, refuse_unless_published
+from stages.data.publisher import CLASS_NAMES, PUBLISHED, RAW, refuse_unless_published
 from stages.parameters.prepare import Prepare
 from tests.conftest import ROOT, write_idx
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.data.publisher import CLASS_NAMES
 from stages.figures.results import comparison
 from stages.page.inline import COLUMNS, sheet
 from stages.page.payload import answers, payload, shown
@@ -151,7 +152,7 @@ def test_the_page_shows_all_mistakes_and_some_that_are_right():
     assert (np.diff(images) > 0).all()
     curves = pd.DataFrame({"model": ["a", "b"], "seed": 0, "epoch": 1, "accuracy": 0.5, "loss": 1.0})
     curves = curves.assign(val_accuracy=0.5, val_loss=1.0)
-    data = payload(predictions, images, galleries, curves, ["b", "a"], {"a": "#123456", "b": "#abcdef"})
+    data = payload(predictions, images, galleries, curves, ["b", "a"], {"a": "#123456", "b": "#abcdef"}, CLASS_NAMES)
     json.dumps(data)
     assert {run["model"]: run["colour"] for run in data["curves"]} == {"a": "#123456", "b": "#abcdef"}
     assert [images[place] for place in data["galleries"]["a"]["random"]] == [299, 5]
@@ -161,8 +162,8 @@ def test_the_page_shows_all_mistakes_and_some_that_are_right():
 def test_the_label_stands_beside_every_image_though_the_model_gives_it_little():
     chances = np.array([[0.5, 0.25, 0.125, 0.125, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0.07, 0.03, 0, 0.9]])
     first, second = answers(chances, np.array([8, 7])).tolist()
-    assert first == [16 * 0 + 1, 8, 50, 25, 0]  # the third gives way to the label
-    assert second == [16 * 9 + 6, 7, 90, 7, 3]
+    assert first == [0, 1, 8, 50, 25, 0]  # the third gives way to the label
+    assert second == [9, 6, 7, 90, 7, 3]
 
 
 def test_models_of_nearly_the_same_accuracy_have_labels_that_can_be_read():

@@ -89,22 +89,22 @@ def test_occlusion_is_one_whole_square_and_reaches_every_pixel(strength):
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_an_ood_input_is_a_function_of_the_seed(name):
-    inputs = draw_ood(name, 30, seed=1)
+    inputs = draw_ood(name, 30, (28, 28, 1), seed=1)
     assert (inputs.dtype, inputs.shape) == (np.uint8, (30, 28, 28, 1))
-    assert np.array_equal(inputs, draw_ood(name, 30, seed=1))
-    assert np.array_equal(inputs, draw_ood(name, 30, seed=2)) == (name == "blank")
+    assert np.array_equal(inputs, draw_ood(name, 30, (28, 28, 1), seed=1))
+    assert np.array_equal(inputs, draw_ood(name, 30, (28, 28, 1), seed=2)) == (name == "blank")
     assert len(np.unique(inputs, axis=0)) == 30
 
 
 def test_strokes_are_thin_and_in_the_middle_noise_has_every_grey_and_blank_images_one_each():
-    light = draw_ood("strokes", 200, seed=0)[..., 0] > 100
+    light = draw_ood("strokes", 200, (28, 28, 1), seed=0)[..., 0] > 100
     assert 0.03 < light.mean(axis=(1, 2)).min() < light.mean(axis=(1, 2)).max() < 0.3
     assert not light[:, :3].any()
     assert not light[:, :, :2].any()
     assert np.median(light.any(axis=2).sum(axis=1)) in (19, 20, 21)
-    counts = np.bincount(draw_ood("noise", 200, seed=0).ravel(), minlength=256)
+    counts = np.bincount(draw_ood("noise", 200, (28, 28, 1), seed=0).ravel(), minlength=256)
     assert counts.min() > 0.8 * counts.mean()
-    blank = draw_ood("blank", 6, seed=0)
+    blank = draw_ood("blank", 6, (28, 28, 1), seed=0)
     assert blank[:, 0, 0, 0].tolist() == [0, 51, 102, 153, 204, 255]
     assert (blank == blank[:, :1, :1]).all()
 

@@ -72,7 +72,7 @@ def called_twice(inner: keras.Model):
 
 
 BUILDERS = {
-    "shared": lambda: small.build(block_of("small"), IMAGES),
+    "shared": lambda: small.build(block_of("small"), IMAGES, 10),
     "own": lambda: network(Scaled(3)),
     "own, nested": lambda: network(inside(Scaled(3))),
     "nested": lambda: network(called_twice(inside(inside())), layers.SeparableConv2D(4, 3)),

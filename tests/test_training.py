@@ -46,7 +46,7 @@ def validated(model: keras.Model, images: tuple[np.ndarray, np.ndarray]) -> dict
 
 def own(build) -> SimpleNamespace:
     """A model's module with a function that builds the network."""
-    return SimpleNamespace(build=lambda parameters, images: build(), __name__="stages.models.own")
+    return SimpleNamespace(build=lambda parameters, images, classes: build(), __name__="stages.models.own")
 
 
 def sequence(*steps: keras.layers.Layer) -> keras.Sequential:
@@ -83,7 +83,7 @@ def test_every_model_of_the_project_learns_and_repeats(name, images, tmp_path):
 @pytest.mark.parametrize("name", models.names())
 def test_every_model_of_the_project_gives_logits_of_ten_classes(name, images):
     architecture, pixels = models.load(name), images[0][..., None]
-    assert fit.build(architecture, block(architecture), pixels)(pixels[:2]).shape == (2, 10)
+    assert fit.build(architecture, block(architecture), pixels, 10)(pixels[:2]).shape == (2, 10)
 
 
 def test_what_is_told_of_a_training(images):
@@ -146,7 +146,10 @@ def a_sequence() -> keras.Model:
     return sequence(keras.layers.Conv2D(8, 3), keras.layers.GlobalMaxPooling2D(), keras.layers.Dense(10))
 
 
-@pytest.mark.parametrize("build", [lambda: nested.build(None, None), called_with_two_sizes, a_sequence])
+EMPTY = np.zeros((1, 28, 28, 1), np.uint8)
+
+
+@pytest.mark.parametrize("build", [lambda: nested.build(None, EMPTY, 10), called_with_two_sizes, a_sequence])
 def test_a_network_takes_smaller_images_with_the_same_weights(build, images):
     model = fit.functional(build())
     smaller = fit.at_size(model, 16)
@@ -156,9 +159,9 @@ def test_a_network_takes_smaller_images_with_the_same_weights(build, images):
 
 def test_images_that_a_network_cannot_take_are_refused(images):
     pixels = images[0][..., None]
-    tiny = small.build(block(small, widths=[8, 8, 8, 8]), pixels)
+    tiny = small.build(block(small, widths=[8, 8, 8, 8]), pixels, 10)
     for model, size, why in (
-        (plain.build(block(plain), pixels), 14, ".*received input"),
+        (plain.build(block(plain), pixels, 10), 14, ".*received input"),
         (tiny, 8, "Computed output size would be zero or negative"),
     ):
         sentence = f"asks {model.name} .*{size}x{size} pixels first, which it cannot take: set .*{why}"
@@ -193,7 +196,7 @@ def test_soft_targets_are_the_mean_of_teachers_with_seeds_and_epochs_of_their_ow
     def trained(architecture, parameters, seed, pixels, *others, **options):
         asked.append((seed, parameters.epochs, parameters.patience, parameters.teachers))
         keras.utils.set_random_seed(seed)
-        return SimpleNamespace(model=architecture.build(parameters, pixels))
+        return SimpleNamespace(model=architecture.build(parameters, pixels, 10))
 
     monkeypatch.setattr(fit, "train", trained)
     keep = SimpleNamespace(restore=kept.get, keep=lambda name, state, ended: kept.update({name: state()}))

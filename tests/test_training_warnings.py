@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.data.publisher import CLASS_NAMES
 from stages.scoring.training_warnings import training_warnings
 from tests.probabilities import probabilities_for
 
@@ -51,7 +52,7 @@ TWO_FIFTHS_WRONG = np.where(np.arange(50) % 5 < 2, (LABELS + 1) % 10, LABELS)
     ],
 )
 def test_what_cannot_be_right_is_warned_of(facts, losses, probabilities, sentences):
-    found = training_warnings(FACTS | facts, pd.DataFrame({"val_loss": losses}), probabilities, LABELS)
+    found = training_warnings(FACTS | facts, pd.DataFrame({"val_loss": losses}), probabilities, LABELS, CLASS_NAMES)
     assert len(found) == len(sentences)
     for sentence, part in zip(found, sentences, strict=True):
         assert re.search(part, sentence)
@@ -59,4 +60,9 @@ def test_what_cannot_be_right_is_warned_of(facts, losses, probabilities, sentenc
 
 def test_a_class_without_images_need_not_be_predicted():
     labels = np.repeat([0, 1], 50)
-    assert training_warnings(FACTS, pd.DataFrame({"val_loss": FALLING}), probabilities_for(labels, 0.9), labels) == []
+    assert (
+        training_warnings(
+            FACTS, pd.DataFrame({"val_loss": FALLING}), probabilities_for(labels, 0.9), labels, CLASS_NAMES
+        )
+        == []
+    )

@@ -9,20 +9,17 @@ from stages.base.files import DAMAGED, read_json
 
 PREPARED = Path("data/prepared")
 
-CLASS_NAMES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
-
 
 def load_split(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images, uint8 (N, 28, 28, 1), and labels, uint8 (N,), of `"train"`, `"val"` or `"test"`.
+    """Images, uint8 (N, H, W, C), and labels, (N,), from 0, of `"train"`, `"val"` or `"test"`; C is 1 (grey) or 3 (RGB).
 
     Raises `Damaged` if the file is no file of `prepare`.
     """
     path = PREPARED / f"{name}.npz"
     try:
         with np.load(path) as arrays:
-            return arrays["images"][..., None], arrays["labels"]
+            images = arrays["images"]
+            return images if images.ndim == 4 else images[..., None], arrays["labels"]
     except DAMAGED as error:
         raise Damaged(path, error) from None
 

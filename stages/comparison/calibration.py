@@ -1,4 +1,4 @@
-"""How well probabilities agree with how often the model is right, from probabilities (N, 10) and labels (N,), 0-9."""
+"""How well probabilities, (N, classes), agree with how often the model is right; labels are (N,), from 0."""
 
 from collections.abc import Sequence
 
@@ -40,7 +40,7 @@ def ece_if_calibrated(probabilities: np.ndarray, parameters: Statistics) -> dict
     and Smith, "Increasing the reliability of reliability diagrams" (2007); here the confidences stay as they are.
 
     Args:
-        probabilities: (N, 10); rows sum to 1.
+        probabilities: (N, classes); rows sum to 1.
         parameters: `bins`, `resamples`, `confidence` and `seed` are read.
 
     Returns:
@@ -68,8 +68,8 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> dic
     """Scores of the probabilities, without intervals, rounded to six decimals.
 
     Args:
-        probabilities: (N, 10); rows sum to 1.
-        labels: (N,), 0-9.
+        probabilities: (N, classes); rows sum to 1.
+        labels: (N,), from 0.
         bins: Of the calibration error.
 
     Returns:
@@ -88,8 +88,8 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, parameters: Stati
     """Accuracy by confidence.
 
     Args:
-        probabilities: (N, 10); rows sum to 1.
-        labels: (N,), 0-9.
+        probabilities: (N, classes); rows sum to 1.
+        labels: (N,), from 0.
         parameters: `bins` and `confidence` are read.
 
     Returns:
@@ -113,8 +113,8 @@ def coverage(probabilities: np.ndarray, labels: np.ndarray, shares: Sequence[flo
     """Accuracy of a model that answers only for the images it is most confident about, and abstains from the others.
 
     Args:
-        probabilities: (N, 10); rows sum to 1.
-        labels: (N,), 0-9.
+        probabilities: (N, classes); rows sum to 1.
+        labels: (N,), from 0.
         shares: Of the images to be answered, each above 0, at most 1.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Confidence intervals of test results, from probabilities (N, 10) and labels (N,), 0-9.
+"""Confidence intervals of test results, from probabilities (N, classes) and labels (N,), from 0.
 
 An interval says how far a result may lie from that of infinitely many images of the same kind, for one trained model. How
 much training itself varies is another question: see the standard deviations over seeds in stage `compare`.
@@ -6,18 +6,15 @@ much training itself varies is another question: see the standard deviations ove
 How often each interval holds the true value was measured by simulation: `tests/coverage.md`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stages.base.splits import CLASS_NAMES
 from stages.parameters.statistics import Statistics
 from stages.scoring.temperature import SMALLEST
 from stages.scoring.wilson import wilson
-
-CLASSES = len(CLASS_NAMES)
 
 
 def wilson_f1(hits: int, others: int, confidence: float) -> tuple[float, float]:
@@ -31,18 +28,19 @@ def wilson_f1(hits: int, others: int, confidence: float) -> tuple[float, float]:
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
-def f1_of(codes: np.ndarray) -> np.ndarray:
+def f1_of(codes: np.ndarray, classes: int) -> np.ndarray:
     """F1 of each class in each of many samples.
 
     Args:
-        codes: Integers (samples, N): 10 x actual class + predicted class.
+        codes: Integers (samples, N): `classes` x actual class + predicted class.
+        classes: Their number.
 
     Returns:
-        float64 (10, samples): 2 TP / (2 TP + FP + FN); 0 for a class that neither occurs nor is predicted.
+        float64 (classes, samples): 2 TP / (2 TP + FP + FN); 0 for a class that neither occurs nor is predicted.
     """
-    pairs = CLASSES**2
+    pairs = classes**2
     shifted = codes + pairs * np.arange(len(codes))[:, None]
-    counts = np.bincount(shifted.ravel(), minlength=pairs * len(codes)).reshape(-1, CLASSES, CLASSES)
+    counts = np.bincount(shifted.ravel(), minlength=pairs * len(codes)).reshape(-1, classes, classes)
     hits, actual, predicted = np.einsum("sii->si", counts), counts.sum(axis=2), counts.sum(axis=1)
     return (2 * hits / np.maximum(actual + predicted, 1)).T
 
@@ -78,8 +76,8 @@ def with_intervals(probabilities: np.ndarray, labels: np.ndarray, parameters: St
     """The scores of a model with their intervals.
 
     Args:
-        probabilities: (N, 10); rows sum to 1.
-        labels: (N,), 0-9.
+        probabilities: (N, classes); rows sum to 1.
+        labels: (N,), from 0.
         parameters: `resamples`, `confidence` and `seed` are read.
 
     Returns:
@@ -91,14 +89,16 @@ def with_intervals(probabilities: np.ndarray, labels: np.ndarray, parameters: St
         - `brier`, the mean over images of the squared errors summed over the classes, from 0 (certain and right) to 2
           (certain and wrong).
     """
-    predicted, count = probabilities.argmax(axis=1), len(labels)
+    predicted, (count, classes) = probabilities.argmax(axis=1), probabilities.shape
     hits = int((predicted == labels).sum())
-    codes = CLASSES * labels.astype(int) + predicted
+    codes = classes * labels.astype(int) + predicted
     losses = -np.log(np.maximum(probabilities[np.arange(count), labels], SMALLEST))
-    squares = ((probabilities - np.eye(CLASSES)[labels]) ** 2).sum(axis=1)
+    squares = ((probabilities - np.eye(classes)[labels]) ** 2).sum(axis=1)
 
     def statistic(chosen: np.ndarray) -> np.ndarray:
-        return np.stack([f1_of(codes[chosen]).mean(axis=0), losses[chosen].mean(axis=1), squares[chosen].mean(axis=1)])
+        return np.stack(
+            [f1_of(codes[chosen], classes).mean(axis=0), losses[chosen].mean(axis=1), squares[chosen].mean(axis=1)]
+        )
 
     values = statistic(np.arange(count)[None])[:, 0]
     ends = bootstrap(statistic, count, parameters).T  # (3, 2)
@@ -108,12 +108,15 @@ def with_intervals(probabilities: np.ndarray, labels: np.ndarray, parameters: St
     return {name: [round(number, 6) for number in numbers] for name, numbers in result.items()}
 
 
-def class_intervals(probabilities: np.ndarray, labels: np.ndarray, parameters: Statistics) -> pd.DataFrame:
+def class_intervals(
+    probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str], parameters: Statistics
+) -> pd.DataFrame:
     """Precision, recall and F1 of each class, with Wilson's intervals.
 
     Args:
-        probabilities: (N, 10); rows sum to 1.
-        labels: (N,), 0-9.
+        probabilities: (N, classes); rows sum to 1.
+        labels: (N,), from 0.
+        names: Of the classes.
         parameters: `confidence` is read.
 
     Returns:
@@ -122,7 +125,7 @@ def class_intervals(probabilities: np.ndarray, labels: np.ndarray, parameters: S
     """
     predicted = probabilities.argmax(axis=1)
     rows = []
-    for which, name in enumerate(CLASS_NAMES):
+    for which, name in enumerate(names):
         answered, actual = int((predicted == which).sum()), int((labels == which).sum())
         hits = int(((predicted == which) & (labels == which)).sum())
         of_f1 = wilson_f1(hits, answered + actual - 2 * hits, parameters.confidence)

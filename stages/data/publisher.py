@@ -1,4 +1,4 @@
-"""The publisher's four files: names and SHA-256 digests."""
+"""Fashion-MNIST: its classes, and the publisher's four files with their SHA-256 digests."""
 
 import hashlib
 from pathlib import Path
@@ -6,6 +6,10 @@ from pathlib import Path
 from stages.base.errors import Damaged
 
 RAW = Path("data/fashion-mnist")
+
+CLASS_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 
 # Name and SHA-256 of each file. Files with another digest are never used as Fashion-MNIST.
 PUBLISHED = {

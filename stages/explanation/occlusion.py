@@ -4,18 +4,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-PATCH = 5  # pixels
+PATCH = 5  # pixels, for images of 28x28
 
 
-def covered(image: np.ndarray, patch: int = PATCH) -> np.ndarray:
+def patch_for(image: np.ndarray) -> int:
+    """The height and width of the square for an image (H, W, C), pixels, odd: `PATCH`, in proportion to the image."""
+    return round(PATCH * image.shape[0] / 28) | 1
+
+
+def covered(image: np.ndarray, patch: int) -> np.ndarray:
     """Copies of an image, each with a black square centered on another pixel.
 
     Args:
-        image: uint8 (H, W, 1), light on black.
+        image: uint8 (H, W, C), light on black.
         patch: Height and width of the square, pixels, odd. The square is cut off at the edges of the image.
 
     Returns:
-        uint8 (H * W, H, W, 1), one copy per pixel, row by row.
+        uint8 (H * W, H, W, C), one copy per pixel, row by row.
     """
     height, width, _ = image.shape
     rows, columns = (np.abs(np.subtract.outer(range(size), range(size))) <= patch // 2 for size in (height, width))
@@ -23,7 +28,7 @@ def covered(image: np.ndarray, patch: int = PATCH) -> np.ndarray:
     return np.where(hidden.reshape(-1, height, width, 1), 0, image).astype(image.dtype)
 
 
-def occlusion(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, patch: int = PATCH) -> np.ndarray:
+def occlusion(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
     """The occlusion map of an image: how much each class's probability drops when a black square covers a place.
 
     A positive drop means that the covered place increases the probability of the class, a negative drop that it decreases
@@ -35,12 +40,11 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, pa
     Source: Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014), who use a grey square.
 
     Args:
-        predict: Maps uint8 images (N, H, W, 1) to probabilities (N, classes).
-        image: uint8 (H, W, 1), light on black.
-        patch: Height and width of the square, pixels, odd.
+        predict: Maps uint8 images (N, H, W, C) to probabilities (N, classes).
+        image: uint8 (H, W, C), light on black.
 
     Returns:
         Drops, (H, W, classes), from -1 to 1; the first two axes are the center of the square.
     """
-    probabilities = predict(np.concatenate([image[None], covered(image, patch)]))  # (1 + H * W, classes)
+    probabilities = predict(np.concatenate([image[None], covered(image, patch_for(image))]))  # (1 + H * W, classes)
     return (probabilities[0] - probabilities[1:]).reshape(*image.shape[:2], -1)

@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.base.splits import CLASS_NAMES
-from stages.figures.style import COLOURS, RIGHT, show_mosaic, tiled
+from stages.figures.style import RIGHT, class_colour, show_mosaic, tiled
 
 
 def image_grid(
     rows: Sequence[np.ndarray], row_names: Sequence[str], title: str, column_names: Sequence[str] = ()
 ) -> Figure:
-    """Rows of 28x28 images, one row per name; each of `rows` has shape (K, 28, 28, 1)."""
+    """Rows of images, one row per name; each of `rows` has shape (K, H, W, C)."""
     mosaic = tiled(rows)
     figure, axes = plt.subplots(figsize=(mosaic.shape[1] / 48 + 1, mosaic.shape[0] / 48 + 0.4))
     show_mosaic(axes, mosaic, row_names, column_names)
@@ -22,10 +21,10 @@ def image_grid(
     return figure
 
 
-def typical_and_unusual(typical: np.ndarray, unusual: np.ndarray) -> Figure:
-    """The most typical images of each class beside the most unusual ones; both arrays are (10, K, 28, 28, 1)."""
+def typical_and_unusual(typical: np.ndarray, unusual: np.ndarray, names: Sequence[str]) -> Figure:
+    """The most typical images of each class beside the most unusual ones; both arrays are (classes, K, H, W, C)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 7))
-    show_mosaic(left, tiled(typical), CLASS_NAMES)
+    show_mosaic(left, tiled(typical), names)
     show_mosaic(right, tiled(unusual), ())
     left.set_title("Most typical: close to others of the class")
     right.set_title("Most unusual: far from the others")
@@ -56,38 +55,40 @@ def pixel_histogram(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def embeddings(points: dict[str, np.ndarray], labels: np.ndarray) -> Figure:
+def embeddings(points: dict[str, np.ndarray], labels: np.ndarray, names: Sequence[str]) -> Figure:
     """Scatter plots side by side, with one colour and one label per class.
 
     Args:
         points: The points of each plot, (N, 2), by its title.
-        labels: (N,), 0-9.
+        labels: (N,), from 0.
+        names: Of the classes.
     """
     figure, grid = plt.subplots(1, len(points), figsize=(6 * len(points), 5.6))
     for axes, (title, places) in zip(grid, points.items(), strict=True):
-        axes.scatter(*places.T, s=5, alpha=0.6, linewidths=0, c=[COLOURS[label] for label in labels])
-        for label, name in enumerate(CLASS_NAMES):
+        axes.scatter(*places.T, s=5, alpha=0.6, linewidths=0, c=[class_colour(label) for label in labels])
+        for label, name in enumerate(names):
             x, y = np.median(places[labels == label], axis=0)
-            box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": COLOURS[label], "alpha": 0.85}
+            box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": class_colour(label), "alpha": 0.85}
             axes.text(x, y, name, ha="center", va="center", fontsize=8, bbox=box)
         axes.set(title=title, xticks=[], yticks=[])
         axes.grid(False)
     return figure
 
 
-def class_overlap(shares: np.ndarray, neighbours: int) -> Figure:
+def class_overlap(shares: np.ndarray, names: Sequence[str], neighbours: int) -> Figure:
     """The share of each class (columns) among the nearest neighbours of a class (rows).
 
     Args:
-        shares: (10, 10), rows sum to 1.
+        shares: (classes, classes), rows sum to 1.
+        names: Of the classes.
         neighbours: How many nearest neighbours of each image were counted.
     """
     figure, axes = plt.subplots(figsize=(7.2, 6.2))
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(10), CLASS_NAMES, rotation=40, ha="right")
-    axes.set_yticks(range(10), CLASS_NAMES)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axes.set_yticks(range(len(names)), names)
     axes.grid(False)
-    for row, column in np.ndindex(10, 10):
+    for row, column in np.ndindex(shares.shape):
         if shares[row, column] >= 0.005:
             dark = shares[row, column] > 0.5
             axes.text(

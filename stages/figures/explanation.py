@@ -1,31 +1,38 @@
 """The figures of stage `explain`."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.base.splits import CLASS_NAMES
-from stages.figures.style import COLOURS
+from stages.figures.style import class_colour, show_pixels
 
 # Few steps each: a saved figure has at most 256 colours.
 DIVERGING = plt.get_cmap("PuOr_r", 31)  # purple, white, orange: safe for colour-blind readers
-GREY = {"cmap": plt.get_cmap("gray_r", 64), "vmin": 0, "vmax": 255, "interpolation": "nearest"}
+GREY = plt.get_cmap("gray_r", 64)
 COLUMNS = 6  # images side by side in `occlusion`
 OUTLINE = 32  # the lowest grey level inside the outline
 
 
 def occlusion(
-    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, drops: np.ndarray, patch: int
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    drops: np.ndarray,
+    patch: int,
+    names: Sequence[str],
 ) -> Figure:
     """Images above their occlusion maps, all on the same colour scale: correct predictions first, then mistakes.
 
     Args:
-        images: uint8 (N, 28, 28, 1), at most `COLUMNS` correct ones and as many mistakes.
+        images: uint8 (N, H, W, C), at most `COLUMNS` correct ones and as many mistakes.
         labels: (N,).
-        probabilities: (N, 10).
-        drops: (N, 28, 28, 10), how much the probability of each class falls, -1 to 1.
+        probabilities: (N, classes).
+        drops: (N, H, W, classes), how much the probability of each class falls, -1 to 1.
         patch: Height and width of the black square, pixels.
+        names: Of the classes.
     """
     predicted = probabilities.argmax(axis=1)
     maps = {"the predicted class": predicted, "the actual class": labels}
@@ -42,16 +49,20 @@ def occlusion(
         rows[0, 0].set_ylabel(name, weight="bold")
         for column, index in enumerate(np.flatnonzero(members)):
             chances = 100 * probabilities[index]
-            title = f"{CLASS_NAMES[predicted[index]]} {chances[predicted[index]]:.0f} %"
+            title = f"{names[predicted[index]]} {chances[predicted[index]]:.0f} %"
             if predicted[index] != labels[index]:
-                title = f"\n{title}\nactual: {CLASS_NAMES[labels[index]]} {chances[labels[index]]:.0f} %"
+                title = f"\n{title}\nactual: {names[labels[index]]} {chances[labels[index]]:.0f} %"
             rows[0, column].set_title(title, fontsize=9)
-            rows[0, column].imshow(images[index, ..., 0], **GREY)
+            show_pixels(rows[0, column], images[index], cmap=GREY)
             for axes, (what, classes) in zip(rows[1:, column], maps.items(), strict=False):
                 values = 100 * drops[index, ..., classes[index]]
                 shown = axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
                 axes.contour(
-                    images[index, ..., 0] >= OUTLINE, levels=[0.5], colors="#777777", linewidths=0.8, antialiased=False
+                    images[index].max(axis=-1) >= OUTLINE,
+                    levels=[0.5],
+                    colors="#777777",
+                    linewidths=0.8,
+                    antialiased=False,
                 )
                 lowest, highest = (round(float(change)) for change in (-values.max(), -values.min()))
                 axes.set_xlabel(f"{lowest:+d} to {highest:+d} points", fontsize=9)
@@ -68,15 +79,16 @@ def occlusion(
     return figure
 
 
-def embedding(table: pd.DataFrame, width: int) -> Figure:
+def embedding(table: pd.DataFrame, width: int, names: Sequence[str]) -> Figure:
     """Points with one colour and one label per actual class, and a ring around each mistake.
 
     Args:
         table: Columns x, y, actual, predicted, right (0 or 1); one row per image.
         width: The number of features per image.
+        names: Of the classes.
     """
     figure, axes = plt.subplots(figsize=(9.6, 8))
-    colours = dict(zip(CLASS_NAMES, COLOURS, strict=True))
+    colours = {name: class_colour(label) for label, name in enumerate(names)}
     axes.scatter(table["x"], table["y"], s=14, alpha=0.75, linewidths=0, c=[colours[name] for name in table["actual"]])
     wrong = table[table["right"] == 0]
     label = f"mistakes: {len(wrong)} of {len(table):,}"

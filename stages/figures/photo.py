@@ -17,7 +17,7 @@ def save_conversion(steps: dict[str, np.ndarray], pixels: np.ndarray, result: di
 
     Args:
         steps: Of a `Conversion`: the photo first, uint8 (H, W, 3) or (H, W).
-        pixels: The input of the model, uint8 (28, 28, 1).
+        pixels: The input of the model, uint8 (H, W, C).
         result: `probabilities` by class, `class`, `probability` and `warnings`.
         name: The name of the photo.
         path: Of the PNG.

@@ -16,7 +16,7 @@ def near_duplicates(table: pd.DataFrame, images: dict[str, np.ndarray], near: fl
 
     Args:
         table: Columns split_a, image_a, label_a, likewise _b, distance, exact, mirrored; its first `SHOWN` rows.
-        images: The images of each split, (N, 28, 28, 1).
+        images: The images of each split, (N, H, W, C).
         near: The distance below which two images are near-duplicates.
     """
     table = table[:SHOWN]
@@ -46,7 +46,7 @@ def label_issues(table: pd.DataFrame, images: dict[str, np.ndarray]) -> Figure:
 
     Args:
         table: Columns split, image, given, suggested, probability_given, probability_suggested; its first `SHOWN` rows.
-        images: The images of each split, (N, 28, 28, 1).
+        images: The images of each split, (N, H, W, C).
     """
     table = table[:SHOWN]
     rows = max(1, -(-len(table) // COLUMNS))
@@ -54,7 +54,7 @@ def label_issues(table: pd.DataFrame, images: dict[str, np.ndarray]) -> Figure:
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, row in zip(grid.flat, table.itertuples(), strict=False):
-        show_mosaic(axes, images[row.split][row.image][..., 0], ())
+        show_mosaic(axes, images[row.split][row.image], ())
         axes.text(31, 4, f"{row.split} {row.image}", fontsize=8, va="center", color="#444444")
         for y, what, name, chance, colour in (
             (10, "given", row.given, row.probability_given, "black"),

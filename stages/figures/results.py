@@ -1,13 +1,14 @@
 """The figures of stage `report`: learning curves, comparison, statistics, confusion matrices, predictions."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from stages.base.runs import ENSEMBLE
-from stages.base.splits import CLASS_NAMES
-from stages.figures.style import NEUTRAL, RIGHT, WRONG, model_colours
+from stages.figures.style import NEUTRAL, RIGHT, WRONG, model_colours, show_pixels
 
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
@@ -173,17 +174,16 @@ def coverage(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def confusion(table: pd.DataFrame, model: str) -> Figure:
-    """Confusion matrix; columns actual, predicted, images. Only mistakes are coloured; the diagonal is grey."""
-    counts = table["images"].to_numpy().reshape(10, 10)
-    mistakes = np.ma.masked_array(counts, np.eye(10, dtype=bool))
+def confusion(counts: np.ndarray, names: Sequence[str], model: str) -> Figure:
+    """Confusion matrix, (classes, classes), rows actual. Only mistakes are coloured; the diagonal is grey."""
+    mistakes = np.ma.masked_array(counts, np.eye(len(names), dtype=bool))
     figure, axes = plt.subplots(figsize=(7.2, 6.2))
     cmap = plt.get_cmap("YlOrBr").with_extremes(bad="#EFEFEF")
     image = axes.imshow(mistakes, cmap=cmap, vmin=0, vmax=max(1, mistakes.max()))
-    axes.set_xticks(range(10), CLASS_NAMES, rotation=40, ha="right")
-    axes.set_yticks(range(10), CLASS_NAMES)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axes.set_yticks(range(len(names)), names)
     axes.grid(False)
-    for row, column in np.ndindex(10, 10):
+    for row, column in np.ndindex(counts.shape):
         if counts[row, column]:
             dark = row != column and counts[row, column] > 0.6 * mistakes.max()
             axes.text(
@@ -204,24 +204,27 @@ def confusion(table: pd.DataFrame, model: str) -> Figure:
     return figure
 
 
-def predictions(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, title: str) -> Figure:
+def predictions(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], title: str
+) -> Figure:
     """Images with their three most probable classes as bars. Blue: the actual class; vermilion: a wrong prediction.
 
     If the actual class is none of the three, it takes the place of the third.
 
     Args:
-        images: (N, 28, 28, 1).
+        images: (N, H, W, C).
         labels: (N,).
-        probabilities: (N, 10).
+        probabilities: (N, classes).
+        names: Of the classes.
         title: Which images these are.
     """
-    columns, width, height = 4, 84, 34  # a cell: the image's 28 pixels, then 50 for the bars
+    columns, width, height = 4, 84, 34  # a cell: 28 for the image, then 50 for the bars
     rows = max(1, -(-len(images) // columns))
     figure, axes = plt.subplots(figsize=(12, 12 * rows * height / (columns * width) + 0.4))
     for index, (image, label, chances) in enumerate(zip(images, labels, probabilities, strict=True)):
         top, left = (index // columns) * height, (index % columns) * width
         extent = (left, left + 28, top + 28, top)
-        axes.imshow(image[..., 0], cmap="gray_r", vmin=0, vmax=255, interpolation="nearest", extent=extent)
+        show_pixels(axes, image, extent=extent)
         likeliest = np.argsort(-chances, kind="stable")[:3]
         shown = likeliest if label in likeliest else [*likeliest[:2], label]
         for place, guess in enumerate(shown):
@@ -229,7 +232,7 @@ def predictions(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarra
             y = top + 1 + 9.5 * place
             axes.barh(y + 6, 48 * chances[guess], left=left + 32, height=3.4, color=colour)
             weight = "bold" if guess == label else "normal"
-            text = f"{CLASS_NAMES[guess]}  {100 * chances[guess]:.0f} %"
+            text = f"{names[guess]}  {100 * chances[guess]:.0f} %"
             axes.text(left + 32, y + 3.6, text, fontsize=8.5, va="bottom", weight=weight)
     axes.set(xlim=(0, columns * width), ylim=(rows * height, -1), aspect="equal")
     axes.set_axis_off()

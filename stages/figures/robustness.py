@@ -37,7 +37,7 @@ def samples(images: np.ndarray, seed: int) -> Figure:
     from the page.
 
     Args:
-        images: uint8 (K, 28, 28, 1), which the rows take in turn.
+        images: uint8 (K, H, W, C), which the rows take in turn.
         seed: Seed of the corruptions and the OOD inputs.
     """
     names, steps = list(KINDS), (0, *STRENGTHS)
@@ -51,7 +51,7 @@ def samples(images: np.ndarray, seed: int) -> Figure:
     for axes, half in zip((grid["left"], grid["right"]), halves, strict=True):
         show_mosaic(axes, tiled([255 - 0.9 * row for row in rows[half]]), names[half], ["clean", *map(str, STRENGTHS)])
     grid["left"].set_title("Test images, corrupted at strengths 1 to 5")
-    ood = [255 - 0.9 * draw_ood(name, shown, seed) for name in INPUTS]
+    ood = [255 - 0.9 * draw_ood(name, shown, images.shape[1:], seed) for name in INPUTS]
     show_mosaic(grid["below"], tiled(ood), list(INPUTS))
     grid["below"].set_title("Out-of-distribution (OOD) inputs")
     return figure

@@ -32,6 +32,7 @@ class Classifier:
 
     Attributes:
         metadata: What the file says of itself: see `stages.export`.
+        shape: Height, width and channels of an image.
         classes: The names of the classes, in the order of the probabilities.
         augmentation: The test-time augmentation whose views the file averages.
         threshold: An image whose highest probability is below it is taken for out-of-distribution (OOD), 0 to 1.
@@ -68,7 +69,8 @@ class Classifier:
             self.augmentation: str = self.metadata["test_time_augmentation"]
             self.threshold = float(self.metadata["out_of_distribution"]["threshold"])
             self.false_alarm_rate = float(self.metadata["out_of_distribution"]["false_alarm_rate"])
-            found = self.probabilities(np.zeros((28, 28))).shape
+            self.shape = tuple(self._session.get_inputs()[0].shape[1:])
+            found = self.probabilities(np.zeros((1, *self.shape))).shape
             if found != (1, len(self.classes)):
                 raise ValueError(f"it gives {found[-1]} probabilities, and names {len(self.classes)} classes")
         except Exception as error:  # of a file that is no model, ONNX Runtime raises classes of its own
@@ -77,7 +79,7 @@ class Classifier:
             raise InputError(f"{path} is not an ONNX file that stage export wrote ({reason}). {fix}") from None
 
     def answer(self, pixels: np.ndarray) -> dict:
-        """What is said of one converted photo, (28, 28, 1): see `answer`."""
+        """What is said of one converted photo, (H, W, C): see `answer`."""
         found = self.probabilities(both_ways(pixels, self.augmentation))
         return answer(found, self.classes, self.threshold, self.false_alarm_rate)
 
@@ -85,7 +87,8 @@ class Classifier:
         """Calibrated class probabilities.
 
         Args:
-            images: Numbers from 0 to 255, bright clothing on a dark background: (N, 28, 28, 1), (N, 28, 28) or (28, 28).
+            images: Numbers from 0 to 255 as the model was trained on them, (N, H, W, C); one, (H, W, C); if they are grey,
+                also without the last axis.
 
         Returns:
             float32 (N, classes); rows sum to 1.
@@ -93,7 +96,7 @@ class Classifier:
         Raises:
             InputError: The images have another shape, no numbers, or another range, such as 0 to 1.
         """
-        pixels = as_pixels(images)
+        pixels = as_pixels(images, self.shape)
         batches = np.array_split(pixels, -(-len(pixels) // BATCH_SIZE) or 1)
         return np.concatenate([self._session.run(["probabilities"], {"pixels": batch})[0] for batch in batches])
 
@@ -106,20 +109,20 @@ def from_json(text: str) -> object:
         return text
 
 
-def as_pixels(images: np.ndarray) -> np.ndarray:
-    """Images as the input `pixels`, float32 (N, 28, 28, 1); raises `InputError` as `Classifier.probabilities` says."""
+def as_pixels(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Images as the input `pixels`, float32 (N, *shape); raises `InputError` as `Classifier.probabilities` says."""
     given = np.asarray(images)
     if given.dtype.kind not in "buif":
         raise InputError(f"the images hold {given.dtype}, but must hold numbers from 0 to 255.")
     pixels = given.astype(np.float32)
-    if pixels.shape[-1:] != (1,):
+    if shape[-1] == 1 and pixels.shape[-1:] != (1,):
         pixels = pixels[..., None]
     if pixels.ndim == 3:
         pixels = pixels[None]
-    if pixels.shape[1:] != (28, 28, 1):
+    if pixels.shape[1:] != shape:
         raise InputError(
-            f"the images have the shape {given.shape}, but must have (N, 28, 28, 1), (N, 28, 28) or (28, 28): "
-            "stages.inference.photo.convert makes a photo such an image."
+            f"the images have the shape {given.shape}, but must have (N, {', '.join(map(str, shape))}), where an axis of 1 "
+            "may be missing: stages.inference.photo.convert makes a photo such an image."
         )
     low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
     if not (low >= 0 and high <= 255):  # also if there is a NaN
@@ -138,11 +141,11 @@ def both_ways(pixels: np.ndarray, augmentation: str) -> np.ndarray:
     The data's clothing, such as shoes, mostly faces one way, and a photo may face the other.
 
     Args:
-        pixels: (28, 28, 1).
+        pixels: (H, W, C).
         augmentation: `"none"`, or another, which mirrors.
 
     Returns:
-        (1, 28, 28, 1) or (2, 28, 28, 1).
+        (1, H, W, C) or (2, H, W, C).
     """
     return np.stack([pixels, pixels[:, ::-1]] if augmentation == "none" else [pixels])
 

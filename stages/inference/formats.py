@@ -1,6 +1,6 @@
 """A trained model as files for use without this project: ONNX, LiteRT and TensorFlow's SavedModel.
 
-All have the same contract: the input `pixels`, float32 (N, 28, 28, 1), 0 to 255, bright clothing on a dark background; the
+All have the same contract: the input `pixels`, float32 (N, H, W, C), 0 to 255, as the model was trained on them; the
 output `probabilities`, float32 (N, classes), calibrated. Equal models give byte-identical files.
 """
 

@@ -15,18 +15,20 @@ def whitening_stem(inputs, images: np.ndarray, stride: int = 1):
     """The stem of a network: pixels scaled by the statistics of `images`, a fixed whitening of 2x2 patches, ReLU.
 
     Args:
-        inputs: Symbolic pixels 0-255, (B, H, W, 1).
-        images: Training images, uint8 (N, H, W, 1). The first 5,000 determine the whitening.
+        inputs: Symbolic pixels 0-255, (B, H, W, C).
+        images: Training images, uint8 (N, H, W, C). The first 5,000 of 28x28 pixels, or fewer larger ones, determine the
+            whitening.
         stride: Distance between patches, pixels: 1 or 2. With 2, patches do not overlap, but contain every pixel.
 
     Returns:
-        Symbolic feature maps, (B, H - 1, W - 1, 8), or (B, H // 2, W // 2, 8) with stride 2.
+        Symbolic feature maps, (B, H - 1, W - 1, 8 x C), or (B, H // 2, W // 2, 8 x C) with stride 2.
     """
     mean, std = pixel_statistics(images)
     x = keras.layers.Rescaling(1 / std, -mean / std)(inputs)
-    whiten = keras.layers.Conv2D(8, 2, strides=stride, use_bias=False, trainable=False, name="whiten")
+    kernel = whitening_kernel((images[: 5000 * 28**2 // (images.shape[1] * images.shape[2])] - mean) / std)
+    whiten = keras.layers.Conv2D(kernel.shape[-1], 2, strides=stride, use_bias=False, trainable=False, name="whiten")
     x = keras.layers.ReLU()(whiten(x))
-    whiten.set_weights([whitening_kernel((images[:5000] - mean) / std)])
+    whiten.set_weights([kernel])
     return x
 
 
@@ -37,17 +39,17 @@ def whitening_kernel(images: np.ndarray, size: int = 2, epsilon: float = 5e-4) -
     Page, "How to train your ResNet" (2019); Jordan, "94 % on CIFAR-10 in 3.29 seconds" (2024).
 
     Args:
-        images: Images scaled to mean 0 and standard deviation 1, float32 (N, H, W, 1).
+        images: Images scaled to mean 0 and standard deviation 1, float32 (N, H, W, C).
         size: Height and width of a patch, pixels.
         epsilon: Added to the eigenvalues, so that directions of low variance are not amplified too much.
 
     Returns:
-        float32 (size, size, 1, 2 * size * size): the filters, then their negatives, so that a ReLU after the convolution
-        loses no information.
+        float32 (size, size, C, 2 x size x size x C): the filters, then their negatives, so that a ReLU after the
+        convolution loses no information.
     """
-    patches = np.lib.stride_tricks.sliding_window_view(images[..., 0], (size, size), axis=(1, 2))  # (N, H', W', s, s)
-    patches = patches.reshape(-1, size * size)
+    windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))  # (N, H', W', C, s, s)
+    shape = size, size, images.shape[-1]
+    patches = np.moveaxis(windows, 3, -1).reshape(-1, np.prod(shape))
     eigenvalues, eigenvectors = np.linalg.eigh(patches.T @ patches / len(patches))
-    kernels = (eigenvectors / np.sqrt(eigenvalues + epsilon)).T.reshape(-1, size, size)  # (s*s, s, s)
-    kernels = np.concatenate([kernels, -kernels])
-    return kernels.transpose(1, 2, 0)[:, :, None, :].astype(np.float32)
+    kernels = (eigenvectors / np.sqrt(eigenvalues + epsilon)).T.reshape(-1, *shape)  # (s x s x C, s, s, C)
+    return np.moveaxis(np.concatenate([kernels, -kernels]), 0, -1).astype(np.float32)

@@ -3,8 +3,8 @@
 A model's file holds
 
 - `Parameters`, a subclass of `stages.models.block.Block`, with the keys of the model's block in `params.yaml`;
-- `build(parameters, images) -> keras.Model`, from images (B, 28, 28, 1) with pixels 0-255 to logits (B, 10). `images` are
-  the training images, uint8 (N, 28, 28, 1), for statistics such as the mean pixel;
+- `build(parameters, images, classes) -> keras.Model`, from images (B, H, W, C) with pixels 0-255 to logits (B, classes).
+  `images` are the training images, uint8 (N, H, W, C), for their shape and for statistics such as the mean pixel;
 - any layers of its own, before or after these.
 
 `import keras` loads Keras when something of it is first used, so a file that uses it only inside `build` is checked

@@ -20,17 +20,18 @@ class Parameters(Block):
     dropout: Fraction
 
 
-def build(parameters: Parameters, images: np.ndarray):
-    """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10). The loss applies the softmax, in float32."""
-    inputs = keras.Input((28, 28, 1), name="pixels")
+def build(parameters: Parameters, images: np.ndarray, classes: int):
+    """Pixels 0-255 (B, H, W, C) to logits (B, classes). The loss applies the softmax, in float32."""
+    inputs = keras.Input(images.shape[1:], name="pixels")
     x = keras.layers.Rescaling(1 / 255)(inputs)
-    for filters in parameters.filters:  # (B, 28, 28, 1) -> (B, 14, 14, 32) -> (B, 7, 7, 64)
+    for filters in parameters.filters:  # of 28x28 grey pixels: (B, 28, 28, 1) -> (B, 14, 14, 32) -> (B, 7, 7, 64)
         x = keras.layers.Conv2D(filters, 3, padding="same")(x)
-        x = keras.layers.MaxPooling2D()(x)  # before the ReLU: the same result at a quarter of the cost
+        if min(x.shape[1:3]) > 1:  # not of the smallest images
+            x = keras.layers.MaxPooling2D()(x)  # before the ReLU: the same result at a quarter of the cost
         x = keras.layers.ReLU()(x)
     x = keras.layers.SpatialDropout2D(parameters.dropout)(x)  # of whole feature maps: as good, fewer random numbers
     x = keras.layers.Flatten()(x)  # (B, 3136)
     x = keras.layers.Dense(parameters.dense, activation="relu")(x)  # (B, 128)
     x = keras.layers.Dropout(parameters.dropout)(x)
-    logits = keras.layers.Dense(10, dtype="float32", name="logits")(x)  # (B, 10)
+    logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)  # (B, classes)
     return keras.Model(inputs, logits, name="cnn")

@@ -14,11 +14,11 @@ class Parameters(Block):
     """No keys besides those of `Block`."""
 
 
-def build(parameters: Parameters, images: np.ndarray):
-    """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10): 7,850 weights."""
+def build(parameters: Parameters, images: np.ndarray, classes: int):
+    """Pixels 0-255 (B, H, W, C) to logits (B, classes): 7,850 weights for Fashion-MNIST."""
     mean, std = whitening.pixel_statistics(images)
-    inputs = keras.Input((28, 28, 1), name="pixels")
+    inputs = keras.Input(images.shape[1:], name="pixels")
     x = keras.layers.Rescaling(1 / std, -mean / std)(inputs)
-    x = keras.layers.Flatten()(x)  # (B, 784)
-    logits = keras.layers.Dense(10, dtype="float32", name="logits")(x)  # (B, 10)
+    x = keras.layers.Flatten()(x)  # (B, H x W x C)
+    logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)  # (B, classes)
     return keras.Model(inputs, logits, name="logistic")

@@ -20,16 +20,16 @@ class Parameters(Block):
     dropout: Fraction
 
 
-def build(parameters: Parameters, images: np.ndarray):
-    """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10)."""
+def build(parameters: Parameters, images: np.ndarray, classes: int):
+    """Pixels 0-255 (B, H, W, C) to logits (B, classes)."""
     mean, std = whitening.pixel_statistics(images)
-    inputs = keras.Input((28, 28, 1), name="pixels")
+    inputs = keras.Input(images.shape[1:], name="pixels")
     x = keras.layers.Rescaling(1 / std, -mean / std)(inputs)
-    x = keras.layers.Flatten()(x)  # (B, 784)
+    x = keras.layers.Flatten()(x)  # (B, H x W x C)
     for width in parameters.widths:
         x = keras.layers.Dense(width, use_bias=False)(x)  # (B, width)
         x = keras.layers.BatchNormalization(momentum=0.9)(x)
         x = keras.layers.ReLU()(x)
         x = keras.layers.Dropout(parameters.dropout)(x)
-    logits = keras.layers.Dense(10, dtype="float32", name="logits")(x)  # (B, 10)
+    logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)  # (B, classes)
     return keras.Model(inputs, logits, name="mlp")

@@ -38,14 +38,14 @@ class Parameters(Block):
         return depths
 
 
-def build(parameters: Parameters, images: np.ndarray):
-    """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10)."""
-    inputs = keras.Input((28, 28, 1), name="pixels")
+def build(parameters: Parameters, images: np.ndarray, classes: int):
+    """Pixels 0-255 (B, H, W, C) to logits (B, classes)."""
+    inputs = keras.Input(images.shape[1:], name="pixels")
     x = whitening.whitening_stem(inputs, images)  # (B, 27, 27, 8)
 
     def convolve(x, width, pool=False):
         x = fast.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=initializers.Dirac())(x)
-        x = keras.layers.MaxPooling2D()(x) if pool else x
+        x = keras.layers.MaxPooling2D()(x) if pool and min(x.shape[1:3]) > 1 else x  # not of the smallest images
         x = fast.BatchNormalization(momentum=parameters.batch_norm_momentum, scale=False)(x)
         return keras.layers.ReLU()(x)
 
@@ -54,6 +54,6 @@ def build(parameters: Parameters, images: np.ndarray):
         for _ in range(depth):
             x = keras.layers.Add()([x, convolve(x, width)])
     x = keras.layers.GlobalMaxPooling2D()(x)  # (B, 128)
-    x = keras.layers.Dense(10, use_bias=False, dtype="float32")(x)
-    logits = keras.layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
+    x = keras.layers.Dense(classes, use_bias=False, dtype="float32")(x)
+    logits = keras.layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, classes)
     return keras.Model(inputs, logits, name="resnet")

@@ -26,9 +26,9 @@ class Parameters(Block):
     batch_norm_momentum: Fraction
 
 
-def build(parameters: Parameters, images: np.ndarray):
-    """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10)."""
-    inputs = keras.Input((28, 28, 1), name="pixels")
+def build(parameters: Parameters, images: np.ndarray, classes: int):
+    """Pixels 0-255 (B, H, W, C) to logits (B, classes)."""
+    inputs = keras.Input(images.shape[1:], name="pixels")
     x = whitening.whitening_stem(inputs, images, parameters.stem_stride)  # (B, 27, 27, 8); (B, 14, 14, 8) with stride 2
 
     def normalize(x):
@@ -37,10 +37,10 @@ def build(parameters: Parameters, images: np.ndarray):
 
     for width in parameters.widths:  # (B, 27, 27, 8) -> (B, 13, 13, 32) -> (B, 6, 6, 64) -> (B, 3, 3, 128)
         x = fast.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=initializers.Dirac())(x)
-        x = normalize(keras.layers.MaxPooling2D()(x))
+        x = normalize(keras.layers.MaxPooling2D()(x) if min(x.shape[1:3]) > 1 else x)  # not of the smallest images
         x = fast.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=initializers.Dirac())(x)
         x = normalize(x)
     x = keras.layers.GlobalMaxPooling2D()(x)  # (B, 128)
-    x = keras.layers.Dense(10, use_bias=False, dtype="float32")(x)
-    logits = keras.layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
+    x = keras.layers.Dense(classes, use_bias=False, dtype="float32")(x)
+    logits = keras.layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, classes)
     return keras.Model(inputs, logits, name="sprint")

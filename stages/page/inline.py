@@ -27,9 +27,12 @@ def inline(path: Path) -> str:
 
 
 def sheet(images: np.ndarray) -> str:
-    """Images (N, 28, 28, 1) as one image with `COLUMNS` per row, dark clothing on white, as a data URL."""
+    """Images (N, H, W, C) as one image with `COLUMNS` per row, as a data URL: grey ones dark on white, RGB as they are."""
     lines = -(-len(images) // COLUMNS)
-    padded = np.zeros((lines * COLUMNS, 28, 28), np.uint8)
-    padded[: len(images)] = images[..., 0]
-    pixels = padded.reshape(lines, COLUMNS, 28, 28).transpose(0, 2, 1, 3).reshape(lines * 28, COLUMNS * 28)
-    return as_webp(Image.fromarray(255 - pixels).convert("RGB"), quality=SHEET_QUALITY, method=6)
+    _, height, width, channels = images.shape
+    padded = np.zeros((lines * COLUMNS, height, width, channels), np.uint8)
+    padded[: len(images)] = images
+    pixels = padded.reshape(lines, COLUMNS, height, width, channels).swapaxes(1, 2)
+    pixels = pixels.reshape(lines * height, COLUMNS * width, channels)
+    shown = Image.fromarray(255 - pixels[..., 0] if channels == 1 else pixels).convert("RGB")
+    return as_webp(shown, quality=SHEET_QUALITY, method=6)

@@ -5,7 +5,6 @@ import base64
 import numpy as np
 import pandas as pd
 
-from stages.base.splits import CLASS_NAMES
 from stages.page.inline import COLUMNS
 from stages.parameters.report import Report
 
@@ -16,7 +15,7 @@ def galleries(probabilities: np.ndarray, labels: np.ndarray, parameters: Report)
     """The galleries of a model: a title and the numbers of test images, by name.
 
     Args:
-        probabilities: (N, 10).
+        probabilities: (N, classes).
         labels: (N,).
         parameters: The number of images per gallery, and the seed that draws them.
 
@@ -51,35 +50,39 @@ def shown(
     labels = next(iter(predictions.values()))["labels"]
     right = [one["probabilities"].argmax(axis=1) == labels for one in predictions.values()]
     everyone, rng = np.all(right, axis=0), np.random.default_rng(seed)
-    good = [rng.permutation(np.flatnonzero(everyone & (labels == which)))[:RIGHT_PER_CLASS] for which in range(10)]
+    good = [
+        rng.permutation(np.flatnonzero(everyone & (labels == which)))[:RIGHT_PER_CLASS] for which in np.unique(labels)
+    ]
     of_galleries = [numbers for named in chosen.values() for numbers in named.values()]
     return np.unique(np.concatenate([np.flatnonzero(~everyone), *good, *of_galleries]))
 
 
 def answers(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The classes that the page shows with each image: three, with their probabilities in percent, uint8 (N, 5).
+    """The classes that the page shows with each image: three, with their probabilities in percent, uint8 (N, 6);
+    of two classes, both, (N, 4).
 
     The three most probable classes, the predicted one first. If the label is none of them, it takes the place of the third.
-    The first two classes share a byte.
 
     Args:
-        probabilities: (N, 10).
+        probabilities: (N, classes).
         labels: (N,).
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :3]
     absent = (order != labels[:, None]).all(axis=1)
-    order[absent, 2] = labels[absent]
+    order[absent, -1] = labels[absent]
     percent = np.rint(100 * np.take_along_axis(probabilities, order, axis=1))
-    return np.column_stack([16 * order[:, 0] + order[:, 1], order[:, 2], percent]).astype(np.uint8)
+    return np.column_stack([order, percent]).astype(np.uint8)
 
 
 def confusion_counts(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The number of images of each actual class (rows) that were predicted as each class (columns): int (10, 10).
+    """The number of images of each actual class (rows) that were predicted as each class (columns): int (classes, classes).
 
     Args:
-        probabilities: (N, 10); labels (N,).
+        probabilities: (N, classes); labels (N,).
     """
-    return np.bincount(10 * labels.astype(int) + probabilities.argmax(axis=1), minlength=100).reshape(10, 10)
+    count = probabilities.shape[1]
+    codes = count * labels.astype(int) + probabilities.argmax(axis=1)
+    return np.bincount(codes, minlength=count**2).reshape(count, count)
 
 
 def payload(
@@ -89,6 +92,7 @@ def payload(
     curves: pd.DataFrame,
     order: list[str],
     colours: dict[str, str],
+    names: list[str],
 ) -> dict:
     """The data of the page's script, ready for JSON.
 
@@ -99,6 +103,7 @@ def payload(
         curves: `reports/curves.csv`.
         order: The models, the selected one first.
         colours: The colour of each model, as in the figures.
+        names: Of the classes.
     """
     labels = next(iter(predictions.values()))["labels"]
     chances = {model: predictions[model]["probabilities"] for model in order}
@@ -107,10 +112,11 @@ def payload(
         return base64.b64encode(values.astype(np.uint8).tobytes()).decode()
 
     return {
-        "classes": CLASS_NAMES,
+        "classes": names,
         "models": order,
         "selected": order[0],
         "columns": COLUMNS,
+        "ranks": min(3, len(names)),
         "images": images.tolist(),
         "labels": packed(labels[images]),
         "answers": {model: packed(answers(chances[model][images], labels[images])) for model in order},

@@ -3,10 +3,9 @@
    images of a cell, and the gallery of mistakes. All data is in the page, in <script id="payload">. */
 
 const data = JSON.parse(document.getElementById("payload").textContent);
-const { classes, models, selected, columns } = data;
+const { classes, models, selected, columns, ranks } = data;
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const labels = bytes(data.labels);
-const scale = 3; // screen pixels per pixel of an image
 const $ = (id) => document.getElementById(id);
 
 function make(tag, attributes = {}, ...children) {
@@ -133,23 +132,23 @@ drawCurves();
 
 /* ---- images with their probabilities */
 
-/* Five bytes per image and model: three classes, the predicted one first, two of them in one byte, and their percentages. */
+/* Bytes per image and model: three classes (of two, both), the predicted one first, and their percentages. */
 const answers = Object.fromEntries(models.map((model) => [model, bytes(data.answers[model])]));
-const answer = (model, place, rank) => [[answers[model][5 * place] >> 4, answers[model][5 * place] & 15, answers[model][5 * place + 1]][rank],
-  answers[model][5 * place + 2 + rank]];
+const answer = (model, place, rank) => [answers[model][2 * ranks * place + rank], answers[model][2 * ranks * place + ranks + rank]];
 const guess = (model, place) => answer(model, place, 0)[0];
 const chance = (model, place) => answer(model, place, 0)[1];
 const sheet = $("sheet");
+const side = 84; // screen pixels of a square image, as in report.css
 
 function tile(place, model) {
   const [label, first] = [labels[place], guess(model, place)];
-  const shown = [0, 1, 2].map((rank) => answer(model, place, rank));
+  const shown = Array.from({ length: ranks }, (_, rank) => answer(model, place, rank));
   const words = `test image ${data.images[place]}, ${classes[label]}; ${model} predicts `
     + shown.map(([which, percent]) => `${classes[which]} ${percent} %`).join(", ");
   const image = make("span", { class: "image", role: "img", "aria-label": words });
   image.style.backgroundImage = `url(${sheet.src})`;
-  image.style.backgroundSize = `${sheet.naturalWidth * scale}px auto`;
-  image.style.backgroundPosition = `${-28 * scale * (place % columns)}px ${-28 * scale * Math.floor(place / columns)}px`;
+  image.style.backgroundSize = `${side * columns}px auto`;
+  image.style.backgroundPosition = `${-side * (place % columns)}px ${-side * Math.floor(place / columns)}px`;
   const bars = shown.map(([which, percent]) => {
     const bar = make("i");
     bar.style.width = `${Math.max(1, percent)}%`;

@@ -16,12 +16,12 @@ def label_issues(probabilities: np.ndarray, labels: np.ndarray) -> tuple[pd.Data
     """Find label issues, and estimate the number of wrong labels.
 
     Args:
-        probabilities: Of models that did not train on the images, (N, 10), rows sum to 1.
-        labels: (N,), 0-9.
+        probabilities: Of models that did not train on the images, (N, classes), rows sum to 1.
+        labels: (N,), from 0.
 
     Returns:
         A table with one row per label issue, the least probable label first: place (index into the arrays), given and
-        suggested (classes 0-9, always different), probability_given, probability_suggested; and the estimated number of
+        suggested (classes, from 0, always different), probability_given, probability_suggested; and the estimated number of
         wrong labels, which may differ from the number of rows.
     """
     probabilities, labels = probabilities.astype(np.float64), labels.astype(int)

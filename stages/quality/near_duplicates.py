@@ -1,6 +1,6 @@
 """Near-duplicates: pairs of images that show the same article in the same way, perhaps shifted or mirrored.
 
-Images are uint8 (N, 28, 28, 1), light on black, all splits in one array.
+Images are uint8 (N, H, W, C), light on black, all splits in one array.
 """
 
 import os
@@ -26,7 +26,7 @@ REACH = 4  # MOVES are tried on pairs whose distance without them is below REACH
 
 def centred(images: np.ndarray) -> np.ndarray:
     """Center the bounding box of each article; if that is not exact, the larger margin is below and to the right."""
-    article = images[..., 0] > BACKGROUND  # (N, 28, 28)
+    article = images.max(axis=-1) > BACKGROUND  # (N, H, W)
     return shift(images, np.stack([to_the_middle(article.any(axis=axis)) for axis in (2, 1)], axis=1))
 
 
@@ -47,7 +47,7 @@ def contrasts(images: np.ndarray) -> np.ndarray:
 
 
 def difference(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The Euclidean distance of the pixels of each pair of images: from two arrays (P, 28, 28, 1) to (P,)."""
+    """The Euclidean distance of the pixels of each pair of images: from two arrays (P, H, W, C) to (P,)."""
     apart = images.astype(np.float32) - others
     return np.sqrt(np.einsum("nhwc,nhwc->n", apart, apart))
 
@@ -62,8 +62,8 @@ def distances(
     times `near`, the shifts `MOVES` of the second image are tried, too, and the smallest distance counts.
 
     Args:
-        images: The first images of the pairs, uint8 (N, 28, 28, 1).
-        others: The second images of the pairs, uint8 (N, 28, 28, 1).
+        images: The first images of the pairs, uint8 (N, H, W, C).
+        others: The second images of the pairs, uint8 (N, H, W, C).
         contrast: (N,), from `contrasts`.
         pairs: Indices into `images` and `others`, integers (P, 2).
         near: The limit of the distance.
@@ -173,7 +173,7 @@ def near_duplicates(images: np.ndarray, features: np.ndarray, near: float) -> pd
     smallest one over the second image and its mirror image, centered and shifted by up to one pixel.
 
     Args:
-        images: uint8 (N, 28, 28, 1).
+        images: uint8 (N, H, W, C).
         features: (N, D), one row per image, from a model that was trained with random flips.
         near: The limit of the distance, see `distances`.
 

@@ -10,13 +10,13 @@ from stages.base.runs import FOLDS, PREDICTIONS
 def save_predictions(
     split: str, run: str, probabilities: np.ndarray, single_view: np.ndarray, labels: np.ndarray
 ) -> None:
-    """Write a run's probabilities, each (N, 10), and the labels, (N,), of `"val"` or `"test"`: see `load_predictions`."""
+    """Write a run's probabilities, each (N, classes), and labels, (N,), of `"val"` or `"test"`: see `load_predictions`."""
     with atomic_write(PREDICTIONS / split / f"{run}.npz") as beside:
         np.savez(beside, probabilities=probabilities, single_view=single_view, labels=labels)
 
 
 def load_predictions(split: str, run: str) -> dict[str, np.ndarray]:
-    """A run's `probabilities` with its test-time augmentation and from a `single_view`, each (N, 10), and `labels` (N,).
+    """A run's `probabilities` with test-time augmentation and from a `single_view`, each (N, classes), and `labels` (N,).
 
     Raises `Damaged` if it is no file of `save_predictions`.
     """
@@ -29,7 +29,7 @@ def load_predictions(split: str, run: str) -> dict[str, np.ndarray]:
 
 
 def load_folds() -> dict[str, np.ndarray]:
-    """The results of `folds`: `probabilities` float32 (N, 10), `labels` (N,) and `fold` (N,).
+    """The results of `folds`: `probabilities` float32 (N, classes), `labels` (N,) and `fold` (N,).
 
     N are the training images, then the validation images. Raises `Damaged` if it is no file of `folds`.
     """

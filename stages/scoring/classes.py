@@ -1,23 +1,23 @@
-"""Metrics of each class, from probabilities (N, 10) and labels (N,), 0-9."""
+"""Metrics of each class, from probabilities (N, classes), labels (N,), from 0, and the names of the classes."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from stages.base.splits import CLASS_NAMES
 
-
-def per_class(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+def per_class(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """One row per class: class, precision, recall, f1, images."""
     precision, recall, f1, support = precision_recall_fscore_support(
-        labels, probabilities.argmax(axis=1), labels=range(10), zero_division=0
+        labels, probabilities.argmax(axis=1), labels=range(len(names)), zero_division=0
     )
-    return pd.DataFrame({"class": CLASS_NAMES, "precision": precision, "recall": recall, "f1": f1, "images": support})
+    return pd.DataFrame({"class": names, "precision": precision, "recall": recall, "f1": f1, "images": support})
 
 
-def confusion(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+def confusion(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """The confusion matrix, one row per pair of classes: actual, predicted, images, share (of the actual class)."""
-    counts = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(10))
+    counts = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(names)))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    rows = [(CLASS_NAMES[i], CLASS_NAMES[j], counts[i, j], shares[i, j]) for i, j in np.ndindex(10, 10)]
+    rows = [(names[i], names[j], counts[i, j], shares[i, j]) for i, j in np.ndindex(counts.shape)]
     return pd.DataFrame(rows, columns=["actual", "predicted", "images", "share"])

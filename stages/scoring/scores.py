@@ -1,4 +1,4 @@
-"""The metrics by which models are selected and compared, from probabilities (N, 10) and labels (N,).
+"""The metrics by which models are selected and compared, from probabilities (N, classes) and labels (N,).
 
 Stage `train` depends on this file. `classes.py` is separate, so that a change there does not repeat the training.
 """
@@ -11,19 +11,19 @@ def scores(probabilities: np.ndarray, single_view: np.ndarray, labels: np.ndarra
     """The metrics of one set of images, rounded to six decimals.
 
     Args:
-        probabilities: With the model's test-time augmentation (TTA), (N, 10), rows sum to 1.
-        single_view: Without TTA, (N, 10), rows sum to 1.
-        labels: (N,), 0-9.
+        probabilities: With the model's test-time augmentation (TTA), (N, classes), rows sum to 1.
+        single_view: Without TTA, (N, classes), rows sum to 1.
+        labels: (N,), from 0.
 
     Returns:
         `accuracy`, `loss` (the mean negative log-likelihood, nats) and `macro_f1` (the mean F1 of the classes), with TTA;
         `accuracy_single_view`, without TTA.
     """
-    predicted = probabilities.argmax(axis=1)
+    predicted, classes = probabilities.argmax(axis=1), range(probabilities.shape[1])
     values = {
         "accuracy": float((predicted == labels).mean()),
         "accuracy_single_view": float((single_view.argmax(axis=1) == labels).mean()),
-        "loss": float(log_loss(labels, probabilities, labels=range(10))),
-        "macro_f1": float(f1_score(labels, predicted, average="macro", labels=range(10), zero_division=0)),
+        "loss": float(log_loss(labels, probabilities, labels=classes)),
+        "macro_f1": float(f1_score(labels, predicted, average="macro", labels=classes, zero_division=0)),
     }
     return {name: round(value, 6) for name, value in values.items()}

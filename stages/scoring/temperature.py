@@ -14,8 +14,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     To be fitted on validation images only. Source: Guo et al. (2017), temperature scaling.
 
     Args:
-        probabilities: (N, 10); rows sum to 1.
-        labels: (N,), 0-9.
+        probabilities: (N, classes); rows sum to 1.
+        labels: (N,), from 0.
 
     Returns:
         From 0.05 to 20 (e^-3 to e^3); above 1 if the probabilities are too high on average, below 1 if too low.
@@ -29,10 +29,10 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """softmax(log p / T), float64 (N, 10). The order of the classes does not change, so neither does the accuracy.
+    """softmax(log p / T), float64 (N, classes). The order of the classes does not change, so neither does the accuracy.
 
     Args:
-        probabilities: (N, 10); rows sum to 1.
+        probabilities: (N, classes); rows sum to 1.
         temperature: T, above 0.
     """
     return softmax(np.log(np.maximum(probabilities.astype(np.float64), SMALLEST)) / temperature, axis=1)

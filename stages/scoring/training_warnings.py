@@ -1,9 +1,9 @@
 """Warnings about a training that ended without an error, but cannot be right. No result depends on their wording."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
-
-from stages.base.splits import CLASS_NAMES
 
 MIN_TIMES_CHANCE = 1.5  # times the share of the most frequent class: no model that learned something is below
 MAX_INITIAL_SHARE = 0.05  # of its initial statistics, that a batch normalization may keep to the end
@@ -11,7 +11,7 @@ MAX_LOSS_RISE = 1.1  # times the first validation loss
 
 
 def training_warnings(
-    training: dict, history: pd.DataFrame, probabilities: np.ndarray, labels: np.ndarray
+    training: dict, history: pd.DataFrame, probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str]
 ) -> list[str]:
     """Sentences about what is probably wrong with a trained model; mostly none.
 
@@ -20,6 +20,7 @@ def training_warnings(
         history: One row per epoch: see `stages.training.fit.Trained`.
         probabilities: Of the validation images, (N, classes).
         labels: Of the validation images, (N,).
+        names: Of the classes.
     """
     predicted = probabilities.argmax(axis=1)
     accuracy, most_frequent = (predicted == labels).mean(), np.bincount(labels).max() / len(labels)
@@ -30,7 +31,7 @@ def training_warnings(
             f"the validation accuracy is {100 * accuracy:.1f} %, about what guessing gives ({100 * most_frequent:.1f} %): "
             "the model has learned nothing. Its learning_rate is probably too high or too low"
         )
-    if never := [CLASS_NAMES[label] for label in np.unique(labels) if label not in predicted]:
+    if never := [names[label] for label in np.unique(labels) if label not in predicted]:
         found.append(f"these classes are never predicted for the validation images: {', '.join(never)}")
     right = np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
     loss, guessing = -np.log(right).mean(), np.log(probabilities.shape[1])

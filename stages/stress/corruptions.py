@@ -6,7 +6,8 @@ Fashion-MNIST. Five strengths per kind follow Hendrycks and Dietterich, "Benchma
 corruptions and perturbations" (2019). The levels are this project's own. Accuracies are not comparable with those on the
 published sets.
 
-Images are uint8 (N, 28, 28, 1), light on black. Pixels from outside the image are black.
+Images are uint8 (N, H, W, C). Levels in pixels are for images of 28x28, and in proportion for others. Pixels from outside
+the image are black.
 """
 
 from collections.abc import Callable
@@ -39,6 +40,7 @@ UNITS = {
     "occlusion": "side of a square, pixels",
     "inversion": "% of the negative",
 }
+IN_PIXELS = ("blur", "translation", "occlusion")
 GREY = 128  # grey level of the square that covers the clothing
 
 
@@ -51,7 +53,7 @@ def affine(images: np.ndarray, matrix: np.ndarray, offset: tuple[float, float] =
     """Apply an affine transform: the new image at p is the old image at `matrix` x p + `offset`, interpolated bilinearly.
 
     Args:
-        images: uint8 (N, 28, 28, 1).
+        images: uint8 (N, H, W, C).
         matrix: (2, 2). Points p are (row, column), in pixels from the center of the image.
         offset: Pixels down and to the right.
     """
@@ -59,7 +61,12 @@ def affine(images: np.ndarray, matrix: np.ndarray, offset: tuple[float, float] =
     volume[1:, 1:] = matrix
     middle = np.array([0, (images.shape[1] - 1) / 2, (images.shape[2] - 1) / 2])
     start = middle - volume @ middle + (0, *offset)
-    return ndimage.affine_transform(images[..., 0], volume, start, order=1, mode="grid-constant")[..., None]
+    changed = np.empty_like(images)
+    for channel in range(images.shape[-1]):
+        changed[..., channel] = ndimage.affine_transform(
+            images[..., channel], volume, start, order=1, mode="grid-constant"
+        )
+    return changed
 
 
 def either_way(images: np.ndarray, matrices: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -119,11 +126,12 @@ def translation(images: np.ndarray, pixels: int, rng: np.random.Generator) -> np
 
 def occlusion(images: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
     """Cover a square of `side` x `side` pixels with grey, at a random place inside the image."""
-    position, inside = np.arange(28), True
+    inside = True
     for axis in (1, 2):
-        start = np.floor(rng.random((len(images), 1)) * (29 - side))
-        line = (position >= start) & (position < start + side)  # (N, 28)
-        inside = inside & np.expand_dims(line, 3 - axis)  # (N, 28, 1), then (N, 28, 28)
+        position = np.arange(images.shape[axis])
+        start = np.floor(rng.random((len(images), 1)) * (len(position) + 1 - side))
+        line = (position >= start) & (position < start + side)  # (N, length)
+        inside = inside & np.expand_dims(line, 3 - axis)  # (N, H, 1), then (N, H, W)
     return np.where(inside[..., None], np.uint8(GREY), images)
 
 
@@ -154,14 +162,17 @@ def corrupt(images: np.ndarray, kind: str, strength: int, seed: int) -> np.ndarr
     next strength.
 
     Args:
-        images: uint8 (N, 28, 28, 1).
+        images: uint8 (N, H, W, C).
         kind: One of `KINDS`.
         strength: 1 to 5, see `LEVELS` and `UNITS`; 0 returns the images as they are.
         seed: The seed of the random numbers.
 
     Returns:
-        uint8 (N, 28, 28, 1).
+        uint8 (N, H, W, C).
     """
     if strength == 0:
         return images
-    return KINDS[kind](images, LEVELS[kind][strength - 1], np.random.default_rng(seed))
+    level = LEVELS[kind][strength - 1]
+    if kind in IN_PIXELS and images.shape[1] != 28:
+        level = level * images.shape[1] / 28 if kind == "blur" else max(1, round(level * images.shape[1] / 28))
+    return KINDS[kind](images, level, np.random.default_rng(seed))

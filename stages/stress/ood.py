@@ -1,6 +1,7 @@
 """Out-of-distribution (OOD) inputs: images without clothing, drawn by the project, and their detection by confidence.
 
-Each kind of input is a function of a count and a random generator that returns uint8 (count, 28, 28, 1), light on black.
+Each kind of input is a function of a count, the shape of an image and a random generator; it returns uint8
+(count, H, W, C), light on black.
 """
 
 from collections.abc import Callable
@@ -59,32 +60,36 @@ def draw_digit(digit: int, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(blurred.resize((28, 28), Image.Resampling.BOX))
 
 
-def strokes(count: int, rng: np.random.Generator) -> np.ndarray:
+def strokes(count: int, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """Random handwritten digits: light, thin strokes, similar to MNIST."""
-    return np.stack([draw_digit(digit, rng) for digit in rng.integers(10, size=count)])[..., None]
+    height, width, channels = shape
+    drawn = [draw_digit(digit, rng) for digit in rng.integers(10, size=count)]
+    if (height, width) != (28, 28):
+        drawn = [np.asarray(Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC)) for one in drawn]
+    return np.stack([np.stack(drawn)] * channels, axis=-1)
 
 
-def noise(count: int, rng: np.random.Generator) -> np.ndarray:
+def noise(count: int, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """Uniform noise: a random grey level for each pixel."""
-    return rng.integers(256, size=(count, 28, 28, 1), dtype=np.uint8)
+    return rng.integers(256, size=(count, *shape), dtype=np.uint8)
 
 
-def blank(count: int, rng: np.random.Generator) -> np.ndarray:
+def blank(count: int, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """Images of one grey level each, from black to white in equal steps; `rng` is not used."""
     greys = np.rint(np.linspace(0, 255, count)).astype(np.uint8)
-    return np.tile(greys[:, None, None, None], (1, 28, 28, 1))
+    return np.tile(greys[:, None, None, None], (1, *shape))
 
 
-INPUTS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+INPUTS: dict[str, Callable[[int, tuple[int, int, int], np.random.Generator], np.ndarray]] = {
     "strokes": strokes,
     "noise": noise,
     "blank": blank,
 }
 
 
-def draw_ood(name: str, count: int, seed: int) -> np.ndarray:
-    """`count` images of the kind `name`, one of `INPUTS`: uint8 (count, 28, 28, 1)."""
-    return INPUTS[name](count, np.random.default_rng(seed))
+def draw_ood(name: str, count: int, shape: tuple[int, int, int], seed: int) -> np.ndarray:
+    """`count` images of the kind `name`, one of `INPUTS`, and of this shape: uint8 (count, H, W, C)."""
+    return INPUTS[name](count, shape, np.random.default_rng(seed))
 
 
 def detection(familiar: np.ndarray, ood: np.ndarray) -> dict[str, float]:

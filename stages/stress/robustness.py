@@ -12,7 +12,7 @@ from stages.scoring.wilson import wilson
 from stages.stress.corruptions import KINDS, STRENGTHS, corrupt
 from stages.stress.ood import INPUTS, detection, draw_ood
 
-Classifier = Callable[[np.ndarray], np.ndarray]  # maps images, uint8 (N, 28, 28, 1), to probabilities (N, 10)
+Classifier = Callable[[np.ndarray], np.ndarray]  # maps images, uint8 (N, H, W, C), to probabilities (N, classes)
 
 
 def robustness(
@@ -22,8 +22,8 @@ def robustness(
 
     Args:
         classify: The model, as a function of images.
-        images: uint8 (N, 28, 28, 1).
-        labels: (N,), 0-9.
+        images: uint8 (N, H, W, C).
+        labels: (N,), from 0.
         seed: The seed of the corruptions.
         confidence: The confidence level of the intervals, above 0, below 1.
 
@@ -49,7 +49,7 @@ def ood_detection(classify: Classifier, images: np.ndarray, seed: int) -> pd.Dat
 
     Args:
         classify: The model, as a function of images.
-        images: Test images, uint8 (N, 28, 28, 1). Each kind of OOD input has N images, too.
+        images: Test images, uint8 (N, H, W, C). Each kind of OOD input has N images, too.
         seed: The seed of the OOD inputs.
 
     Returns:
@@ -59,7 +59,7 @@ def ood_detection(classify: Classifier, images: np.ndarray, seed: int) -> pd.Dat
     clean = classify(images).max(axis=1)
     rows = []
     for name in INPUTS:
-        found = classify(draw_ood(name, len(images), seed)).max(axis=1)
+        found = classify(draw_ood(name, len(images), images.shape[1:], seed)).max(axis=1)
         means = {"mean_confidence": found.mean(), "clean_confidence": clean.mean()}
         rows.append({"input": name, "images": len(found), **detection(clean, found), **means})
     return pd.DataFrame(rows)

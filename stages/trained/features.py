@@ -12,7 +12,7 @@ def features_and_probabilities(model: keras.Model, images: np.ndarray) -> tuple[
 
     Args:
         model: From pixels to logits (N, classes).
-        images: uint8 (N, 28, 28, 1).
+        images: uint8 (N, H, W, C).
 
     Returns:
         Features, float32 (N, D): the input of the last dense layer, or the logits if the model has no dense layer at its

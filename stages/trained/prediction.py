@@ -30,13 +30,13 @@ def views_of(images: np.ndarray, augmentation: str) -> list[tuple[float, np.ndar
     """The views of test-time augmentation (TTA).
 
     Args:
-        images: uint8 (N, 28, 28, 1).
+        images: uint8 (N, H, W, C).
         augmentation: `"none"`: a single view, the images as they are. `"flip"`: the images and their mirror images.
             `"flip_and_shift"`: these two with half the weight, and both shifted by one pixel up-left and down-right with
             the other half.
 
     Returns:
-        The views, each a weight and images, uint8 (N, 28, 28, 1). The weights sum to 1. The first view is the images as
+        The views, each a weight and images, uint8 (N, H, W, C). The weights sum to 1. The first view is the images as
         they are.
     """
     views = []

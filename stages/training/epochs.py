@@ -10,9 +10,15 @@ from stages.training import on_tensorflow
 from stages.training.augmentation import augmented, cutmix
 
 
-def low_resolution_epochs(parameters: Block) -> int:
+def low_resolution_epochs(parameters: Block, images: np.ndarray) -> int:
     """The number of epochs, the first ones, that show downscaled images; at least the last one does not."""
-    return min(round(parameters.low_resolution_fraction * parameters.epochs), parameters.epochs - 1)
+    share = parameters.low_resolution_fraction if images.shape[1] >= 28 else 0  # smaller images are quick anyway
+    return min(round(share * parameters.epochs), parameters.epochs - 1)
+
+
+def low_resolution_size(parameters: Block, images: np.ndarray) -> int:
+    """The height and width of low-resolution images, pixels: `low_resolution_size` for 28x28, in proportion for others."""
+    return max(1, round(parameters.low_resolution_size * images.shape[1] / 28))
 
 
 class Epochs(keras.utils.PyDataset):
@@ -74,8 +80,8 @@ class Epochs(keras.utils.PyDataset):
         )
         self.mixed = rng.random(shown) < parameters.cutmix
         self.shown, self.shown_targets = cutmix(self.shown, self.targets[self.order], self.mixed, rng)
-        if epoch < low_resolution_epochs(parameters):
-            self.shown = downscale(self.shown, parameters.low_resolution_size)
+        if epoch < low_resolution_epochs(parameters, self.images):
+            self.shown = downscale(self.shown, low_resolution_size(parameters, self.images))
 
     def __len__(self) -> int:
         """Batches per epoch. The incomplete last batch is left out; these are other images in each epoch."""

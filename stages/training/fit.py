@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from stages.base.errors import InputError
-from stages.base.splits import CLASS_NAMES
 from stages.data.transforms import downscale
 from stages.models.block import Block
 from stages.trained.precision import use_bfloat16
@@ -22,7 +21,7 @@ from stages.training import on_tensorflow
 from stages.training.callbacks import EpochClock, KeepHistory, SeedDropout, StopIfNotFinite
 from stages.training.checkpoint import Checkpoint
 from stages.training.devices import several_devices
-from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, low_resolution_epochs
+from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, low_resolution_epochs, low_resolution_size
 from stages.training.optimizers import optimizer
 from stages.training.resume import Resume, seconds_of
 
@@ -78,10 +77,10 @@ def train(
         architecture: A module of `stages.models`.
         parameters: Its block of `params.yaml`.
         seed: The seed of the initial weights, the order, the augmentation and the dropout.
-        train_images: uint8 (N, 28, 28, 1).
-        train_labels: uint8 (N,), 0-9.
-        val_images: uint8 (M, 28, 28, 1).
-        val_labels: uint8 (M,), 0-9.
+        train_images: uint8 (N, H, W, C).
+        train_labels: Integers (N,), from 0; each class has an image.
+        val_images: uint8 (M, H, W, C).
+        val_labels: Integers (M,).
         devices: The number of GPUs that share each batch.
         on_epoch: Called after each epoch with the history so far: see `Trained`.
         checkpoint: If given, it keeps what the training has reached, and the training goes on from there.
@@ -93,7 +92,8 @@ def train(
             take low-resolution images, or the loss or a weight is not finite.
     """
     refuse_input(parameters, train_images, val_images, devices)
-    targets, smoothing = np.eye(len(CLASS_NAMES), dtype=np.float32)[train_labels], parameters.label_smoothing
+    classes = int(train_labels.max()) + 1  # stage `prepare` refuses a class without training images
+    targets, smoothing = np.eye(classes, dtype=np.float32)[train_labels], parameters.label_smoothing
     teaching, teachers_accuracy = 0.0, None
     if parameters.teachers:
         parts = train_images, train_labels, val_images, val_labels
@@ -105,7 +105,7 @@ def train(
     data = Epochs(train_images, targets, parameters, seed)
     clock, history = EpochClock(), KeepHistory(on_epoch)
     with several_devices(devices):
-        model = build(architecture, parameters, train_images)
+        model = build(architecture, parameters, train_images, classes)
         copied(model)  # a layer that could not be saved is refused here, not after the training
         update = optimizer(parameters, len(data) * parameters.epochs)
         # Create the optimizer's variables now: if the first step creates them, TensorFlow traces it a second time.
@@ -118,8 +118,8 @@ def train(
         if parameters.ema_momentum:
             callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
         resume = Resume(checkpoint, name, model, update, data, clock, history, stopping)
-        val_targets = np.eye(len(CLASS_NAMES), dtype=np.float32)[val_labels]
-        small, size = low_resolution_epochs(parameters), parameters.low_resolution_size
+        val_targets = np.eye(classes, dtype=np.float32)[val_labels]
+        small, size = low_resolution_epochs(parameters, train_images), low_resolution_size(parameters, train_images)
         if resume.epoch < small:
             print(f"epochs {resume.epoch + 1} to {small} show images of {size}x{size} pixels", flush=True)
             trainer = compiled(at_size(model, size), update, smoothing, data, devices)
@@ -313,7 +313,7 @@ def at_size(model: keras.Model, size: int) -> keras.Model:
         return outputs
 
     try:
-        return smaller(model, keras.Input((size, size, 1)))
+        return smaller(model, keras.Input((size, size, model.input_shape[-1])))
     except ValueError as error:
         lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()  # Keras prints the reason bold
         reason = next(line for line in lines if line and not line.startswith("Exception encountered"))
@@ -323,20 +323,20 @@ def at_size(model: keras.Model, size: int) -> keras.Model:
         ) from None
 
 
-def build(architecture: ModuleType, parameters: Block, images: np.ndarray) -> keras.Model:
-    """Build a network: from images, (N, 28, 28, 1), to logits, (N, 10).
+def build(architecture: ModuleType, parameters: Block, images: np.ndarray, classes: int) -> keras.Model:
+    """Build a network: from images, (N, H, W, C), to logits, (N, classes).
 
     Raises:
         InputError: It has other inputs or outputs, or Keras cannot tell which.
     """
-    model = architecture.build(parameters, images)
+    model = architecture.build(parameters, images, classes)
     if not isinstance(model, keras.Model) or not (getattr(model, "inputs", None) and getattr(model, "outputs", None)):
         raise InputError(
             f"build in {architecture.__name__} returns a {type(model).__name__} whose inputs and outputs are unknown: it "
             "must return `keras.Model(inputs, outputs)`, or a `keras.Sequential` that starts with `keras.Input(...)`."
         )
     shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (model.inputs, model.outputs)]
-    expected = [[(None, *images.shape[1:])], [(None, len(CLASS_NAMES))]]
+    expected = [[(None, *images.shape[1:])], [(None, classes)]]
     if shapes != expected:
         raise InputError(
             f"build in {architecture.__name__} returns a model from {spelled(shapes[0])} to {spelled(shapes[1])}, but it "

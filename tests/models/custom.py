@@ -11,12 +11,12 @@ class Parameters(Block):
     units: Width
 
 
-def build(parameters, images):
-    inputs = keras.Input((28, 28, 1))
+def build(parameters, images, classes):
+    inputs = keras.Input(images.shape[1:])
     x = layers.Rescaling(1 / 255)(inputs)
     x = layers.Conv2D(8, 3, strides=2, activation="relu")(x)  # (B, 13, 13, 8)
     x = Maxout(parameters.units)(layers.Flatten()(x))
-    return keras.Model(inputs, layers.Dense(10, dtype="float32")(x))
+    return keras.Model(inputs, layers.Dense(classes, dtype="float32")(x))
 
 
 class Maxout(layers.Layer):

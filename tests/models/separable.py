@@ -10,8 +10,8 @@ class Parameters(Block):
     filters: Width
 
 
-def build(parameters, images):
-    inputs = keras.Input((28, 28, 1))
+def build(parameters, images, classes):
+    inputs = keras.Input(images.shape[1:])
     x = keras.layers.Rescaling(1 / 255)(inputs)
     x = keras.layers.SeparableConv2D(parameters.filters, 3, strides=2, activation="relu")(x)  # (B, 13, 13, filters)
-    return keras.Model(inputs, keras.layers.Dense(10, dtype="float32")(keras.layers.Flatten()(x)))
+    return keras.Model(inputs, keras.layers.Dense(classes, dtype="float32")(keras.layers.Flatten()(x)))

@@ -16,9 +16,9 @@ class Parameters(Block):
     dropout: Fraction
 
 
-def build(parameters: Parameters, images: np.ndarray):
-    """Pixels 0-255 (B, 28, 28, 1) to logits (B, 10)."""
-    inputs = keras.Input((28, 28, 1), name="pixels")
+def build(parameters: Parameters, images: np.ndarray, classes: int):
+    """Pixels 0-255 (B, H, W, C) to logits (B, classes)."""
+    inputs = keras.Input(images.shape[1:], name="pixels")
     x = whitening.whitening_stem(inputs, images)  # (B, 27, 27, 8)
     for width in parameters.widths:  # (B, 13, 13, 16), (B, 6, 6, 32)
         x = fast.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=initializers.Dirac())(x)
@@ -27,6 +27,6 @@ def build(parameters: Parameters, images: np.ndarray):
         x = keras.layers.ReLU()(x)
     x = keras.layers.SpatialDropout2D(parameters.dropout)(x)
     x = keras.layers.GlobalMaxPooling2D()(x)  # (B, 32)
-    x = keras.layers.Dense(10, use_bias=False, dtype="float32")(x)
-    logits = keras.layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, 10)
+    x = keras.layers.Dense(classes, use_bias=False, dtype="float32")(x)
+    logits = keras.layers.Rescaling(1 / 8, dtype="float32", name="logits")(x)  # (B, classes)
     return keras.Model(inputs, logits, name="small")
