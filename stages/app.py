@@ -48,8 +48,8 @@ from stages.trained.backend import start_keras
 SIMILAR = 5
 EXAMPLES = 6  # test images that are classified right, and as many that are not
 ENLARGED = 8  # pixels of the page per pixel of an image
-NONE = "none"
-DRAWN = Path("data/app")  # the examples' files
+NO_MODEL = "none"
+EXAMPLES_FOLDER = Path("data/app")  # the examples' files
 KEPT_SECONDS = 3600  # of uploaded photos; all are removed when the page ends
 MOST_MEGABYTES = 50
 STYLE = """
@@ -155,13 +155,13 @@ def write_examples(selection: dict) -> dict[str, list[str]]:
     images, labels = load_split("test")
     predicted = load_predictions("test", selection["run"])["probabilities"].argmax(axis=1)
     written: dict[str, list[str]] = {}
-    DRAWN.mkdir(parents=True, exist_ok=True)
+    EXAMPLES_FOLDER.mkdir(parents=True, exist_ok=True)
     for kind, chosen in (("right", predicted == labels), ("wrong", predicted != labels)):
         written[kind] = []
         for place in np.random.default_rng(0).permutation(np.flatnonzero(chosen))[:EXAMPLES]:
             name = f"{kind}-{class_names()[labels[place]].replace('/', '-').replace(' ', '-')}-{place}.png"
-            Image.fromarray(255 - images[place].squeeze()).save(DRAWN / name)
-            written[kind].append(str(DRAWN / name))
+            Image.fromarray(255 - images[place].squeeze()).save(EXAMPLES_FOLDER / name)
+            written[kind].append(str(EXAMPLES_FOLDER / name))
     return written
 
 
@@ -182,7 +182,7 @@ def page(runs: list[str], selection: dict):
                 gr.Info("Add a photo, or draw a piece of clothing.")
                 return [gr.skip()] * 11
             converted = convert(image, background)
-            results = [None if name == NONE else classify(converted, name) for name in (run, other)]
+            results = [None if name == NO_MODEL else classify(converted, name) for name in (run, other)]
         except InputError as error:
             raise gr.Error(sentence(error).capitalize(), print_exception=False) from None
         steps_taken = [(image, name) for name, image in converted.steps.items()]
@@ -230,7 +230,7 @@ def page(runs: list[str], selection: dict):
                         label="Draw a piece of clothing, and fill it", elem_id="drawing",
                     )  # fmt: skip
                 run = gr.Dropdown(runs, value=selection["run"], label="Model", elem_id="model")
-                other = gr.Dropdown([NONE, *runs], value=NONE, label="Compared with", elem_id="other")
+                other = gr.Dropdown([NO_MODEL, *runs], value=NO_MODEL, label="Compared with", elem_id="other")
                 background = gr.Radio(["auto", "light", "dark"], value="auto", label="Background")
                 button = gr.Button("Classify", variant="primary", elem_id="classify")
                 seen = gr.Image(
@@ -263,7 +263,7 @@ def page(runs: list[str], selection: dict):
         for kind, files in write_examples(selection).items():
             gr.Examples(
                 [[file] for file in files], [photo], outputs,
-                lambda file: shown("photo", file, None, selection["run"], NONE, "auto"),
+                lambda file: shown("photo", file, None, selection["run"], NO_MODEL, "auto"),
                 run_on_click=True, cache_examples=False, label=f"Test images that {selection['run']} classifies {kind}",
                 elem_id=f"{kind}-examples", api_visibility="private",
             )  # fmt: skip
@@ -313,7 +313,7 @@ def main() -> None:
         server_name="127.0.0.1", server_port=port, share=False, quiet=True, max_file_size=f"{MOST_MEGABYTES}mb",
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
         css=STYLE, footer_links=["api"],
-        allowed_paths=[str(DRAWN)], ssr_mode=False, show_error=True,
+        allowed_paths=[str(EXAMPLES_FOLDER)], ssr_mode=False, show_error=True,
     )  # fmt: skip
 
 

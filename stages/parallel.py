@@ -32,7 +32,7 @@ from stages.runner.checkpoint import remove_recorded
 from stages.runner.commands import keep_seconds, repro
 from stages.runner.entry import entry_point
 from stages.runner.notes import show_notes
-from stages.runner.orphans import RUN
+from stages.runner.orphans import RUN_VARIABLE
 from stages.runner.plan import Plan, priorities, read_plan
 from stages.runner.progress import format_seconds, read_seconds
 
@@ -142,7 +142,7 @@ def tell(ended: list[Outcome], told: str) -> None:
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and remove the copies
     given = arguments()
-    os.environ[RUN] = str(os.getpid())  # the stages end with this process
+    os.environ[RUN_VARIABLE] = str(os.getpid())  # the stages end with this process
     check()  # whose errors are clearer than DVC's
     show_notes()
     plan, ended = read_plan(given.targets), []

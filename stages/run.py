@@ -18,9 +18,9 @@ from stages.runner.checkpoint import remove_recorded
 from stages.runner.commands import keep_seconds, repro
 from stages.runner.entry import entry_point
 from stages.runner.notes import show_notes
-from stages.runner.orphans import RUN
+from stages.runner.orphans import RUN_VARIABLE
 from stages.runner.plan import read_plan
-from stages.runner.progress import PLAN, expected, read_seconds
+from stages.runner.progress import PLAN_VARIABLE, expected, read_seconds
 
 
 def run(names: list[str]) -> int:
@@ -30,7 +30,7 @@ def run(names: list[str]) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "plan.json"
         path.write_text(json.dumps(plan), encoding="utf-8")
-        os.environ[PLAN] = str(path)
+        os.environ[PLAN_VARIABLE] = str(path)
         status = repro()
         keep_seconds(json.loads(path.read_text(encoding="utf-8"))["took"])
     return status
@@ -38,7 +38,7 @@ def run(names: list[str]) -> int:
 
 @entry_point
 def main() -> None:
-    os.environ[RUN] = str(os.getpid())  # the stages end with this process
+    os.environ[RUN_VARIABLE] = str(os.getpid())  # the stages end with this process
     check()  # whose errors are clearer than DVC's, and come before anything is removed
     show_notes()
     names = list(read_plan([]).needs)

@@ -38,7 +38,7 @@ from stages.tuning import finalists, study
 
 FOLDER = Path("reports/search")
 CANDIDATES = 3  # the best trials that are trained with other seeds
-PRESENT = "block"  # the name of the model's block as it is, among the finalists
+CURRENT_BLOCK = "block"  # the name of the model's block as it is, among the finalists
 LOG_LINES = 20  # of a failure that are shown
 
 
@@ -137,7 +137,7 @@ def run_finalists(pool: Pool, model: str, tried: dict[str, dict], seeds: list[in
         except InputError as error:
             print(f"{name}, seed {seed}: failed, so it is left out: {error}", flush=True)
     accuracies = accuracies.dropna()
-    if PRESENT not in accuracies.index or len(accuracies) < 2:
+    if CURRENT_BLOCK not in accuracies.index or len(accuracies) < 2:
         raise InputError("too many trainings failed to compare the best trials with the block; see above.")
     return accuracies
 
@@ -165,13 +165,13 @@ def main() -> None:
             raise InputError("no trial with other values than the block's is complete: try more trials.")
         if study.table(found).query("state == 'complete'")["val_accuracy"].nunique() > 1:
             figures.draw_trials(found, f"{FOLDER}/{model}")
-        tried[PRESENT] = {key: block[key] for key in ranges}
+        tried[CURRENT_BLOCK] = {key: block[key] for key in ranges}
         accuracies = run_finalists(pool, model, tried, seeds)
-    compared = finalists.compare(accuracies, PRESENT, read("statistics.confidence", Confidence))
+    compared = finalists.compare(accuracies, CURRENT_BLOCK, read("statistics.confidence", Confidence))
     table = compared.join([accuracies, pd.DataFrame.from_dict(tried, orient="index")])
     write_csv(FOLDER / f"{model}-finalists.csv", table.reset_index(names="configuration"))
     figures.draw_finalists(compared, accuracies, FOLDER / f"{model}-finalists.png")
-    best = compared.drop(index=PRESENT).iloc[0]
+    best = compared.drop(index=CURRENT_BLOCK).iloc[0]
     print(finalists.verdict(best))
     print(f"{FOLDER}/{model}*: all trials, the best ones over seeds, figures. To have {best.name} in the project:")
     options = [part for one in overrides(model, tried[best.name]) for part in ("-S", one)]

@@ -63,7 +63,7 @@ def test_the_page_shows_a_photo_or_a_drawing_and_two_models_side_by_side(loaded,
         assert len(results[1]["value"]) == 10
         assert results[3].count("<img") == page_of_app.SIMILAR
         assert results[4]["visible"]
-        *_, second, _, _, _ = show(*given, RUN, page_of_app.NONE, "auto")
+        *_, second, _, _, _ = show(*given, RUN, page_of_app.NO_MODEL, "auto")
         assert not second["visible"]
     with pytest.raises(gradio.Error, match="Nothing differs enough from one color"):
         show("drawing", None, {"composite": np.full((280, 280, 4), 9, np.uint8)}, RUN, RUN, "auto")

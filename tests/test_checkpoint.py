@@ -25,7 +25,7 @@ READS = {"rate of params.yaml": "1", "stages/training/fit.py": "0a", "data/prepa
 def folder(tmp_path, monkeypatch) -> Path:
     """The folder of the checkpoints of a project in the working directory, which are saved at every chance."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(checkpoint.EVERY, "0")
+    monkeypatch.setenv(checkpoint.CHECKPOINT_VARIABLE, "0")
     Path("result").write_bytes(b"result")
     return tmp_path / checkpoint.FOLDER
 
@@ -107,7 +107,7 @@ def test_saves_are_rare_and_take_a_small_share_of_the_time(tmp_path, monkeypatch
         now[0] += 7  # seconds that an epoch takes
     assert min(np.diff([0, *saved])) >= 60
     assert 3 * len(saved) < checkpoint.MAX_SHARE * 2000 + 3
-    monkeypatch.setenv(checkpoint.EVERY, "often")
+    monkeypatch.setenv(checkpoint.CHECKPOINT_VARIABLE, "often")
     with pytest.raises(InputError, match="CHECKPOINT_SECONDS is 'often', but must be a number of seconds"):
         opened()
 
@@ -144,7 +144,7 @@ def test_a_stage_goes_on_in_dvc_whenever_it_is_killed(project, monkeypatch):
     """Between epochs, and when its result is there but DVC has not recorded it; afterwards, nothing is left."""
     for place, begins in (("1", 0), ("end", 1)):
         (project / f"wait-{place}").touch()
-        process = start(project, "dvc", "repro", **{checkpoint.EVERY: "0"})
+        process = start(project, "dvc", "repro", **{checkpoint.CHECKPOINT_VARIABLE: "0"})
         wait_until((project / f"at-{place}").exists)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from stages.runner.checkpoint import EVERY
+from stages.runner.checkpoint import CHECKPOINT_VARIABLE
 from tests.conftest import hashes, processes_in, run, start, wait_until
 
 KILLS, SEED = int(os.environ.get("KILLS", "6")), int(os.environ.get("SEED", "0"))
@@ -49,7 +49,7 @@ def without_results(finished: Path, folder: Path) -> Path:
 
 def attempt(folder: Path, victim: str, begun: set[str], chance: random.Random) -> int:
     """Start `make run`, and kill a part of it, or all, in a new stage, or as DVC records it. Returns the exit status."""
-    process = start(folder, "stages.run", **{EVERY: "0"})
+    process = start(folder, "stages.run", **{CHECKPOINT_VARIABLE: "0"})
 
     def new_stages() -> set[str]:
         return set(re.findall(r"Running stage '(.*)'", (folder / "log").read_text())) - begun

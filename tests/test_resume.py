@@ -119,7 +119,7 @@ def test_a_training_goes_on_in_dvc_and_in_an_experiment(workspace):
     changes = {"epochs": epochs, "learning_rate": 0.0011, "ema_momentum": 0.9, "patience": 50}
     edit(workspace, lambda content: content["models"]["plain"].update(changes))
     for last, command in ((4, "repro --single-item"), (9, "exp run --temp --name mine")):
-        process = start(workspace, "dvc", *command.split(), stage, **{checkpoint.EVERY: "0"})
+        process = start(workspace, "dvc", *command.split(), stage, **{checkpoint.CHECKPOINT_VARIABLE: "0"})
         wait_until(lambda last=last: f"Epoch {last + 1}/{epochs}" in (workspace / "log").read_text())
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -147,7 +147,7 @@ def test_what_is_to_come_is_scaled_by_the_pace_so_far():
 def test_a_stage_writes_its_seconds_unless_it_fails_or_went_on_from_a_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "plan.json"
     path.write_text(json.dumps({"started": 0, "stages": {FIT: 1}, "took": {}}))
-    monkeypatch.setenv(progress.PLAN, str(path))
+    monkeypatch.setenv(progress.PLAN_VARIABLE, str(path))
     kept = progress.Checkpoint(tmp_path / "x", {}, 0)
     kept.restored = True
     with progress.report_progress("report", None), progress.report_progress(FIT, kept):

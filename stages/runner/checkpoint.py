@@ -28,8 +28,8 @@ from stages.runner.entry import sentence
 from stages.runner.workspace import main_folder
 
 FOLDER = Path(".dvc/tmp/checkpoints")  # STAGE.KEY.checkpoint or, when the stage has ended, STAGE.KEY.MD5.checkpoint
-EVERY = "FASHION_MNIST_CHECKPOINT_SECONDS"  # the environment variable for `Checkpoint.every`; without it, `MINUTE`
-MINUTE = 60.0
+CHECKPOINT_VARIABLE = "FASHION_MNIST_CHECKPOINT_SECONDS"  # for `Checkpoint.every`; without it, `DEFAULT_SECONDS`
+DEFAULT_SECONDS = 60.0
 MAX_SHARE = 0.02  # of the time, at most, that saving may take
 DIGEST = hashlib.sha256().digest_size
 
@@ -110,7 +110,7 @@ def open_checkpoint(name: str, reads: dict[str, str]) -> Checkpoint:
     key = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:16]
     folder = main_folder() / FOLDER
     for left in folder.glob(f".{glob.escape(name)}.*part*"):  # by a process that was killed; another may be writing
-        if f".{key}." in left.name or left.stat().st_mtime < time.time() - 10 * MINUTE:
+        if f".{key}." in left.name or left.stat().st_mtime < time.time() - 10 * DEFAULT_SECONDS:
             left.unlink(missing_ok=True)
     if orphans.is_forced():
         for path in folder.glob(f"{glob.escape(name)}.{key}.*checkpoint"):
@@ -131,10 +131,12 @@ def open_checkpoint(name: str, reads: dict[str, str]) -> Checkpoint:
 
 
 def seconds_between() -> float:
-    """The value of the environment variable `EVERY`. Raises `InputError` if it is no number of seconds."""
-    text = os.environ.get(EVERY) or str(MINUTE)
+    """The value of the environment variable `CHECKPOINT_VARIABLE`. Raises `InputError` if it is no number of seconds."""
+    text = os.environ.get(CHECKPOINT_VARIABLE) or str(DEFAULT_SECONDS)
     if not re.fullmatch(r"\d+(\.\d+)?", text):
-        raise InputError(f"the environment variable {EVERY} is {text!r}, but must be a number of seconds, 0 or above.")
+        raise InputError(
+            f"the environment variable {CHECKPOINT_VARIABLE} is {text!r}, but must be a number of seconds, 0 or above."
+        )
     return float(text)
 
 

@@ -73,7 +73,7 @@ def sentence(error: InputError | OSError) -> str:
         text = f"{error.filename} is missing. Type `dvc repro`, which creates missing files."
     else:
         text = f"{cause(error)} To see the traceback, type the command again with {TRACEBACK}=1 before it."
-    return printable(text.replace("`dvc repro`", "`make run`") if os.environ.get(orphans.RUN) else text)
+    return printable(text.replace("`dvc repro`", "`make run`") if os.environ.get(orphans.RUN_VARIABLE) else text)
 
 
 def cause(error: OSError) -> str:

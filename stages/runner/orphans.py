@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-RUN = "FASHION_MNIST_RUN"  # the environment variable in which `make run` puts its process ID
-PAUSE = 0.3  # seconds
+RUN_VARIABLE = "FASHION_MNIST_RUN"  # the environment variable in which `make run` puts its process ID
+POLL_SECONDS = 0.3  # seconds
 ORPHANED = 1  # exit status
 
 
@@ -29,8 +29,8 @@ def ancestors() -> list[psutil.Process]:
         found.append(found[-1].parent())
     if not found[-1]:
         raise psutil.NoSuchProcess(os.getppid())
-    if os.environ.get(RUN, "").isdecimal():
-        found.append(psutil.Process(int(os.environ[RUN])))
+    if os.environ.get(RUN_VARIABLE, "").isdecimal():
+        found.append(psutil.Process(int(os.environ[RUN_VARIABLE])))
     return [process for process in found if process]
 
 
@@ -48,7 +48,7 @@ def is_forced() -> bool:
     return any(argument == "--force" or re.fullmatch("-[fipsPRkqv]*f[fipsPRkqv]*", argument) for argument in arguments)
 
 
-def lives(process: psutil.Process) -> bool:
+def is_running(process: psutil.Process) -> bool:
     """Whether a process still runs; one that has ended but was not waited for does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -76,8 +76,8 @@ def end_with(watched: list[psutil.Process], sentence: str) -> None:
     """From now on, end this process as soon as one of those that are `watched` is gone; print the sentence."""
 
     def watch() -> None:
-        while watched and all(map(lives, watched)):
-            time.sleep(PAUSE)
+        while watched and all(map(is_running, watched)):
+            time.sleep(POLL_SECONDS)
         try:
             print(f"error: {sentence}", file=sys.stderr, flush=True)
         finally:

@@ -18,7 +18,7 @@ import psutil
 from stages.base.files import write_text
 from stages.runner.checkpoint import Checkpoint
 
-PLAN = "FASHION_MNIST_PLAN"
+PLAN_VARIABLE = "FASHION_MNIST_PLAN"
 SECONDS = Path("reports/timing/stages.csv")  # one row per stage: its name, seconds in the last run
 WEIGHT_SECONDS = 60  # seconds after which the measured speed counts as much as the expected one
 
@@ -78,7 +78,7 @@ def report_progress(name: str, kept: Checkpoint | None) -> Iterator[None]:
 
     A stage that went on from a checkpoint did not take its whole time.
     """
-    path = Path(os.environ.get(PLAN, ""))
+    path = Path(os.environ.get(PLAN_VARIABLE, ""))
     if not path.is_file():
         yield
         return
