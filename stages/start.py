@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import stages
@@ -46,8 +47,9 @@ def copy_code(original: Path) -> Path:
         shutil.rmtree(beside)
     os.utime(copy)
     for other in beside.parent.iterdir():
-        if other.stat().st_mtime < time.time() - KEPT_SECONDS:
-            shutil.rmtree(other, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another stage may be renaming it
+            if other.stat().st_mtime < time.time() - KEPT_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
     return copy / "stages"
 
 
