@@ -38,7 +38,18 @@ def test_a_fingerprint_has_every_value_and_every_file_that_dvc_does_not_ignore(t
     Path("params.yaml").write_text("rate: 1\nmodels: {small: {widths: [1, 2], deep: {name: x}, empty: {}}}\nother: 3\n")
     Path(".dvcignore").write_text((ROOT / ".dvcignore").read_text())
     kept = ("stages/b.py", "stages/inner/a.py", "stages/.hidden", "data")
-    for name in (*kept, "stages/a.pyc", "stages/.a.part1.py", "stages/.a.py.swp", "stages/a.py~"):
+    of_editors = (
+        ".a.py.swp",
+        "a.py~",
+        ".#a.py",
+        "#a.py#",
+        ".a.py.kate-swp",
+        "a.py___jb_tmp___",
+        "4913",
+        "a.py.bak",
+        ".~a.py",
+    )
+    for name in (*kept, "stages/a.pyc", "stages/.a.part1.py", *(f"stages/{name}" for name in of_editors)):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(name)
     values = {"rate": "1", "models.small.widths": "[1, 2]", "models.small.deep.name": '"x"', "models.small.empty": "{}"}
@@ -98,16 +109,6 @@ def test_code_that_is_edited_while_a_stage_loads_reaches_no_recorded_result(proj
         (project / f"wait-{place}").touch()
     process = start(project, "dvc", "repro")
     wait_until((project / "at-loading").exists)
-    for name in (
-        ".#part.py",
-        "#part.py#",
-        ".part.py.kate-swp",
-        "part.py___jb_tmp___",
-        ".part.py.swp",
-        "part.py~",
-        "4913",
-    ):
-        (project / "stages" / name).symlink_to("somebody@here.1")  # the files of editors are no code
     part.write_text(right.replace("right", "wrong"))
     (project / "params.yaml").write_text("rate: 2\n")
     (project / "wait-loading").unlink()

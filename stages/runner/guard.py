@@ -39,9 +39,8 @@ def run(name: str, code: Path) -> None:
     lock_file.keep_copy()
     checkpoint.remove_recorded()
     stage = read_stage(name)
-    schema.load_yaml = functools.cache(
-        schema.load_yaml
-    )  # read once: a stage may read a value when TensorFlow has loaded
+    # Read once, now: a stage may ask for a value when TensorFlow has loaded.
+    schema.load_yaml = functools.cache(schema.load_yaml)
     schema.load_yaml(schema.PARAMETERS)
     with guarded(stage, code) as reads:
         module = importlib.import_module(f"stages.{kind}")
