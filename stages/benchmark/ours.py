@@ -23,9 +23,8 @@ def main() -> None:
     train_split, val_split = load_split("train"), load_split("val")
     start_keras(threads)
     trained = fit.train(models.load(name), block, seed, *train_split, *val_split)
-    low = epochs.low_resolution_epochs(
-        block, train_split[0]
-    )  # whose time counts, but whose accuracy is of smaller images
+    # Their time counts, but their accuracy is that of smaller images.
+    low = epochs.low_resolution_epochs(block, train_split[0])
     for ended, accuracy in list(zip(trained.ends, trained.history["val_accuracy"], strict=True))[low:]:
         print(json.dumps({"seconds": ended - started, "val_accuracy": accuracy}))
     shown = int(len(train_split[0]) * block.epoch_fraction) // block.batch_size * block.batch_size

@@ -24,14 +24,9 @@ from stages.runner.workspace import git_folder
 
 FOLDER = Path(".dvc/tmp/parallel")  # of the copies; see also `main_folder`
 LIST_FILES = ("ls-files", "-z", "--others", "--exclude-standard")
-CLONE_HISTORY = (
-    "clone",
-    "--quiet",
-    "--no-checkout",
-    "--no-local",
-    "--filter=blob:none",
-)  # the history, without old files
-ALLOW_FILTER = ("--upload-pack", "git -c uploadpack.allowFilter=true upload-pack")  # which allows that
+# The history, without old files; and what lets git send it so.
+CLONE_HISTORY = ("clone", "--quiet", "--no-checkout", "--no-local", "--filter=blob:none")
+ALLOW_FILTER = ("--upload-pack", "git -c uploadpack.allowFilter=true upload-pack")
 
 
 class Pool:
