@@ -1,4 +1,4 @@
-"""A page in the browser that classifies photos and drawings of clothing: `make app`, then http://127.0.0.1:7860.
+"""A page in the browser that classifies photos and drawings: `make app`, then http://127.0.0.1:7860.
 
 Two of the trained models can be compared. For each, the page shows the calibrated probabilities, whether the photo is
 probably none of the classes (out-of-distribution), which parts of it mattered (occlusion), and the most similar training
@@ -30,11 +30,11 @@ from stages import models
 from stages.base.errors import InputError
 from stages.base.files import read_json
 from stages.base.runs import MODELS, PREDICTIONS, SELECTION, TEMPERATURES
-from stages.base.splits import load_split, load_summary
+from stages.base.splits import FASHION_MNIST, load_split, load_summary
+from stages.data.image_file import read_photo
 from stages.explanation import occlusion
 from stages.inference.classifier import FALSE_ALARM_RATE, answer, both_ways
-from stages.inference.image_file import read_photo
-from stages.inference.photo import Conversion, convert
+from stages.inference.photo import Conversion, prepared
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
 from stages.results.origin import read_origin, refuse_another_run
@@ -80,7 +80,7 @@ def load(run: str) -> Loaded:
     model = saving.load_model(path, models.custom_objects(origin["model"]))
     augmentation = origin["parameters"]["test_time_augmentation"]
     known = [load_predictions("val", run)["probabilities"]]
-    if augmentation == "none":  # then a photo is shown both ways: see `both_ways`
+    if (augmentation, origin["dataset"]) == ("none", FASHION_MNIST):  # then a photo is shown both ways: see `both_ways`
         known.append(prediction.classify(model, load_split("val")[0][:, :, ::-1]))
     highest = np.max([with_temperature(found, temperature).max(axis=1) for found in known], axis=0)
     return Loaded(model, augmentation, temperature, float(np.quantile(highest, FALSE_ALARM_RATE)))
@@ -111,21 +111,26 @@ def similar_images(run: str, pixels: np.ndarray) -> list[tuple[np.ndarray, str]]
     similarity = train_features(run) @ (own[0] / max(float(np.linalg.norm(own[0])), 1e-9))
     images, labels = train_images()
     nearest = np.argsort(-similarity, kind="stable")[:SIMILAR]
-    return [(images[place, ..., 0], f"{class_names()[labels[place]]}, {similarity[place]:.2f}") for place in nearest]
+    return [(images[place].squeeze(), f"{class_names()[labels[place]]}, {similarity[place]:.2f}") for place in nearest]
 
 
 def occlusion_image(run: str, pixels: np.ndarray, best: str) -> np.ndarray:
     """The image, where the parts that speak for its class are orange and those that speak against it blue."""
     drops = occlusion.occlusion(lambda covered: prediction.classify(load(run).model, covered), pixels)
-    drop = drops[..., class_names().index(best)]  # (28, 28)
+    drop = drops[..., class_names().index(best)]  # (H, W)
     strength = (np.abs(drop) / max(float(np.abs(drop).max()), 1e-9))[..., None]
     color = np.where(drop[..., None] > 0, (230, 97, 0), (0, 114, 178))  # orange and blue, for all eyes
     shown = (1 - 0.75 * strength) * pixels + 0.75 * strength * color
     return enlarged(np.rint(shown).astype(np.uint8))
 
 
+def prepare(photo: np.ndarray, background: str) -> Conversion:
+    """A photo, uint8 (H, W, 3), made an image as the models were trained on them."""
+    return prepared(photo, load_summary()["dataset"], train_images()[0].shape[1:], background)
+
+
 def enlarged(image: np.ndarray) -> np.ndarray:
-    """An image, uint8 (28, 28, 1) or (28, 28, 3), `ENLARGED` times larger."""
+    """An image, uint8 (H, W, 1) or (H, W, 3), `ENLARGED` times larger."""
     return image.squeeze().repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
 
 
@@ -144,14 +149,14 @@ def tiles(images: list[tuple[np.ndarray, str]], title: str) -> str:
 def classify(converted: Conversion, run: str) -> dict:
     """The classification of a converted photo by a run of `data/models`: see `stages.inference.classifier.answer`."""
     loaded = load(run)
-    views = both_ways(converted.pixels, loaded.augmentation)
+    views = both_ways(converted.pixels, loaded.augmentation, load_summary()["dataset"])
     found = prediction.predict(loaded.model, views, loaded.augmentation).probabilities
     found = answer(with_temperature(found, loaded.temperature), class_names(), loaded.threshold, FALSE_ALARM_RATE)
     return found | {"warnings": converted.warnings + found["warnings"]}
 
 
 def write_examples(selection: dict) -> dict[str, list[str]]:
-    """Write test images as PNG, dark on white: some that the selected run classifies right, and some that it does not."""
+    """Write test images as PNG: some that the selected run classifies right, and some that it does not."""
     images, labels = load_split("test")
     predicted = load_predictions("test", selection["run"])["probabilities"].argmax(axis=1)
     written: dict[str, list[str]] = {}
@@ -160,7 +165,11 @@ def write_examples(selection: dict) -> dict[str, list[str]]:
         written[kind] = []
         for place in np.random.default_rng(0).permutation(np.flatnonzero(chosen))[:EXAMPLES]:
             name = f"{kind}-{class_names()[labels[place]].replace('/', '-').replace(' ', '-')}-{place}.png"
-            Image.fromarray(255 - images[place].squeeze()).save(EXAMPLES_FOLDER / name)
+            image = images[place].squeeze()
+            image = (
+                255 - image if load_summary()["dataset"] == FASHION_MNIST else image
+            )  # dark on white, as photos of clothing are
+            Image.fromarray(image).save(EXAMPLES_FOLDER / name)
             written[kind].append(str(EXAMPLES_FOLDER / name))
     return written
 
@@ -179,9 +188,9 @@ def page(runs: list[str], selection: dict):
                 white = Image.new("RGBA", composite.size, "white")
                 image = np.asarray(Image.alpha_composite(white, composite).convert("RGB"))
             else:
-                gr.Info("Add a photo, or draw a piece of clothing.")
+                gr.Info("Add a photo, or draw something.")
                 return [gr.skip()] * 11
-            converted = convert(image, background)
+            converted = prepare(image, background)
             results = [None if name == NO_MODEL else classify(converted, name) for name in (run, other)]
         except InputError as error:
             raise gr.Error(sentence(error).capitalize(), print_exception=False) from None
@@ -206,20 +215,22 @@ def page(runs: list[str], selection: dict):
         try:
             if photo is None:
                 raise InputError('there is no photo: give `handle_file("shirt.jpg")` as the first value.')
-            return classify(convert(read_photo(Path(photo)), background), run)
+            return classify(prepare(read_photo(Path(photo)), background), run)
         except InputError as error:
             raise gr.Error(sentence(error), print_exception=False) from None
 
     kept = (KEPT_SECONDS, KEPT_SECONDS)  # how often uploaded photos are looked through, and how old they may be
-    with gr.Blocks(title="Fashion-MNIST classifier", analytics_enabled=False, delete_cache=kept) as blocks:
-        gr.Markdown("# Which piece of clothing is it?")
+    with gr.Blocks(
+        title=f"{load_summary()['dataset']} classifier", analytics_enabled=False, delete_cache=kept
+    ) as blocks:
+        gr.Markdown(f"# Which of {len(class_names())} classes is it?")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 tab = gr.State("photo")
                 with gr.Tab("Photo") as photo_tab:
                     photo = gr.Image(
                         type="filepath", image_mode=None, sources=["upload", "clipboard", "webcam"], height=300,
-                        label="Clothing alone, on a plain background", elem_id="photo",
+                        label="A photo of one thing, on a plain background", elem_id="photo",
                     )  # fmt: skip
                     # Hand over the file unread: `read_photo` says what is wrong with it.
                     photo.preprocess = lambda payload: payload and payload.path
@@ -227,15 +238,13 @@ def page(runs: list[str], selection: dict):
                     drawing = gr.Sketchpad(
                         canvas_size=(280, 280), fixed_canvas=True, height=380, type="numpy", layers=False,
                         brush=gr.Brush(default_size=12, colors=["#333333", "#888888", "#bbbbbb"]),
-                        label="Draw a piece of clothing, and fill it", elem_id="drawing",
+                        label="Draw one, and fill it", elem_id="drawing",
                     )  # fmt: skip
                 run = gr.Dropdown(runs, value=selection["run"], label="Model", elem_id="model")
                 other = gr.Dropdown([NO_MODEL, *runs], value=NO_MODEL, label="Compared with", elem_id="other")
                 background = gr.Radio(["auto", "light", "dark"], value="auto", label="Background")
                 button = gr.Button("Classify", variant="primary", elem_id="classify")
-                seen = gr.Image(
-                    label="What the model sees: 28x28 pixels", interactive=False, height=280, elem_id="seen", buttons=[]
-                )
+                seen = gr.Image(label="What the model sees", interactive=False, height=280, elem_id="seen", buttons=[])
             with gr.Column(scale=5, min_width=300):
                 warning = gr.Markdown(visible=False, elem_id="warning")
                 results = []

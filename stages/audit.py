@@ -18,7 +18,7 @@ from stages import models
 from stages.base.errors import InputError
 from stages.base.files import write_csv, write_json
 from stages.base.runs import FOLD_MODEL, FOLDS, SELECTED
-from stages.base.splits import load_split, load_summary
+from stages.base.splits import load_split, load_summary, sampled
 from stages.figures import quality as draw
 from stages.figures.style import save
 from stages.parameters.audit import Audit
@@ -136,7 +136,8 @@ def shown_pairs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    near, confidence = read("audit", Audit).near_duplicate_distance, read("statistics.confidence", Confidence)
+    parameters, confidence = read("audit", Audit), read("statistics.confidence", Confidence)
+    near = parameters.near_duplicate_distance
     parts = {"train": load_split("train"), "val": load_split("val"), "test": load_split("test")}
     folds, origin, fold_origin = load_folds(), read_origin(SELECTED), read_origin(FOLD_MODEL)
     dataset = origin["dataset"]
@@ -144,15 +145,17 @@ def main() -> None:
     if not np.array_equal(folds["labels"], fitted):
         raise InputError(f"{FOLDS} was made from other images than data/prepared holds. Type `dvc repro audit`.")
     start_keras(read("threads", Threads))
-    images = np.concatenate([split_images for split_images, _ in parts.values()])
     test_images, test_labels = parts["test"]
 
     model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
-    found_features, probabilities = features.features_and_probabilities(model, images)
-    names = load_summary()["class_names"]
-    pairs = named_pairs(near_duplicates(images, found_features, near), parts, names)
+    chosen = sampled(len(fitted) + len(test_labels), parameters.max_images, 0)
+    images = np.concatenate([split_images for split_images, _ in parts.values()])[chosen]
+    found_features, _ = features.features_and_probabilities(model, images)
+    names, found = load_summary()["class_names"], near_duplicates(images, found_features, near)
+    found[["first", "second"]] = chosen[found[["first", "second"]]]
+    pairs = named_pairs(found, parts, names)
     duplicates = count_near_duplicates(pairs, near, confidence)
-    mistakes = np.flatnonzero(probabilities[len(fitted) :].argmax(axis=1) != test_labels)
+    mistakes = np.flatnonzero(prediction.classify(model, test_images).argmax(axis=1) != test_labels)
 
     judge = saving.load_model(FOLD_MODEL, models.custom_objects(fold_origin["model"]))
     split, number = places_of(parts)

@@ -12,6 +12,7 @@ from stages import models
 from stages.base.errors import InputError
 from stages.base.runs import ENSEMBLE
 from stages.parameters.audit import Audit
+from stages.parameters.dataset import Dataset
 from stages.parameters.eda import Eda
 from stages.parameters.explain import Explain
 from stages.parameters.folds import Folds
@@ -21,12 +22,14 @@ from stages.parameters.robustness import Robustness
 from stages.parameters.runs import Backend, Defaults, Devices, Models, Seeds, Threads
 from stages.parameters.schema import PARAMETERS, Section, load_yaml, refuse, unknown, validate
 from stages.parameters.search import Search, read_ranges
+from stages.parameters.select import Select
 from stages.parameters.statistics import Statistics
 
 SECTIONS = {
-    "prepare": Prepare, "eda": Eda, "seeds": Seeds, "threads": Threads, "devices": Devices, "backend": Backend,
+    "dataset": Dataset, "prepare": Prepare, "eda": Eda, "seeds": Seeds, "threads": Threads, "devices": Devices,
+    "backend": Backend,
     "defaults": Defaults, "models": Models, "search": Search, "statistics": Statistics, "folds": Folds, "audit": Audit,
-    "robustness": Robustness, "explain": Explain, "report": Report,
+    "robustness": Robustness, "explain": Explain, "report": Report, "select": Select,
 }  # fmt: skip
 
 

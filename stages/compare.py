@@ -32,6 +32,7 @@ REPORTS = Path("reports")
 STATISTICS = REPORTS / "statistics"
 NEAR_DUPLICATES = REPORTS / "audit" / "near_duplicates.csv"  # written by `audit`
 COVERAGE = tuple(round(0.5 + 0.01 * step, 2) for step in range(51))  # 50 to 100 % of the images
+OPTIONAL = ("balanced_accuracy", "auroc", "top_5_accuracy")  # see `stages.scoring.scores`
 AVERAGED = ("val_accuracy", "val_loss", "test_accuracy", "test_accuracy_single_view", "test_loss", "test_macro_f1")
 
 
@@ -43,19 +44,19 @@ def combine(val: list[dict], test: list[dict]) -> dict:
         test: Test metrics, one dict per seed, in the same order.
 
     Returns:
-        The means named in `AVERAGED`; the same names with `_std`, the sample standard deviation over the seeds (None with
-        one seed); `parameters`, `multiply_adds` (per image; None if unknown), `epochs` (mean) and `runs`.
+        The means named in `AVERAGED`, and of `OPTIONAL` on test; the same names with `_std`, the sample standard deviation
+        over the seeds (None with one seed); `parameters`, `multiply_adds` (per image; None if unknown), `epochs` (mean) and
+        `runs`.
     """
-    columns = {
-        f"{split}_{name}": [run[name] for run in runs]
-        for split, runs in (("val", val), ("test", test))
-        for name in ("accuracy", "accuracy_single_view", "loss", "macro_f1")
-    }
+    columns = {f"{split}_{name}": [run[name] for run in runs] for split, runs in (("val", val), ("test", test))
+               for name in ("accuracy", "accuracy_single_view", "loss", "macro_f1", *OPTIONAL)
+               if name in runs[0]}  # fmt: skip
+    averaged = [*AVERAGED, *(name for name in columns if name.removeprefix("test_") in OPTIONAL)]
     epochs = float(np.mean([run["epochs"] for run in val]))
-    row: dict = {name: round(float(np.mean(columns[name])), 6) for name in AVERAGED}
+    row: dict = {name: round(float(np.mean(columns[name])), 6) for name in averaged}
     row |= {"parameters": val[0]["parameters"], "multiply_adds": val[0]["multiply_adds"]}
     row |= {"epochs": int(epochs) if epochs.is_integer() else round(epochs, 2), "runs": len(val)}
-    for name in AVERAGED:
+    for name in averaged:
         row[f"{name}_std"] = round(float(np.std(columns[name], ddof=1)), 6) if len(val) > 1 else None
     return row
 

@@ -1,4 +1,4 @@
-"""Stage `eda`: explore the training images. It reads no other split.
+"""Stage `eda`: explore the training images, or a sample of very many. It reads no other split.
 
 Writes figures and the numbers behind them into `reports/eda`: samples, class balance, mean and standard deviation of each
 class, grey levels, typical and unusual images of each class, two embeddings, and the overlap of the classes.
@@ -15,8 +15,9 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from stages.base.files import write_csv
-from stages.base.splits import load_split, load_summary
+from stages.base.splits import load_split, load_summary, sampled
 from stages.base.threads import use_threads
+from stages.data.transforms import at_most_tuned
 from stages.figures import eda as draw
 from stages.figures.style import save
 from stages.parameters.eda import Eda
@@ -73,6 +74,9 @@ def main() -> None:
     parameters = read("eda", Eda)
     use_threads(read("threads", Threads))
     (images, labels), names = load_split("train"), load_summary()["class_names"]
+    balance_table = balance(labels, names)
+    looked_at = sampled(len(images), parameters.max_images, parameters.seed)
+    images, labels = images[looked_at], labels[looked_at]
     members = [np.flatnonzero(labels == label) for label in range(len(names))]
 
     rng = np.random.default_rng(parameters.seed)
@@ -82,7 +86,7 @@ def main() -> None:
         REPORTS / "samples.png",
     )
 
-    balance_table, histogram_table = balance(labels, names), histogram(images)
+    histogram_table = histogram(images)
     write_csv(REPORTS / "class_balance.csv", balance_table)
     write_csv(REPORTS / "pixel_histogram.csv", histogram_table)
     save(draw.class_balance(balance_table), REPORTS / "class_balance.png")
@@ -94,7 +98,7 @@ def main() -> None:
     figure = draw.image_grid([means, 2 * deviations], ["mean", "std x 2"], title, names)
     save(figure, REPORTS / "class_means.png")
 
-    pixels = images.reshape(len(images), -1).astype(np.float32) / 255
+    pixels = at_most_tuned(images).reshape(len(images), -1).astype(np.float32) / 255
     pca = PCA(min(COMPONENTS, *pixels.shape), svd_solver="covariance_eigh")
     features = pca.fit_transform(pixels)  # (N, 50)
 

@@ -3,7 +3,7 @@
 Writes the probabilities of all test images, from which later stages compute, the test metrics, the metrics per class, the
 confusion counts and the wall time of the prediction. Two further measures use a random sample of the test images:
 robustness, the accuracy under ten corruptions at five strengths (`reports/robustness`); and the detection of
-out-of-distribution (OOD) inputs, images that show no clothing, by the model's confidence (`reports/ood`).
+out-of-distribution (OOD) inputs, images of none of the classes, by the model's confidence (`reports/ood`).
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ def main() -> None:
     images, labels = load_split("test")
     path = MODELS / f"{run}.keras"
     data = load_summary()
-    refuse_another_run(path, run, models.read_block(model_name).model_dump(), data["split_sha256"])
+    refuse_another_run(path, run, models.read_block(model_name, data["mirror"]).model_dump(), data["split_sha256"])
     origin = read_origin(path)
     dataset = origin["dataset"]
 

@@ -19,7 +19,7 @@ from stages import models
 from stages.base.errors import InputError
 from stages.base.files import read_json, write_csv, write_json
 from stages.base.runs import SELECTED, SELECTION, TEMPERATURES, TIMING
-from stages.base.splits import load_split, load_summary
+from stages.base.splits import FASHION_MNIST, load_split, load_summary
 from stages.inference import formats, measure
 from stages.inference.classifier import EXPORTED, FALSE_ALARM_RATE
 from stages.parameters.robustness import Robustness
@@ -32,6 +32,8 @@ from stages.trained import prediction, saving
 from stages.trained.backend import start_keras
 
 REPORT = Path("reports/export.json")
+PIXELS = {FASHION_MNIST: "bright clothing on a dark background"}
+SCALED = "the whole image, scaled to fit, on the median color of its border"
 LARGEST_DIFFERENCE = 1e-3  # of a probability, between a float32 file and Keras
 CODE = ("dvc.yaml", "params.yaml", "stages")  # what an exported file depends on
 
@@ -59,7 +61,7 @@ def about(
         "run": run,
         "commit": last_commit(),
         "classes": classes,
-        "input": f"pixels: float32 (N, {', '.join(map(str, shape))}), 0 to 255, bright clothing on a dark background",
+        "input": f"pixels: float32 (N, {', '.join(map(str, shape))}), 0 to 255, {PIXELS.get(origin['dataset'], SCALED)}",
         "output": f"probabilities: float32 (N, {len(classes)}), calibrated, in the order of classes",
         "calibration": {"method": "temperature scaling, fitted on validation", "temperature": temperature},
         "out_of_distribution": {
@@ -91,7 +93,7 @@ def refuse_difference(path: Path, difference: float) -> None:
 
 
 def detected(path: Path, threshold: float, shape: tuple[int, int, int], robustness: Robustness) -> dict[str, float]:
-    """Of each kind of drawn inputs without clothing, as in stage `evaluate`, the share that an ONNX file finds OOD."""
+    """The share of each kind of OOD inputs, as in stage `evaluate`, that an ONNX file finds to be OOD."""
     shares = {}
     for kind in ood.INPUTS:
         drawn = ood.draw_ood(kind, robustness.images, shape, robustness.seed)
@@ -116,10 +118,12 @@ def main() -> None:
     averaged, single = (
         with_temperature(found, temperature) for found in (predicted.probabilities, predicted.single_view)
     )
-    mirrored = with_temperature(prediction.classify(model, images[:, :, ::-1]), temperature)
+    mirrored = single
+    if origin["dataset"] == FASHION_MNIST:  # see `classifier.both_ways`
+        mirrored = with_temperature(prediction.classify(model, images[:, :, ::-1]), temperature)
 
     def threshold(views: str) -> float:
-        """The threshold of a file with these views, of what is asked of it: see `classifier.both_ways`."""
+        """The threshold of a file with these views."""
         highest = averaged.max(axis=1) if views != "none" else np.maximum(single, mirrored).max(axis=1)
         return float(np.quantile(highest, FALSE_ALARM_RATE).round(6))
 

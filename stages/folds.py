@@ -13,7 +13,6 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from stages import models
-from stages.base.errors import InputError
 from stages.base.files import atomic_write
 from stages.base.runs import FOLD_MODEL, FOLDS
 from stages.base.splits import load_split, load_summary
@@ -33,14 +32,8 @@ WATCHED = 1000  # images of the held-out fold whose accuracy is printed after ea
 
 
 def fold_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The fold of each image, from 0, uint8 (N,). Folds are stratified by class.
-
-    Raises:
-        InputError: A class has fewer images than there are folds.
-    """
-    rarest = np.bincount(labels)[np.unique(labels)].min()
-    if rarest < folds:
-        raise InputError(f"folds.count is {folds}, but a class has only {rarest} images: set fewer folds.")
+    """The fold of each image, from 0, uint8 (N,). Folds are stratified by class; a class with fewer images makes fewer."""
+    folds = min(folds, np.bincount(labels).min())
     fold = np.empty(len(labels), np.uint8)
     split = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
     for number, (_, held_out) in enumerate(split):
@@ -56,6 +49,7 @@ def out_of_fold(
     block: Block,
     seed: int,
     checkpoint: Checkpoint | None = None,
+    class_weights: bool = False,
 ) -> tuple[np.ndarray, "keras.Model"]:
     """Class probabilities of each image from a model trained on the other folds, from a single view.
 
@@ -66,7 +60,7 @@ def out_of_fold(
         architecture: A module of `stages.models`.
         block: Its parameters. `patience` must be None: the held-out fold must not select the epoch.
         seed: The seed of the training.
-        checkpoint: See `stages.training.fit.train`.
+        checkpoint, class_weights: See `stages.training.fit.train`.
 
     Returns:
         Probabilities, float32 (N, classes), rows sum to 1; and the model trained without the first fold.
@@ -78,7 +72,8 @@ def out_of_fold(
         print(f"{name}: training on {(~held_out).sum():,} images", flush=True)
         watched = images[held_out][:WATCHED], labels[held_out][:WATCHED]
         split = images[~held_out], labels[~held_out], *watched
-        trained = fit.train(architecture, block, seed, *split, checkpoint=checkpoint, name=name)
+        options = {"checkpoint": checkpoint, "name": name, "class_weights": class_weights}
+        trained = fit.train(architecture, block, seed, *split, **options)
         found = prediction.classify(trained.model, images[held_out])
         if probabilities is None:
             probabilities, first = np.empty((len(images), found.shape[1]), np.float32), trained.model
@@ -92,12 +87,13 @@ def main(checkpoint: Checkpoint | None = None) -> None:
     parameters = read("folds", Folds)
     alone = {"epochs": parameters.epochs, "patience": None, "teachers": []}
     folds_model = parameters.model
-    block = models.read_block(folds_model).model_copy(update=alone)
     summary, splits = load_summary(), [load_split("train"), load_split("val")]
+    block = models.read_block(folds_model, summary["mirror"]).model_copy(update=alone)
     images, labels = (np.concatenate(arrays) for arrays in zip(*splits, strict=True))
     fold = fold_of(labels, parameters.count, parameters.seed)
     architecture = models.load(folds_model)
-    probabilities, first = out_of_fold(images, labels, fold, architecture, block, parameters.seed, checkpoint)
+    given = parameters.seed, checkpoint, summary["class_weights"]
+    probabilities, first = out_of_fold(images, labels, fold, architecture, block, *given)
     with atomic_write(FOLDS) as temporary:
         np.savez(temporary, probabilities=probabilities, labels=labels, fold=fold)
     origin = {name: summary[name] for name in ("dataset", "split_sha256")}

@@ -1,6 +1,6 @@
-"""Classify photos of clothing with the exported model: `python -m stages.predict shirt.jpg`.
+"""Classify photos with the exported model: `python -m stages.predict shirt.jpg`.
 
-Each photo is converted as Zalando made the data (`stages.inference.photo`) and classified by the file
+Each photo is prepared as the training images were (`stages.inference.photo`) and classified by the file
 `data/exported/model-tta.onnx`. Printed are the class with the highest probability, the next two, and warnings: if the photo
 is probably none of the classes (out-of-distribution), or if its background is not plain. A file that is no photo is named,
 and the others go on; the exit status is then 1.
@@ -18,10 +18,10 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.base.errors import InputError, printable
+from stages.data.image_file import PHOTO_SUFFIXES, read_photo
 from stages.figures import photo as draw
 from stages.inference.classifier import EXPORTED, Classifier
-from stages.inference.image_file import PHOTO_SUFFIXES, read_photo
-from stages.inference.photo import BACKGROUNDS, convert
+from stages.inference.photo import BACKGROUNDS, prepared
 from stages.runner.dvc_files import digest, refuse_damaged
 from stages.runner.entry import entry_point
 from stages.runner.entry import sentence as error_sentence
@@ -66,7 +66,7 @@ def results(classifier: Classifier, files: list[str], background: str, figures: 
     drawn: set[str] = set()
     for name in files:
         try:
-            converted = convert(read(name), background)
+            converted = prepared(read(name), classifier.dataset, classifier.shape, background)
             found = classifier.answer(converted.pixels)
             found["warnings"] = converted.warnings + found["warnings"]
             if figures:
@@ -129,7 +129,7 @@ def row(result: dict) -> dict:
 def arguments() -> argparse.Namespace:
     """The command line, checked."""
     parser = argparse.ArgumentParser(
-        prog="python -m stages.predict", description="Classify photos of clothing with the exported model."
+        prog="python -m stages.predict", description="Classify photos with the exported model."
     )
     parser.add_argument(
         "inputs",
@@ -141,7 +141,7 @@ def arguments() -> argparse.Namespace:
         "--background",
         choices=BACKGROUNDS,
         default="auto",
-        help="light: the clothing is darker than its background, dark: brighter (default: found from the border)",
+        help="of clothing; light: it is darker than its background, dark: brighter (default: found from the border)",
     )
     parser.add_argument(
         "--figure",

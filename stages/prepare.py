@@ -1,104 +1,141 @@
-"""Stage `prepare`: verify and parse the publisher's files, and write train, validation and test into three files.
+"""Stage `prepare`: read and check the images, and write train, validation and test.
 
-The 60,000 training images are split into train and a validation set with the same number of images of each class. The test
-images stay as they are. Pixels are uint8. `summary.json` holds the counts, the mean and standard deviation of the training
-pixels, and a digest of the split.
+What the data do not split already is drawn, with the same share of each class. `summary.json` holds what later stages have
+to know of the data: their name and classes, the counts, the mean and standard deviation of the training pixels, a digest of
+the split, which splits are the data's own, whether images may be mirrored, and whether classes are weighted.
 """
 
 import hashlib
+import sys
 
 import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
 
 from stages.base.errors import InputError
-from stages.base.files import atomic_write, write_json
-from stages.base.splits import PREPARED
-from stages.data.idx import read_images, read_labels
-from stages.data.publisher import CLASS_NAMES, PUBLISHED, RAW, refuse_unless_published
+from stages.base.files import write_json
+from stages.base.splits import FASHION_MNIST, PREPARED, save_split
+from stages.data.checks import COPIES, Checked, check, read_source
+from stages.data.publisher import CLASS_NAMES, PUBLISHED, refuse_unless_published
+from stages.data.source import Source
+from stages.parameters.dataset import Dataset
 from stages.parameters.prepare import Prepare
 from stages.parameters.schema import read
 
+LARGEST_VAL_SHARE = 0.2  # of a class's training images
 
-def split(labels: np.ndarray, val_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split the publisher's training images; `val_per_class` images of each class are drawn for validation.
+
+def draw(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, wanted: np.ndarray, seed: int) -> np.ndarray:
+    """Draw images of each class; images of a group are drawn together, or not at all.
 
     Args:
-        labels: (N,), 0-9.
-        val_per_class: At least 1, and less than the number of images of any class.
+        rows: Numbers of the images to draw from, ascending.
+        labels: Of all images, (N,), from 0.
+        groups: The group of all images, (N,), or None.
+        wanted: How many images of each class to draw, (classes,); about so many where there are groups.
         seed: The seed of the draw.
 
     Returns:
-        Indices of the train and of the validation images, each ascending.
-
-    Raises:
-        InputError: A class has too few images.
+        The numbers of the drawn images, ascending.
     """
+    if groups is not None:
+        folds = min(max(2, round(len(rows) / wanted.sum())), len(set(groups[rows])))
+        split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(rows, labels[rows], groups[rows])
+        return rows[next(split)[1]]
     rng = np.random.default_rng(seed)
-    drawn = []
-    for label, name in enumerate(CLASS_NAMES):
-        members = np.flatnonzero(labels == label)
-        if not 0 < val_per_class < len(members):
-            raise InputError(
-                f"prepare.val_per_class is {val_per_class}, but class {label} ({name}) has {len(members)} training "
-                f"images: it must be from 1 to {len(members) - 1}. Change it in params.yaml."
-            )
-        drawn.append(rng.permutation(members)[:val_per_class])
-    val = np.sort(np.concatenate(drawn))
-    return np.setdiff1d(np.arange(len(labels)), val), val
+    drawn = [rng.permutation(rows[labels[rows] == label])[:count] for label, count in enumerate(wanted)]
+    return np.sort(np.concatenate(drawn))
 
 
-def prepare(
-    images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray, parameters: Prepare
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict]:
-    """Split the images and summarize the splits.
+def split(
+    labels: np.ndarray, given: np.ndarray, groups: np.ndarray | None, parameters: Prepare
+) -> dict[str, np.ndarray]:
+    """The numbers of the images of train, val and test, each ascending. What the data do not split is drawn from train.
 
     Args:
-        images: The publisher's training images, uint8 (N, 28, 28).
-        labels: Their labels, uint8 (N,), 0-9.
-        test_images: uint8 (M, 28, 28).
-        test_labels: uint8 (M,), 0-9.
+        labels: (N,), from 0.
+        given: The split of each image in the data, (N,).
+        groups: The group of each image, (N,), or None.
         parameters: The section `prepare` of `params.yaml`.
 
-    Returns:
-        The splits by name, each images uint8 (N, 28, 28) and labels uint8 (N,); and the content of `summary.json`, without
-        `dataset`.
-
     Raises:
-        InputError: Images and labels differ in number, or a class has too few images for the split.
+        InputError: With groups, a class would have no training images.
     """
-    for kind, part, named in (("training", images, labels), ("test", test_images, test_labels)):
-        if len(part) != len(named):
-            raise InputError(
-                f"there are {len(part)} {kind} images, but {len(named)} {kind} labels; the numbers must be equal."
-            )
-    train, val = split(labels, parameters.val_per_class, parameters.seed)
-    parts = {
-        "train": (images[train], labels[train]),
-        "val": (images[val], labels[val]),
-        "test": (test_images, test_labels),
+    parts = {name: np.flatnonzero(given == name) for name in ("train", "val", "test")}
+    classes = labels.max() + 1
+    for name in ("test", "val"):
+        if not len(parts[name]):
+            counts = np.bincount(labels[parts["train"]], minlength=classes)
+            if name == "test":
+                wanted = np.maximum(1, np.rint(parameters.test_share * counts).astype(int))
+            else:
+                wanted = np.clip((LARGEST_VAL_SHARE * counts).astype(int), 1, parameters.val_per_class)
+            parts[name] = draw(parts["train"], labels, groups, wanted, parameters.seed)
+            parts["train"] = np.setdiff1d(parts["train"], parts[name])
+    if len(set(labels[parts["train"]])) < classes:
+        raise InputError(
+            "with dataset.groups, all images of a class are in one group, so that none is left to train on: choose smaller "
+            "groups, or set it to null."
+        )
+    return parts
+
+
+def prepare(source: Source, checked: Checked, dataset: Dataset, parameters: Prepare) -> tuple[dict[str, tuple], dict]:
+    """Split the images and summarize the splits.
+
+    Returns:
+        The splits by name, each images uint8 (N, S, S, C) and labels uint8 (N,); and the content of `summary.json`.
+    """
+    given = source.splits[checked.kept]
+    groups = None if source.groups is None else source.groups[checked.kept]
+    numbers = split(checked.labels, given, groups, parameters)
+    parts = {name: (source.images[checked.kept[rows]], checked.labels[rows]) for name, rows in numbers.items()}
+    digest = hashlib.sha256(numbers["val"].astype("<i8").tobytes())
+    if dataset.name != FASHION_MNIST:  # whose images are always the same
+        for rows in numbers.values():
+            digest.update(checked.digests[rows].tobytes() + checked.labels[rows].tobytes())
+    pixels = parts["train"][0]
+    return parts, {
+        "dataset": dataset.name,
+        "class_names": checked.class_names,
+        "counts": {name: len(labels) for name, (_, labels) in parts.items()},
+        "train_pixel_mean": round(float(pixels.mean()), 6),
+        "train_pixel_std": round(float(pixels.std()), 6),
+        "split_sha256": digest.hexdigest(),
+        "own_splits": [name for name in ("val", "test") if (given == name).any()],
+        "mirror": dataset.mirror,
+        "class_weights": dataset.class_weights,
     }
-    summary = {
-        "class_names": list(CLASS_NAMES),
-        "counts": {name: len(part_labels) for name, (_, part_labels) in parts.items()},
-        "train_pixel_mean": round(float(images[train].mean()), 6),
-        "train_pixel_std": round(float(images[train].std()), 6),
-        "split_sha256": hashlib.sha256(val.astype("<i8").tobytes()).hexdigest(),
-    }
-    return parts, summary
+
+
+def heed(source: Source, dataset: Dataset) -> None:
+    """Print the notes, and the faults that `params.yaml` lets go; raise `InputError` with all others."""
+    refused = []
+    for fault in source.faults:
+        policy = dataset.duplicates if fault.startswith(COPIES) else dataset.faulty
+        if policy == "refuse":
+            refused.append(f"{fault}.")
+        else:
+            source.notes.append(f"{'kept' if policy == 'keep' else 'left out'}: {fault}")
+    if refused:
+        advice = "Put this right, or leave it out: set dataset.faulty, or duplicates, to drop in params.yaml."
+        raise InputError("\n       ".join([f"{dataset.path} cannot be used as it is.", *refused, advice]))
+    for note in source.notes:
+        print(f"note: {note}.", file=sys.stderr)
 
 
 def main() -> None:
-    parameters = read("prepare", Prepare)
-    for name in PUBLISHED:
-        refuse_unless_published(name)
-    train_images, train_labels, test_images, test_labels = (RAW / name for name in PUBLISHED)
-    arrays = (
-        read_images(train_images), read_labels(train_labels), read_images(test_images), read_labels(test_labels),
-    )  # fmt: skip
-    parts, summary = prepare(*arrays, parameters)
-    for name, (images, labels) in parts.items():
-        with atomic_write(PREPARED / f"{name}.npz") as beside:
-            np.savez(beside, images=images, labels=labels)
-    write_json(PREPARED / "summary.json", {"dataset": "fashion-mnist"} | summary)
+    dataset, parameters = read("dataset", Dataset), read("prepare", Prepare)
+    if dataset.name == FASHION_MNIST:
+        for name in PUBLISHED:
+            refuse_unless_published(name)
+        dataset = dataset.model_copy(update={"class_names": list(CLASS_NAMES)})
+    source = read_source(dataset)
+    checked = check(source, dataset)
+    heed(source, dataset)
+    parts, summary = prepare(source, checked, dataset, parameters)
+    for name, arrays in parts.items():
+        save_split(name, *arrays)
+    write_json(PREPARED / "summary.json", summary)
     print(", ".join(f"{name}: {count} images" for name, count in summary["counts"].items()))
 
 

@@ -22,6 +22,7 @@ from stages.base.environment import versions
 from stages.base.errors import InputError
 from stages.base.files import write_csv
 from stages.base.runs import HISTORY, METRICS, run_name
+from stages.base.splits import load_summary
 from stages.check import check
 from stages.cluster.copies import Outcome
 from stages.cluster.pool import Pool, copies_here
@@ -150,7 +151,7 @@ def main() -> None:
     if status := repro("prepare"):
         raise SystemExit(status)
     model, seed = given.model, read("seeds", Seeds)[0]
-    checked = models.read_block(model)
+    checked = models.read_block(model, load_summary()["mirror"])
     block, ranges = checked.model_dump(), read_ranges({model: read("search", Search)[model]}, {model: checked})[model]
     run = run_name(model, seed)
     seeds = list(range(seed + 1, seed + 1 + given.seeds))  # not that of the trials, which flatters the best of them

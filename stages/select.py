@@ -1,6 +1,6 @@
-"""Stage `select`: select the model with the best validation accuracy. No test result is read.
+"""Stage `select`: select the model that is best on validation by the metric `select.metric`. No test result is read.
 
-With several seeds, the mean accuracy of a model's runs counts. The lower validation loss breaks ties. Where one run
+With several seeds, the mean of a model's runs counts. The lower validation loss breaks ties. Where one run
 represents a model (saved file, figures, intervals, calibration), it is the model's best run by validation: `best_runs` in
 `reports/selection.json`. The best run of the selected model is copied to `data/selected/model.keras`. Trainings that
 probably went wrong are named.
@@ -16,53 +16,54 @@ from stages.base.runs import HISTORY, MODELS, SELECTED, SELECTION, run_name
 from stages.base.splits import load_summary
 from stages.parameters.runs import Models, Seeds
 from stages.parameters.schema import read
+from stages.parameters.select import Select
 from stages.results.metrics import read_metrics
 from stages.results.origin import refuse_another_run
 from stages.results.predictions import load_predictions
 from stages.scoring.training_warnings import training_warnings
 
 
-def rank(metrics: dict[str, list[dict]]) -> list[dict]:
+def rank(metrics: dict[str, list[dict]], metric: str = "accuracy") -> list[dict]:
     """The models, best first.
 
     Args:
-        metrics: For each model, the validation metrics of its runs, each with `accuracy` and `loss`.
+        metrics: For each model, the validation metrics of its runs, each with `accuracy`, `loss` and `metric`.
+        metric: The one that counts. Without `balanced_accuracy`, all classes have as many images, and it is the accuracy.
 
     Returns:
-        One dict per model: `model`, and the means over its runs, `val_accuracy` and `val_loss`.
+        One dict per model: `model`, and the means over its runs, `val_accuracy`, `val_loss` and `val_METRIC`.
     """
     means = [
         {
             "model": model,
             "val_accuracy": round(sum(run["accuracy"] for run in runs) / len(runs), 6),
             "val_loss": round(sum(run["loss"] for run in runs) / len(runs), 6),
+            f"val_{metric}": round(sum(run.get(metric, run["accuracy"]) for run in runs) / len(runs), 6),
         }
         for model, runs in metrics.items()
     ]
-    return sorted(means, key=lambda mean: (-mean["val_accuracy"], mean["val_loss"], mean["model"]))
+    return sorted(means, key=lambda mean: (-mean[f"val_{metric}"], mean["val_loss"], mean["model"]))
 
 
-def reason(ranking: list[dict]) -> str:
+def reason(ranking: list[dict], metric: str = "accuracy") -> str:
     """A sentence that explains why the first model of the ranking is selected."""
     best, *others = ranking
-    accuracy = f"{100 * best['val_accuracy']:.2f} %"
+    name, key = f"validation {metric.replace('_', ' ')}", f"val_{metric}"
+    value = f"{100 * best[key]:.2f} %"
     if not others:
-        return f"{best['model']} is the only model; its validation accuracy is {accuracy}."
+        return f"{best['model']} is the only model; its {name} is {value}."
     second = others[0]
-    if (second["val_accuracy"], second["val_loss"]) == (best["val_accuracy"], best["val_loss"]):
+    if (second[key], second["val_loss"]) == (best[key], best["val_loss"]):
         return (
-            f"{best['model']} and {second['model']} have the same validation accuracy, {accuracy}, and the same loss; "
+            f"{best['model']} and {second['model']} have the same {name}, {value}, and the same loss; "
             f"{best['model']} comes first in the alphabet."
         )
-    if second["val_accuracy"] == best["val_accuracy"]:
+    if second[key] == best[key]:
         return (
-            f"{best['model']} and {second['model']} have the same validation accuracy, {accuracy}; "
+            f"{best['model']} and {second['model']} have the same {name}, {value}; "
             f"{best['model']} has the lower loss, {best['val_loss']:.4f} against {second['val_loss']:.4f}."
         )
-    return (
-        f"{best['model']} has the highest validation accuracy, {accuracy}; "
-        f"{second['model']} is next with {100 * second['val_accuracy']:.2f} %."
-    )
+    return f"{best['model']} has the highest {name}, {value}; {second['model']} is next with {100 * second[key]:.2f} %."
 
 
 def warnings_of(run: str, metrics: dict) -> list[str]:
@@ -74,13 +75,14 @@ def warnings_of(run: str, metrics: dict) -> list[str]:
 
 
 def main() -> None:
-    blocks, seeds = read("models", Models), read("seeds", Seeds)
+    blocks, seeds, metric = read("models", Models), read("seeds", Seeds), read("select", Select).metric
     metrics = {
         model: {run_name(model, seed): read_metrics("val", run_name(model, seed)) for seed in seeds} for model in blocks
     }
-    ranking = rank({model: list(runs.values()) for model, runs in metrics.items()})
+    ranking = rank({model: list(runs.values()) for model, runs in metrics.items()}, metric)
     best_runs = {
-        model: rank({run: [found] for run, found in runs.items()})[0]["model"] for model, runs in metrics.items()
+        model: rank({run: [found] for run, found in runs.items()}, metric)[0]["model"]
+        for model, runs in metrics.items()
     }
     selected = ranking[0]["model"]
     run = best_runs[selected]
@@ -95,12 +97,14 @@ def main() -> None:
         "dataset": metrics[selected][run]["dataset"],
         "selected": selected,
         "run": run,
-        "reason": reason(ranking),
+        "reason": reason(ranking, metric),
         "ranking": ranking,
         "runs": {model: list(runs) for model, runs in metrics.items()},
         "best_runs": best_runs,
         "warnings": warnings,
     }
+    if metric != "accuracy":
+        selection["metric"] = metric
     write_json(SELECTION, selection)
     print(f"selected {run}: {selection['reason']}")
 

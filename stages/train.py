@@ -1,6 +1,6 @@
 """Stage `train@MODEL-SEED`: train one model with one seed on train; use validation for early stopping and metrics.
 
-Reads the model's block of `params.yaml`, `data/prepared/train.npz` and `data/prepared/val.npz`. Writes the model, a summary
+Reads the model's block of `params.yaml`, `data/prepared/train.npy` and `data/prepared/val.npz`. Writes the model, a summary
 of its layers as text, the history, the wall time of each epoch, the validation metrics and the validation probabilities.
 """
 
@@ -24,8 +24,9 @@ def main(checkpoint: Checkpoint | None = None) -> None:
     """Train; `checkpoint`, if given, keeps what the training has reached, and it goes on from there."""
     model_name, seed = arguments("Train one model with one seed.")
     start_keras(read("threads", Threads), read("backend", Backend))
-    run, block, devices = run_name(model_name, seed), models.read_block(model_name), read("devices", Devices)
+    run, devices = run_name(model_name, seed), read("devices", Devices)
     summary, train_split, (val_images, val_labels) = load_summary(), load_split("train"), load_split("val")
+    block = models.read_block(model_name, summary["mirror"])
     print(f"training {run} on {len(train_split[0]):,} images", flush=True)
 
     def show(rows: pd.DataFrame) -> None:  # after each epoch, so that an editor can show the running training
@@ -34,6 +35,7 @@ def main(checkpoint: Checkpoint | None = None) -> None:
     trained = fit.train(
         models.load(model_name), block, seed, *train_split, val_images, val_labels,
         devices=devices, on_epoch=show, checkpoint=checkpoint, name=run,
+        class_weights=summary["class_weights"],
     )  # fmt: skip
     predicted = prediction.predict(trained.model, val_images, block.test_time_augmentation)
     network = {

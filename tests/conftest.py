@@ -22,10 +22,11 @@ import yaml
 from ruamel.yaml import YAML
 
 from stages.base import environment
-from stages.data.idx import read_images, read_labels
+from stages.data.idx import read_idx
 from stages.data.publisher import PUBLISHED, RAW
 from stages.models import NO_MODELS
 from stages.models.block import Block
+from stages.parameters.dataset import Dataset
 from stages.trained.backend import start_keras
 
 if shutil.which("git") is None:
@@ -98,6 +99,12 @@ def block_of(model: str, **changes) -> Block:
     defaults = yaml.safe_load((ROOT / "params.yaml").read_text())["defaults"]
     architecture = importlib.import_module(f"tests.models.{model}")  # loads Keras, which `start_keras` has to begin
     return architecture.Parameters(**defaults | yaml.safe_load(BLOCKS)["models"][model] | changes)
+
+
+def dataset_of(name: str = "mine", **changes) -> Dataset:
+    """A section `dataset`: that of `params.yaml`, with another name and other changes."""
+    given = yaml.safe_load((ROOT / "params.yaml").read_text())["dataset"]
+    return Dataset(**given | {"name": name, "duplicates": "refuse"} | changes)
 
 
 def edit(folder: Path, change: Callable[[dict], object]) -> None:
@@ -215,7 +222,7 @@ def project(tmp_path) -> Path:
 def published() -> tuple[np.ndarray, np.ndarray]:
     """The first 2,500 training images, uint8 (2500, 28, 28), and their labels."""
     images, labels, *_ = (ROOT / RAW / name for name in PUBLISHED)
-    return read_images(images)[:2500], read_labels(labels)[:2500]
+    return read_idx(images, 3)[:2500], read_idx(labels, 1)[:2500]
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ import pytest
 
 from stages import app as page_of_app
 from stages.base.errors import InputError
+from stages.data.image_file import read_photo
 from stages.data.publisher import CLASS_NAMES
-from stages.inference.image_file import read_photo
 from stages.inference.photo import convert
 from tests.conftest import ENVIRONMENT, MODELS, ROOT, clone_with_data, wait_until
 

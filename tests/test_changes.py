@@ -67,7 +67,7 @@ def test_going_back_to_old_parameters_trains_nothing(workspace):
 def test_without_the_runner_and_the_test_set_stages_write_the_same_bytes(workspace, finished):
     for room in NO_STAGE_IMPORTS:
         shutil.rmtree(workspace / "stages" / room)
-    test_set, aside = workspace / "data/prepared/test.npz", workspace / "data/test.npz"
+    test_set, aside = workspace / "data/prepared/test.npy", workspace / "data/test.npz"
     test_set.rename(aside)
     for place in ("data/predictions/test", "reports/metrics/test", "reports/robustness", "reports/ood"):
         shutil.rmtree(workspace / place)

@@ -157,7 +157,7 @@ def test_no_room_reads_parameters_behind_a_stages_back():
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_the_splits_that_it_loads(stage):
     loaded = {ast.literal_eval(call.args[0]) for call in called(CODE / f"{stage}.py", "load_split")}
-    assert loaded == {part for part in ("train", "val", "test") if f"data/prepared/{part}.npz" in deps(stage)}
+    assert loaded == {part for part in ("train", "val", "test") if f"data/prepared/{part}.npy" in deps(stage)}
 
 
 # --- The walls ---
@@ -245,7 +245,7 @@ def test_dvc_makes_one_stage_of_every_model_and_seed():
 
 
 OF_VALIDATION = (
-    r"data/prepared/(train|val)\.npz|data/prepared/summary\.json|(data/predictions|reports/metrics)/val(/.*)?"
+    r"data/prepared/(train|val)\.npy|data/prepared/summary\.json|(data/predictions|reports/metrics)/val(/.*)?"
 )
 
 

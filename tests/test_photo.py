@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from stages.base.errors import InputError
+from stages.data.image_file import read_photo
 from stages.inference import photo
-from stages.inference.image_file import read_photo
 from stages.inference.photo import SIZE, convert
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)

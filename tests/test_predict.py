@@ -15,9 +15,9 @@ from PIL import Image
 
 from stages import predict
 from stages.base.errors import InputError
+from stages.data.image_file import read_photo
 from stages.inference import classifier, formats
 from stages.inference.classifier import Classifier
-from stages.inference.image_file import read_photo
 from stages.inference.photo import convert
 from stages.runner import dvc_files
 from stages.trained import saving

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from stages import check
 from stages.base.errors import InputError
-from stages.data.idx import read_images, read_labels
-from stages.inference.image_file import read_photo
+from stages.data.idx import read_idx
+from stages.data.image_file import read_photo
 from stages.inference.photo import convert
 from tests.conftest import ROOT
 from tests.test_photo import FORMATS, shirt
@@ -61,9 +61,9 @@ def path(tmp_path_factory) -> Path:
 def test_idx_files(path, content):
     for packed in (content, gzip.compress(content, 1)):
         path.write_bytes(packed)
-        for read, shape in ((read_images, (28, 28)), (read_labels, ())):
-            array = taken(lambda read=read: read(path))
-            assert array is None or array.shape[1:] == shape
+        for axes in (3, 1):
+            array = taken(lambda axes=axes: read_idx(path, axes))
+            assert array is None or (array.dtype, array.ndim) == (np.uint8, axes)
 
 
 @settings(max_examples=300)

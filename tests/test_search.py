@@ -162,7 +162,7 @@ def test_the_interval_is_that_of_dunnetts_table(recwarn):
 @pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_and_prints_what_to_type(workspace):
     stage = workspace / "stages" / "train.py"
-    refusal = 'import os\n\nassert "parallel" not in __file__ or not os.path.exists("data/prepared/test.npz")\n'
+    refusal = 'import os\n\nassert "parallel" not in __file__ or not os.path.exists("data/prepared/test.npy")\n'
     stage.write_text(stage.read_text().replace("\nimport", f"\n{refusal}import", 1))
     commit(workspace, "Refuse test data")
     options = {"cwd": workspace, "env": ENVIRONMENT, "stdout": subprocess.PIPE, "text": True}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.base import environment
-from stages.data.idx import read_images, read_labels
+from stages.data.idx import read_idx
 from stages.data.publisher import PUBLISHED, RAW
 from stages.trained.backend import start_keras
 
@@ -32,7 +32,7 @@ from stages.trained import saving  # noqa: E402
 from stages.training import fit  # noqa: E402
 from tests.models import plain, small  # noqa: E402
 
-images, labels = (read(RAW / file)[:600] for read, file in zip((read_images, read_labels), PUBLISHED, strict=False))
+images, labels = (read_idx(RAW / file, axes)[:600] for axes, file in zip((3, 1), PUBLISHED, strict=False))
 split = images[100:, ..., None], labels[100:], images[:100, ..., None], labels[:100]
 architecture = {"plain": plain, "small": small}[name]
 

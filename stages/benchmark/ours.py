@@ -9,7 +9,7 @@ import statistics
 import sys
 
 from stages import models
-from stages.base.splits import load_split
+from stages.base.splits import load_split, load_summary
 from stages.benchmark import measure
 from stages.trained import precision
 from stages.trained.backend import start_keras
@@ -19,7 +19,7 @@ from stages.training import epochs, fit
 def main() -> None:
     name, started, seed, changes = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
     threads = int(sys.argv[5])
-    block = models.read_block(name).model_copy(update=changes)
+    block = models.read_block(name, load_summary()["mirror"]).model_copy(update=changes)
     train_split, val_split = load_split("train"), load_split("val")
     start_keras(threads)
     trained = fit.train(models.load(name), block, seed, *train_split, *val_split)
@@ -27,7 +27,8 @@ def main() -> None:
     low = epochs.low_resolution_epochs(block, train_split[0])
     for ended, accuracy in list(zip(trained.ends, trained.history["val_accuracy"], strict=True))[low:]:
         print(json.dumps({"seconds": ended - started, "val_accuracy": accuracy}))
-    shown = int(len(train_split[0]) * block.epoch_fraction) // block.batch_size * block.batch_size
+    size = epochs.batch_size(block, len(train_split[0]))
+    shown = max(epochs.MIN_STEPS, int(len(train_split[0]) * block.epoch_fraction) // size) * size
     numbers, seconds = trained.seconds["epoch"], trained.seconds["seconds"]
     until_first_end = seconds[numbers <= 1].sum()  # epoch 0 is the training of the teachers
     seconds = seconds[numbers > 0].tolist()

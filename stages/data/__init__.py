@@ -1,1 +1,1 @@
-"""Images as arrays: the publisher's files, and transforms. NumPy only, no Keras."""
+"""Images as arrays: readers of files, what is checked in them, and transforms. No Keras."""

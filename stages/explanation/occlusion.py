@@ -4,27 +4,32 @@ from collections.abc import Callable
 
 import numpy as np
 
-PATCH = 5  # pixels, for images of 28x28
+from stages.data.transforms import TUNED_SIZE
+
+PATCH = 5  # pixels, for images of `TUNED_SIZE`
 
 
 def patch_for(image: np.ndarray) -> int:
     """The height and width of the square for an image (H, W, C), pixels, odd: `PATCH`, in proportion to the image."""
-    return round(PATCH * image.shape[0] / 28) | 1
+    return round(PATCH * image.shape[0] / TUNED_SIZE) | 1
 
 
-def covered(image: np.ndarray, patch: int) -> np.ndarray:
+def covered(image: np.ndarray, patch: int, stride: int = 1) -> np.ndarray:
     """Copies of an image, each with a black square centered on another pixel.
 
     Args:
         image: uint8 (H, W, C), light on black.
         patch: Height and width of the square, pixels, odd. The square is cut off at the edges of the image.
+        stride: The distance of the centers, pixels.
 
     Returns:
-        uint8 (H * W, H, W, C), one copy per pixel, row by row.
+        uint8 (centers, H, W, C), one copy per center, row by row.
     """
     height, width, _ = image.shape
-    rows, columns = (np.abs(np.subtract.outer(range(size), range(size))) <= patch // 2 for size in (height, width))
-    hidden = rows[:, None, :, None] & columns[None, :, None, :]  # (H, W, H, W): center, then pixel
+    rows, columns = (
+        np.abs(np.subtract.outer(range(0, size, stride), range(size))) <= patch // 2 for size in (height, width)
+    )
+    hidden = rows[:, None, :, None] & columns[None, :, None, :]  # center, then pixel
     return np.where(hidden.reshape(-1, height, width, 1), 0, image).astype(image.dtype)
 
 
@@ -46,5 +51,8 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray) ->
     Returns:
         Drops, (H, W, classes), from -1 to 1; the first two axes are the center of the square.
     """
-    probabilities = predict(np.concatenate([image[None], covered(image, patch_for(image))]))  # (1 + H * W, classes)
-    return (probabilities[0] - probabilities[1:]).reshape(*image.shape[:2], -1)
+    height, width, _ = image.shape
+    stride = -(-height // TUNED_SIZE)  # so that a large image does not take many times longer
+    probabilities = predict(np.concatenate([image[None], covered(image, patch_for(image), stride)]))
+    drops = (probabilities[0] - probabilities[1:]).reshape(-(-height // stride), -(-width // stride), -1)
+    return drops.repeat(stride, axis=0).repeat(stride, axis=1)[:height, :width]

@@ -22,7 +22,7 @@ def save_conversion(steps: dict[str, np.ndarray], pixels: np.ndarray, result: di
         name: The name of the photo.
         path: Of the PNG.
     """
-    shown = [*list(steps.items())[:-1], ("what the model sees", pixels[..., 0])]
+    shown = [*list(steps.items())[:-1], ("what the model sees", pixels.squeeze())]
     figure = plt.figure(figsize=(9, 5.2), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.45))
     for axes in above.subplots(1, STEPS).flat:

@@ -1,1 +1,1 @@
-"""Use the exported model, without Keras: `image_file` reads photos, `photo` converts them, `classifier` classifies them."""
+"""Use the exported model, without Keras: `photo` prepares photos, `classifier` classifies them."""

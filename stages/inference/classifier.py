@@ -3,11 +3,11 @@
 An example:
 
     from stages.inference.classifier import Classifier
-    from stages.inference.image_file import read_photo
-    from stages.inference.photo import convert
+    from stages.data.image_file import read_photo
+    from stages.inference.photo import prepared
 
-    pixels = convert(read_photo("shirt.jpg")).pixels  # (28, 28, 1)
-    Classifier().probabilities(pixels)  # (1, classes)
+    classifier = Classifier()
+    classifier.answer(prepared(read_photo("shirt.jpg"), classifier.dataset, classifier.shape).pixels)["class"]
 
 What the command and the page say of a photo is an `answer`.
 """
@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 
 from stages.base.errors import InputError
+from stages.base.splits import FASHION_MNIST
 
 EXPORTED = Path("data/exported")  # model.onnx and others: see `stages.export`
 FALSE_ALARM_RATE = 0.05  # share of validation images that are taken for out-of-distribution (OOD)
@@ -32,6 +33,7 @@ class Classifier:
 
     Attributes:
         metadata: What the file says of itself: see `stages.export`.
+        dataset: The name of the data that it was trained on.
         shape: Height, width and channels of an image.
         classes: The names of the classes, in the order of the probabilities.
         augmentation: The test-time augmentation whose views the file averages.
@@ -65,6 +67,7 @@ class Classifier:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             texts = self._session.get_modelmeta().custom_metadata_map
             self.metadata = {key: from_json(text) for key, text in texts.items()}
+            self.dataset: str = self.metadata["dataset"]
             self.classes: list[str] = self.metadata["classes"]
             self.augmentation: str = self.metadata["test_time_augmentation"]
             self.threshold = float(self.metadata["out_of_distribution"]["threshold"])
@@ -79,8 +82,8 @@ class Classifier:
             raise InputError(f"{path} is not an ONNX file that stage export wrote ({reason}). {fix}") from None
 
     def answer(self, pixels: np.ndarray) -> dict:
-        """What is said of one converted photo, (H, W, C): see `answer`."""
-        found = self.probabilities(both_ways(pixels, self.augmentation))
+        """What is said of one prepared photo, (H, W, C): see `answer`."""
+        found = self.probabilities(both_ways(pixels, self.augmentation, self.dataset))
         return answer(found, self.classes, self.threshold, self.false_alarm_rate)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -122,7 +125,7 @@ def as_pixels(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     if pixels.shape[1:] != shape:
         raise InputError(
             f"the images have the shape {given.shape}, but must have (N, {', '.join(map(str, shape))}), where an axis of 1 "
-            "may be missing: stages.inference.photo.convert makes a photo such an image."
+            "may be missing: stages.inference.photo.prepared makes a photo such an image."
         )
     low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
     if not (low >= 0 and high <= 255):  # also if there is a NaN
@@ -135,19 +138,20 @@ def as_pixels(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return pixels
 
 
-def both_ways(pixels: np.ndarray, augmentation: str) -> np.ndarray:
-    """The image, and its mirror image if the model's test-time augmentation has no mirrored views.
+def both_ways(pixels: np.ndarray, augmentation: str, dataset: str) -> np.ndarray:
+    """The image; for Fashion-MNIST also its mirror image, if the model's test-time augmentation has no mirrored views.
 
     The data's clothing, such as shoes, mostly faces one way, and a photo may face the other.
 
     Args:
         pixels: (H, W, C).
         augmentation: `"none"`, or another, which mirrors.
+        dataset: The name of the data.
 
     Returns:
         (1, H, W, C) or (2, H, W, C).
     """
-    return np.stack([pixels, pixels[:, ::-1]] if augmentation == "none" else [pixels])
+    return np.stack([pixels, pixels[:, ::-1]] if (augmentation, dataset) == ("none", FASHION_MNIST) else [pixels])
 
 
 def answer(found: np.ndarray, classes: Sequence[str], threshold: float, false_alarm_rate: float) -> dict:

@@ -21,6 +21,7 @@ from keras import layers, ops
 
 from stages.base.errors import InputError
 from stages.base.files import atomic_write
+from stages.data.transforms import TUNED_SIZE
 from stages.trained.backend import silent
 from stages.trained.prediction import VIEWS
 
@@ -40,10 +41,17 @@ def serving_model(model: keras.Model, augmentation: str, temperature: float) -> 
     """
     pixels = keras.Input(model.input_shape[1:], name=INPUT, dtype="float32")
     height, width = pixels.shape[1:3]
-    framed = layers.ZeroPadding2D(1)(pixels)
+    border = round(height / TUNED_SIZE)
+    framed = layers.ZeroPadding2D(border)(pixels) if border else pixels  # as `transforms.shift` does it
+    if border and pixels.shape[-1] == 3:
+        above, below = (ops.repeat(edge, border, axis=1) for edge in (pixels[:, :1], pixels[:, -1:]))
+        tall = ops.concatenate([above, pixels, below], axis=1)
+        left, right = (ops.repeat(edge, border, axis=2) for edge in (tall[:, :, :1], tall[:, :, -1:]))
+        framed = ops.concatenate([left, tall, right], axis=2)
     views = []
     for _, offset, mirrored in VIEWS[augmentation]:
-        view = framed[:, 1 - offset : 1 - offset + height, 1 - offset : 1 - offset + width] if offset else pixels
+        start = border - offset * border
+        view = framed[:, start : start + height, start : start + width] if offset else pixels
         views.append(ops.flip(view, axis=2) if mirrored else view)
     if len(views) == 1:
         logits = model(pixels, training=False)  # (N, classes)

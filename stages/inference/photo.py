@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from stages.base.errors import InputError
+from stages.base.splits import FASHION_MNIST
+from stages.data.resize import GREY, center, fitted, grey, scale
 
 SIZE = 28  # pixels, the height and width of an input
 TOLERANCE = 0.05 * 255  # grey levels of a channel: what is so near to the background's color belongs to it
@@ -19,7 +21,6 @@ LIGHT_FITS = 4  # how often a plane is fitted to the light
 DARKEST_LIGHT = 32  # grey levels: a darker background is not corrected, since a ratio would amplify its noise
 MAX_DUST_SHARE = 0.005  # of all that differs from the background: less, apart from the rest, is no clothing
 BACKGROUNDS = ("auto", "light", "dark")
-GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in Pillow's mode L
 # The paper sharpens with a Gaussian of radius and standard deviation 1. Here as ImageMagick's `-sharpen 1x1` computes it:
 # the 3x3 Gaussian, negated; its center is replaced by twice the Gaussian's sum; then divided by the new sum.
 GAUSSIAN = np.exp(-np.add.outer(np.arange(-1, 2) ** 2, np.arange(-1, 2) ** 2) / 2)
@@ -48,7 +49,7 @@ class Conversion:
     """A photo, converted.
 
     Attributes:
-        pixels: The input of a model: uint8 (28, 28, 1), bright on dark.
+        pixels: The input of a model: uint8 (H, W, C); of `convert`, (28, 28, 1), bright on dark.
         steps: The photo and what each step made of it, by name, in order: uint8 (H, W, 3) or (H, W).
         warnings: Sentences about what may be wrong with the photo; mostly none.
     """
@@ -65,7 +66,7 @@ def convert(photo: np.ndarray, background: str = "auto") -> Conversion:
     light, negated.
 
     Args:
-        photo: uint8 (H, W, 3): see `stages.inference.image_file.read_photo`.
+        photo: uint8 (H, W, 3): see `stages.data.image_file.read_photo`.
         background: `"light"` (the clothing is darker), `"dark"` (it is brighter) or `"auto"`: found from the border.
 
     Raises:
@@ -86,15 +87,30 @@ def convert(photo: np.ndarray, background: str = "auto") -> Conversion:
     found = find_background(evened, background)
     steps = {"photo": photo}
     steps["trimmed"] = trim(evened, found.color)
-    steps["scaled"] = scale(steps["trimmed"])
+    steps["scaled"] = scale(steps["trimmed"], SIZE)
     steps["sharpened"] = sharpen(steps["scaled"])
-    steps["centered"] = center(steps["sharpened"], found.color)
+    steps["centered"] = center(steps["sharpened"], found.color, SIZE)
     steps["grey and negated"] = negate(grey(steps["centered"]), float(found.color @ GREY), found.is_light)
     warning = (
         f"its background is not plain: only {100 * found.share:.0f} % of its border has one color, of "
         f"{100 * MIN_PLAIN_SHARE:.0f} % needed; photograph the clothing alone, on one color"
     )
     return Conversion(steps["grey and negated"][..., None], steps, [warning] if found.share < MIN_PLAIN_SHARE else [])
+
+
+def prepared(photo: np.ndarray, dataset: str, shape: tuple[int, int, int], background: str = "auto") -> Conversion:
+    """Make a photo an input of a model, as the images were made that it was trained on.
+
+    Args:
+        photo: uint8 (H, W, 3): see `stages.data.image_file.read_photo`.
+        dataset: The name of the data: photos are converted only for Fashion-MNIST, and scaled for others, as by `prepare`.
+        shape: Height, width and channels of an input.
+        background: As in `convert`.
+    """
+    if dataset == FASHION_MNIST:
+        return convert(photo, background)
+    pixels = fitted(photo, shape[0], shape[2])
+    return Conversion(pixels, {"photo": photo, "scaled": pixels.squeeze()}, [])
 
 
 def even_light(photo: np.ndarray) -> np.ndarray:
@@ -181,19 +197,6 @@ def without_dust(clothing: np.ndarray) -> np.ndarray:
     return clothing
 
 
-def scale(photo: np.ndarray) -> np.ndarray:
-    """The photo with a longer edge of 28 pixels, in proportion: reduced by area averaging, enlarged by cubic interpolation.
-
-    Args:
-        photo: uint8 (h, w, 3).
-    """
-    height, width = photo.shape[:2]
-    factor = SIZE / max(height, width)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    filtered = Image.Resampling.BOX if factor < 1 else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(photo).resize(size, filtered))
-
-
 def sharpen(photo: np.ndarray) -> np.ndarray:
     """The photo, uint8 (h, w, 3), sharpened by a Gaussian of radius and standard deviation 1."""
     height, width = photo.shape[:2]
@@ -204,20 +207,6 @@ def sharpen(photo: np.ndarray) -> np.ndarray:
         for right in range(3)
     )
     return np.clip(np.rint(sharp), 0, 255).astype(np.uint8)
-
-
-def center(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
-    """The photo, uint8 (h, w, 3), h and w at most 28, in the middle of 28x28 pixels of the background's color."""
-    height, width = photo.shape[:2]
-    top, left = (SIZE - height) // 2, (SIZE - width) // 2
-    canvas = np.broadcast_to(np.rint(color).astype(np.uint8), (SIZE, SIZE, 3)).copy()
-    canvas[top : top + height, left : left + width] = photo
-    return canvas
-
-
-def grey(photo: np.ndarray) -> np.ndarray:
-    """The grey levels of a photo, uint8 (H, W, 3): float64 (H, W), 0 to 255."""
-    return photo @ GREY
 
 
 def negate(levels: np.ndarray, background: float, is_light: bool) -> np.ndarray:

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+SAMPLED = 3920000  # pixels that determine the whitening: of 5,000 images of Fashion-MNIST
+
 
 def pixel_statistics(images: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of all pixels of uint8 images, computed without a floating-point copy."""
@@ -16,7 +18,7 @@ def whitening_stem(inputs, images: np.ndarray, stride: int = 1):
 
     Args:
         inputs: Symbolic pixels 0-255, (B, H, W, C).
-        images: Training images, uint8 (N, H, W, C). The first 5,000 of 28x28 pixels, or fewer larger ones, determine the
+        images: Training images, uint8 (N, H, W, C). The first ones, of `SAMPLED` pixels together, determine the
             whitening.
         stride: Distance between patches, pixels: 1 or 2. With 2, patches do not overlap, but contain every pixel.
 
@@ -25,7 +27,7 @@ def whitening_stem(inputs, images: np.ndarray, stride: int = 1):
     """
     mean, std = pixel_statistics(images)
     x = keras.layers.Rescaling(1 / std, -mean / std)(inputs)
-    kernel = whitening_kernel((images[: 5000 * 28**2 // (images.shape[1] * images.shape[2])] - mean) / std)
+    kernel = whitening_kernel((images[: SAMPLED // (images.shape[1] * images.shape[2])] - mean) / std)
     whiten = keras.layers.Conv2D(kernel.shape[-1], 2, strides=stride, use_bias=False, trainable=False, name="whiten")
     x = keras.layers.ReLU()(whiten(x))
     whiten.set_weights([kernel])

@@ -54,15 +54,21 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def read_block(name: str) -> Block:
-    """A model's block of `params.yaml`, completed by `defaults`. Raises `InputError` if something is wrong."""
+def read_block(name: str, mirror: bool = True) -> Block:
+    """A model's block of `params.yaml`, completed by `defaults`. Raises `InputError` if something is wrong.
+
+    Where an image's mirror image does not show the same class, `mirror` is false, and the block asks for none.
+    """
     blocks = read("models", Models)
     if name not in blocks:
         raise InputError(f"params.yaml has no block models.{name}; {unknown(name, list(blocks), 'models')}")
     faults: list[str] = []
     block = validate_block(name, blocks[name], read("defaults", Defaults), faults)
     refuse(faults)
-    return block
+    if mirror:
+        return block
+    views = {"flip": "none", "flip_and_shift": "shift"}.get(block.test_time_augmentation, block.test_time_augmentation)
+    return block.model_copy(update={"random_flip": False, "test_time_augmentation": views})
 
 
 def validate_block(name: str, block: Any, defaults: dict[str, Any], faults: list[str]) -> Block | None:

@@ -37,7 +37,7 @@ class Block(Section):
     random_erasing: number(float, "a number from 0 to 1", ge=0, le=1)
     cutmix: number(float, "a number from 0 to 1", ge=0, le=1)
     test_time_augmentation: Annotated[
-        Literal["none", "flip", "flip_and_shift"], Field(description="none, flip or flip_and_shift")
+        Literal["none", "flip", "shift", "flip_and_shift"], Field(description="none, flip, shift or flip_and_shift")
     ]
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Field(description="auto, float32 or bfloat16")]
 

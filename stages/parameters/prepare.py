@@ -4,5 +4,6 @@ from stages.parameters.schema import Section, Seed, number
 
 
 class Prepare(Section):
-    val_per_class: number(int, "a whole number from 1 to 5900 (each class has 6,000 training images)", ge=1, le=5900)
+    val_per_class: number(int, "a whole number of at least 1", ge=1)
+    test_share: number(float, "a number from 0.05 to 0.5", ge=0.05, le=0.5)
     seed: Seed

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
-from stages.data.transforms import shift
+from stages.data.transforms import at_most_tuned, shift
 
 BACKGROUND = 10  # grey level; brighter pixels belong to the article
 COMPONENTS = 32  # principal components for the search by pixels
@@ -170,7 +170,8 @@ def near_duplicates(images: np.ndarray, features: np.ndarray, near: float) -> pd
     """The pairs of images that are identical, or whose distance is below `near` after alignment.
 
     Two searches, by pixels and by features, find candidates. The distance of a candidate is that of the pixels: the
-    smallest one over the second image and its mirror image, centered and shifted by up to one pixel.
+    smallest one over the second image and its mirror image, centered and shifted by up to one pixel; large images are
+    downscaled.
 
     Args:
         images: uint8 (N, H, W, C).
@@ -181,6 +182,8 @@ def near_duplicates(images: np.ndarray, features: np.ndarray, near: float) -> pd
         One row per pair, nearest first: first and second (indices of images, the first smaller), distance, exact (1:
         identical bytes), mirrored (1: nearer to the mirror image), found_in (pixels, features or both).
     """
+    exact = same_bytes(images)
+    images = at_most_tuned(images)
     sides = [centred(images), centred(images[:, :, ::-1])]
     contrast, count = contrasts(images), len(images)
 
@@ -188,7 +191,7 @@ def near_duplicates(images: np.ndarray, features: np.ndarray, near: float) -> pd
         """Each pair as one integer."""
         return pairs[:, 0] * count + pairs[:, 1]
 
-    exact = codes(same_bytes(images))
+    exact = codes(exact)
     by_features = codes(near_by_features(features))
     by_pixels = codes(np.concatenate([near_by_pixels(sides[0], side, contrast, near) for side in sides]))
     by_pixels = np.union1d(by_pixels, exact)

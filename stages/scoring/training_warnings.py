@@ -5,9 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-MIN_TIMES_CHANCE = 1.5  # times the share of the most frequent class: no model that learned something is below
 MAX_INITIAL_SHARE = 0.05  # of its initial statistics, that a batch normalization may keep to the end
 MAX_LOSS_RISE = 1.1  # times the first validation loss
+
+
+def least(guessing: float) -> float:
+    """The share of right answers below which no model is that learned something, from the share that guessing gives."""
+    return min(1.5 * guessing, guessing + 0.1 * (1 - guessing))
 
 
 def training_warnings(
@@ -24,12 +28,13 @@ def training_warnings(
     """
     predicted = probabilities.argmax(axis=1)
     accuracy, most_frequent = (predicted == labels).mean(), np.bincount(labels).max() / len(labels)
+    recall, chance = np.mean([(predicted[labels == one] == one).mean() for one in np.unique(labels)]), 1 / len(names)
     losses, teachers = history["val_loss"], training["teachers_accuracy"]
     found = []
-    if accuracy < MIN_TIMES_CHANCE * most_frequent:
+    if recall < least(chance):
         found.append(
-            f"the validation accuracy is {100 * accuracy:.1f} %, about what guessing gives ({100 * most_frequent:.1f} %): "
-            "the model has learned nothing. Its learning_rate is probably too high or too low"
+            f"the validation recall is {100 * recall:.1f} % in the mean of the classes, about what guessing gives "
+            f"({100 * chance:.1f} %): the model has learned nothing. Its learning_rate is probably too high or too low"
         )
     if never := [names[label] for label in np.unique(labels) if label not in predicted]:
         found.append(f"these classes are never predicted for the validation images: {', '.join(never)}")
@@ -45,7 +50,7 @@ def training_warnings(
             f"the validation loss only rose, from {losses.iloc[0]:.3f} after the first epoch to {losses.iloc[-1]:.3f}: "
             "lower learning_rate, or set patience"
         )
-    if teachers is not None and teachers < MIN_TIMES_CHANCE * most_frequent:
+    if teachers is not None and teachers < least(most_frequent):
         found.append(
             f"its teachers classify {100 * teachers:.1f} % of the training images right, about what guessing gives "
             f"({100 * most_frequent:.1f} %): they have learned nothing, and nothing can be learned from them. The "

@@ -6,14 +6,16 @@ Fashion-MNIST. Five strengths per kind follow Hendrycks and Dietterich, "Benchma
 corruptions and perturbations" (2019). The levels are this project's own. Accuracies are not comparable with those on the
 published sets.
 
-Images are uint8 (N, H, W, C). Levels in pixels are for images of 28x28, and in proportion for others. Pixels from outside
-the image are black.
+Images are uint8 (N, H, W, C). Levels in pixels are for images of `TUNED_SIZE`, and in proportion for others. Pixels from
+outside the image are black.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
+
+from stages.data.transforms import TUNED_SIZE
 
 STRENGTHS = (1, 2, 3, 4, 5)
 LEVELS = {  # of each kind, for strengths 1 to 5; UNITS gives their units
@@ -41,7 +43,7 @@ UNITS = {
     "inversion": "% of the negative",
 }
 IN_PIXELS = ("blur", "translation", "occlusion")
-GREY = 128  # grey level of the square that covers the clothing
+GREY = 128  # grey level of the square that covers a part
 
 
 def grey_levels(values: np.ndarray) -> np.ndarray:
@@ -88,7 +90,7 @@ def blur(images: np.ndarray, std: float, rng: np.random.Generator) -> np.ndarray
 
 
 def brightness(images: np.ndarray, added: float, rng: np.random.Generator) -> np.ndarray:
-    """Make clothing and background brighter by `added` grey levels."""
+    """Make everything brighter by `added` grey levels."""
     return grey_levels(images + np.float32(added))
 
 
@@ -173,6 +175,7 @@ def corrupt(images: np.ndarray, kind: str, strength: int, seed: int) -> np.ndarr
     if strength == 0:
         return images
     level = LEVELS[kind][strength - 1]
-    if kind in IN_PIXELS and images.shape[1] != 28:
-        level = level * images.shape[1] / 28 if kind == "blur" else max(1, round(level * images.shape[1] / 28))
+    if kind in IN_PIXELS and images.shape[1] != TUNED_SIZE:
+        level = level * images.shape[1] / TUNED_SIZE
+        level = level if kind == "blur" else max(1, round(level))
     return KINDS[kind](images, level, np.random.default_rng(seed))

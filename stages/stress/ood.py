@@ -1,4 +1,4 @@
-"""Out-of-distribution (OOD) inputs: images without clothing, drawn by the project, and their detection by confidence.
+"""Out-of-distribution (OOD) inputs: images of none of the classes, drawn by the project, and their detection by confidence.
 
 Each kind of input is a function of a count, the shape of an image and a random generator; it returns uint8
 (count, H, W, C), light on black.
@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from sklearn.metrics import roc_auc_score
 
-SCALE = 4  # digits are drawn at 112x112 pixels, then downscaled to 28x28
+from stages.data.transforms import TUNED_SIZE
+
+SCALE = 4  # digits are drawn so many times larger, then downscaled
 
 
 def arc(x: float, y: float, width: float, height: float, start: float, end: float) -> list[tuple[float, float]]:
@@ -35,11 +37,11 @@ DIGITS = [
 
 
 def draw_digit(digit: int, rng: np.random.Generator) -> np.ndarray:
-    """A digit that looks handwritten, 20 pixels high and centered as in MNIST: uint8 (28, 28).
+    """A digit that looks handwritten, 20 pixels high and centered as in MNIST: uint8 (`TUNED_SIZE`, `TUNED_SIZE`).
 
     Width, slant, rotation, shape, the thickness of the pen (2 to 3 pixels) and its grey level are random.
     """
-    canvas = Image.new("L", (28 * SCALE, 28 * SCALE))
+    canvas = Image.new("L", (TUNED_SIZE * SCALE, TUNED_SIZE * SCALE))
     pen = ImageDraw.Draw(canvas)
     thickness, shade = rng.uniform(2, 3) * SCALE, int(rng.integers(200, 256))
     width, slant, turn = rng.normal(1, 0.12), rng.normal(0.15, 0.15), rng.normal(0, 0.1)
@@ -57,14 +59,14 @@ def draw_digit(digit: int, rng: np.random.Generator) -> np.ndarray:
             half = thickness / 2
             pen.ellipse([x - half, y - half, x + half, y + half], fill=shade)
     blurred = canvas.filter(ImageFilter.GaussianBlur(0.4 * SCALE))
-    return np.asarray(blurred.resize((28, 28), Image.Resampling.BOX))
+    return np.asarray(blurred.resize((TUNED_SIZE, TUNED_SIZE), Image.Resampling.BOX))
 
 
 def strokes(count: int, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """Random handwritten digits: light, thin strokes, similar to MNIST."""
     height, width, channels = shape
     drawn = [draw_digit(digit, rng) for digit in rng.integers(10, size=count)]
-    if (height, width) != (28, 28):
+    if (height, width) != (TUNED_SIZE, TUNED_SIZE):
         drawn = [np.asarray(Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC)) for one in drawn]
     return np.stack([np.stack(drawn)] * channels, axis=-1)
 

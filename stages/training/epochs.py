@@ -3,22 +3,30 @@
 import keras
 import numpy as np
 
-from stages.base.errors import InputError
-from stages.data.transforms import downscale
+from stages.data.transforms import TUNED_SIZE, downscale
 from stages.models.block import Block
 from stages.training import on_tensorflow
 from stages.training.augmentation import augmented, cutmix
 
+MIN_STEPS = 24  # of an epoch
+
 
 def low_resolution_epochs(parameters: Block, images: np.ndarray) -> int:
     """The number of epochs, the first ones, that show downscaled images; at least the last one does not."""
-    share = parameters.low_resolution_fraction if images.shape[1] >= 28 else 0  # smaller images are quick anyway
+    share = (
+        parameters.low_resolution_fraction if images.shape[1] >= TUNED_SIZE else 0
+    )  # smaller images are quick anyway
     return min(round(share * parameters.epochs), parameters.epochs - 1)
 
 
 def low_resolution_size(parameters: Block, images: np.ndarray) -> int:
-    """The height and width of low-resolution images, pixels: `low_resolution_size` for 28x28, in proportion for others."""
-    return max(1, round(parameters.low_resolution_size * images.shape[1] / 28))
+    """The height and width of low-resolution images, pixels: `low_resolution_size`, in proportion to the images."""
+    return round(parameters.low_resolution_size * images.shape[1] / TUNED_SIZE)
+
+
+def batch_size(parameters: Block, images: int) -> int:
+    """The number of images per step: `batch_size`, but of few training images only about a twentieth, at least 16."""
+    return min(parameters.batch_size, max(16, images // 160 * 8))
 
 
 class Epochs(keras.utils.PyDataset):
@@ -29,6 +37,8 @@ class Epochs(keras.utils.PyDataset):
     come first. The rest are drawn at random. Early in training, most images are already classified correctly, and showing
     them again gains little. Source: Jordan, "94 % on CIFAR-10 in 3.29 seconds" (2024), section on 96 %, who takes the
     losses from a small network; here they are the network's own from earlier epochs, at no cost.
+
+    Few images: an epoch has at least `MIN_STEPS` batches, so that it may show each image several times.
 
     Progressive resizing: the first epochs, a share `low_resolution_fraction` of all, show images downscaled to
     `low_resolution_size`, which takes less arithmetic. Source: Howard, in fast.ai's entry to DAWNBench (2018).
@@ -42,6 +52,8 @@ class Epochs(keras.utils.PyDataset):
         seed: Of the order and the augmentation.
 
     Attributes:
+        steps, batch_size: Batches of an epoch, and images of a batch.
+        mines_examples: Whether an epoch shows a part of the images only, and chooses it by their losses.
         losses: float32 (N,), nats: the loss of each image when it was last shown unmixed; infinite if it never was.
         order: The indices of the images of this epoch, in the order shown.
         mixed: bool, one value per image of this epoch: whether CutMix put a part of another image into it.
@@ -50,21 +62,20 @@ class Epochs(keras.utils.PyDataset):
     def __init__(self, images: np.ndarray, targets: np.ndarray, parameters: Block, seed: int):
         super().__init__()
         self.images, self.targets, self.parameters, self.seed = images, targets, parameters, seed
-        if not len(self):
-            raise InputError(
-                f"batch_size is {parameters.batch_size}, but an epoch shows only "
-                f"{int(len(images) * parameters.epoch_fraction)} training images: set a smaller batch_size in params.yaml."
-            )
+        self.batch_size = batch_size(parameters, len(images))
+        self.steps = max(MIN_STEPS, int(len(images) * parameters.epoch_fraction) // self.batch_size)
+        chooses = parameters.epoch_fraction < 1 and self.steps * self.batch_size < len(images)
+        self.mines_examples = chooses and parameters.hard_example_fraction > 0
         self.losses = np.full(len(images), np.inf, np.float32)
         self.begin(0)
 
     def begin(self, epoch: int) -> None:
         """Make the batches of epoch `epoch`, counted from 0."""
         parameters = self.parameters
-        shown = len(self) * parameters.batch_size
+        shown = self.steps * self.batch_size
         rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.images))
-        if parameters.epoch_fraction < 1:
+        order = np.concatenate([rng.permutation(len(self.images)) for _ in range(-(-shown // len(self.images)))])
+        if parameters.epoch_fraction < 1 and shown < len(order):
             by_loss = order[np.argsort(-self.losses[order], kind="stable")]
             hard = round(parameters.hard_example_fraction * shown)
             order = rng.permutation(np.concatenate([by_loss[:hard], rng.permutation(by_loss[hard:])[: shown - hard]]))
@@ -74,7 +85,7 @@ class Epochs(keras.utils.PyDataset):
             self.order,
             self.seed,
             epoch,
-            random_shift=parameters.random_shift,
+            random_shift=round(parameters.random_shift * self.images.shape[1] / TUNED_SIZE),
             random_flip=parameters.random_flip,
             erasing=parameters.random_erasing,
         )
@@ -85,11 +96,11 @@ class Epochs(keras.utils.PyDataset):
 
     def __len__(self) -> int:
         """Batches per epoch. The incomplete last batch is left out; these are other images in each epoch."""
-        return int(len(self.images) * self.parameters.epoch_fraction) // self.parameters.batch_size
+        return self.steps
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Images, uint8 (batch_size, H, W, C), and targets, float32 (batch_size, classes)."""
-        batch = slice(index * self.parameters.batch_size, (index + 1) * self.parameters.batch_size)
+        batch = slice(index * self.batch_size, (index + 1) * self.batch_size)
         return self.shown[batch], self.shown_targets[batch]
 
 
@@ -106,7 +117,7 @@ class RemembersLosses(keras.Model):
     def __init__(self, model: keras.Model, data: Epochs, devices: int = 1):
         super().__init__(model.input, model.output, name=model.name)
         self.replicas = devices if keras.backend.backend() == "tensorflow" else 1  # JAX: a step runs on all devices
-        shape = (len(data), self.replicas, data.parameters.batch_size // self.replicas)
+        shape = (len(data), self.replicas, data.batch_size // self.replicas)
         kept = {"initializer": "zeros", "trainable": False}
         self.seen = self.add_weight(shape=shape, aggregation="sum", name="seen", **kept)
         self.step = self.add_weight(shape=(), dtype="int32", aggregation="only_first_replica", name="step", **kept)

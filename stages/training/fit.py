@@ -10,6 +10,7 @@ from types import ModuleType
 import keras
 import numpy as np
 import pandas as pd
+from sklearn.utils.class_weight import compute_class_weight
 
 from stages.base.errors import InputError
 from stages.data.transforms import downscale
@@ -21,7 +22,14 @@ from stages.training import on_tensorflow
 from stages.training.callbacks import EpochClock, KeepHistory, SeedDropout, StopIfNotFinite
 from stages.training.checkpoint import Checkpoint
 from stages.training.devices import several_devices
-from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, low_resolution_epochs, low_resolution_size
+from stages.training.epochs import (
+    Epochs,
+    NextEpoch,
+    RemembersLosses,
+    batch_size,
+    low_resolution_epochs,
+    low_resolution_size,
+)  # fmt: skip
 from stages.training.optimizers import optimizer
 from stages.training.resume import Resume, seconds_of
 
@@ -68,6 +76,7 @@ def train(
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
     checkpoint: Checkpoint | None = None,
     name: str = "training",
+    class_weights: bool = False,
 ) -> Trained:
     """Build and fit one model. The same arguments on the same machine give byte-identical weights.
 
@@ -85,21 +94,26 @@ def train(
         on_epoch: Called after each epoch with the history so far: see `Trained`.
         checkpoint: If given, it keeps what the training has reached, and the training goes on from there.
         name: Of this training in the checkpoint.
+        class_weights: Whether the loss of an image is divided by the share of its class, so that classes count the same.
 
     Raises:
-        InputError: All images are the same, a batch is larger than an epoch, the machine has fewer devices, the devices
+        InputError: All images are the same, the machine has fewer devices, the devices
             cannot share a batch evenly, the network has other inputs or outputs, or a layer that cannot be saved, it cannot
             take low-resolution images, or the loss or a weight is not finite.
     """
-    refuse_input(parameters, train_images, val_images, devices)
+    refuse_input(batch_size(parameters, len(train_images)), train_images, val_images, devices)
     classes = int(train_labels.max()) + 1  # stage `prepare` refuses a class without training images
     targets, smoothing = np.eye(classes, dtype=np.float32)[train_labels], parameters.label_smoothing
     teaching, teachers_accuracy = 0.0, None
     if parameters.teachers:
         parts = train_images, train_labels, val_images, val_labels
-        soft, teaching = soft_targets(architecture, parameters, seed, *parts, devices=devices, checkpoint=checkpoint)
+        options = {"devices": devices, "checkpoint": checkpoint, "class_weights": class_weights}
+        soft, teaching = soft_targets(architecture, parameters, seed, *parts, **options)
         targets, smoothing = mixed_targets(targets, soft, parameters.distillation_weight, smoothing)
         teachers_accuracy = float((soft.argmax(axis=1) == train_labels).mean())
+    if class_weights:
+        weights = compute_class_weight("balanced", classes=np.arange(classes), y=train_labels).astype(np.float32)
+        targets, smoothing = weights[train_labels, None] * ((1 - smoothing) * targets + smoothing / classes), 0
     make_deterministic(seed)
     set_precision("bfloat16" if use_bfloat16(parameters.precision) else "float32")
     data = Epochs(train_images, targets, parameters, seed)
@@ -153,9 +167,9 @@ def facts(trained: Trained) -> dict:
     return {"steps": trained.steps, "teachers_accuracy": trained.teachers_accuracy, "batch_norm_momentum": momentum}
 
 
-def refuse_input(parameters: Block, train_images: np.ndarray, val_images: np.ndarray, devices: int) -> None:
+def refuse_input(batch: int, train_images: np.ndarray, val_images: np.ndarray, devices: int) -> None:
     """Raise `InputError` if devices cannot share batches evenly, or all training images are the same."""
-    for what, count in (("batch_size", parameters.batch_size), ("the number of validation images", len(val_images))):
+    for what, count in (("batch_size", batch), ("the number of validation images", len(val_images))):
         if count % devices:
             raise InputError(f"{what} is {count}, which {devices} devices cannot share evenly: set another `devices`.")
     if (train_images == train_images[0]).all():
@@ -169,9 +183,7 @@ def compiled(
     model: keras.Model, update: keras.optimizers.Optimizer, smoothing: float, data: Epochs, devices: int
 ) -> keras.Model:
     """The model, ready for `fit`; with hard-example mining, one that shares its weights and remembers losses."""
-    parameters = data.parameters
-    mines_examples = parameters.epoch_fraction < 1 and parameters.hard_example_fraction > 0
-    trainer = RemembersLosses(model, data, devices) if mines_examples else model
+    trainer = RemembersLosses(model, data, devices) if data.mines_examples else model
     trainer.compile(
         optimizer=update,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing),
@@ -217,8 +229,8 @@ def soft_targets(
     parameters: Block,
     seed: int,
     *data: np.ndarray,
-    devices: int,
     checkpoint: Checkpoint | None = None,
+    **options: object,
 ) -> tuple[np.ndarray, float]:
     """Soft targets for knowledge distillation: the mean probabilities of teachers for the training images.
 
@@ -231,8 +243,8 @@ def soft_targets(
         parameters: As for `train`.
         seed: As for `train`; each teacher gets its own seed, derived from it.
         data: The four arrays of `train`.
-        devices: As for `train`.
         checkpoint: As for `train`; it keeps the probabilities of each teacher that is trained.
+        options: Others of `train`.
 
     Returns:
         Probabilities, float32 (N, classes), rows sum to 1; and the seconds that the teachers took, before an interruption,
@@ -247,9 +259,7 @@ def soft_targets(
         if known is None or "probabilities" not in known:
             print(name, flush=True)
             started, before = time.perf_counter(), seconds_of(known)
-            teacher = train(
-                architecture, block, own_seed, *data, devices=devices, checkpoint=checkpoint, name=name
-            ).model
+            teacher = train(architecture, block, own_seed, *data, checkpoint=checkpoint, name=name, **options).model
             known = {"probabilities": predict(teacher, data[0], parameters.test_time_augmentation).probabilities}
             known["seconds"] = np.array(before + time.perf_counter() - started)
             if checkpoint:

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +11,31 @@ from PIL import Image, ImageOps
 from stages.base.errors import InputError
 
 WORKING_SIZE = 280  # pixels: larger photos are reduced to an edge of less than twice this, by area averaging
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF")  # the most common ones are tried first
+FORMATS = (  # of Pillow's, the most common ones first; none that runs another program
+    "PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000", "ICO", "ICNS", "PCX", "SGI",
+    "DDS", "PSD", "QOI", "SUN", "XBM", "XPM", "MSP", "TGA",
+)  # fmt: skip
 PHOTO_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".webp", ".tif",
-    ".tiff", ".avif", ".heic", ".heif", ".hif",
+    ".tiff", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".mpo", ".ico", ".icns", ".pcx", ".sgi", ".rgb", ".bw",
+    ".dds", ".psd", ".qoi", ".ras", ".xbm", ".xpm", ".msp", ".tga", ".jpx", ".apng",
 )  # fmt: skip
 HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 WHITES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))  # the highest grey levels of these numbers of bits
 NEARLY_WHITE = 242  # of 255
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+ORIENTATION = 0x0112  # the EXIF tag
 
 
-def read_photo(source: Path | str | bytes) -> np.ndarray:
+def read_photo(source: Path | str | bytes, seen: Counter | None = None) -> np.ndarray:
     """Read a photo from a file or from a file's content: upright, without transparency, not larger than needed.
 
     Takes PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and PPM, of any color mode and depth; of several pages or images, the first.
     Transparent parts become white, or black if most of the visible parts would vanish on white.
+
+    Args:
+        source: The file, or its content.
+        seen: If given, what is said of the file is counted here: whether it is grey, transparent, turned.
 
     Returns:
         uint8 (H, W, 3). The longer edge has at most 559 pixels.
@@ -43,6 +54,10 @@ def read_photo(source: Path | str | bytes) -> np.ndarray:
             warnings.simplefilter("ignore")  # of damaged EXIF data, for example
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if seen is not None:
+                    seen["grey" if image.mode in GREY_MODES else "color"] += 1
+                    seen["have transparent parts, which were put on white"] += image.has_transparency_data
+                    seen["were turned upright, as their EXIF data say"] += image.getexif().get(ORIENTATION, 1) != 1
                 image.draft(None, (2 * WORKING_SIZE, 2 * WORKING_SIZE))  # JPEG: decode only as many pixels as needed
                 ImageOps.exif_transpose(image, in_place=True)
                 return without_transparency(reduce(image))

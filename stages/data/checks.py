@@ -1,0 +1,120 @@
+"""Read a set of images, and check what people get wrong: classes and copies."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stages.base.errors import InputError
+from stages.data.arrays import IDX_IMAGES, from_arrays, read_idx_files, read_npz
+from stages.data.folders import read_folder
+from stages.data.source import Source, in_order, some
+from stages.parameters.dataset import Dataset
+
+MAX_CLASSES = 200
+COPIES = "the same image "  # how the sentences about copies begin
+
+
+class Checked(NamedTuple):
+    """The images that can be used, and their classes."""
+
+    kept: np.ndarray  # their numbers in the `Source`, (K,)
+    labels: np.ndarray  # uint8 (K,), from 0
+    class_names: list[str]
+    digests: np.ndarray  # uint64 (K,): equal for equal images
+
+
+def read_source(dataset: Dataset) -> Source:
+    """Read the images of a set, and make each of them `size` x `size` pixels, grey or RGB.
+
+    Raises:
+        InputError: There are none, or arrays hold something else.
+    """
+    path = Path(dataset.path)
+    if not path.exists():
+        tracked = (
+            f"DVC tracks it: type `dvc pull {path}`." if Path(f"{path}.dvc").exists() else "Change it in params.yaml."
+        )
+        raise InputError(f"dataset.path is {path}, but nothing is there. {tracked}")
+    inside = sorted(path.iterdir()) if path.is_dir() else [path]
+    if idx := [file for file in inside if IDX_IMAGES.fullmatch(file.name)]:
+        return from_arrays(read_idx_files(idx), dataset)
+    if len(npz := [file for file in inside if file.suffix == ".npz"]) == 1:
+        return from_arrays(read_npz(npz[0]), dataset)
+    if not path.is_dir():
+        raise InputError(
+            f"dataset.path is {path}, but must be an .npz file, or a folder: unpack an archive; of a CSV file, name the "
+            "folder that holds it and the images."
+        )
+    return read_folder(path, dataset)
+
+
+def check(source: Source, dataset: Dataset) -> Checked:
+    """Find the classes and the images that can be used. What cannot is named in `source.faults`."""
+    values, codes = np.unique(source.labels, return_inverse=True)
+    order = sorted(range(len(values)), key=lambda place: in_order(values[place]))
+    values, codes = values[order], np.argsort(order)[codes]
+    if values.dtype.kind == "i" and values[0]:
+        source.notes.append(f"labels start at {values[0]}: that is the first class, none is missing")
+    names = np.array(dataset.class_names or values, str)
+    if len(names) != len(values):
+        raise InputError(f"dataset.class_names holds {len(names)} names, but the labels are {some(values)}: name each.")
+    digests = np.array(
+        [int.from_bytes(hashlib.blake2b(one, digest_size=8).digest()) for one in source.images], np.uint64
+    )
+    kept = np.ones(len(codes), bool)
+    kept[copies(source, codes, digests)] = dataset.duplicates == "keep"
+
+    def counts(split: str) -> np.ndarray:
+        """The number of kept images of each class in a split, (classes,)."""
+        return np.bincount(codes[kept & (source.splits == split)], minlength=len(names))
+
+    drawn = [split for split in ("val", "test") if split not in source.splits]
+    few = (counts("train") > 0) & (counts("train") <= len(drawn))
+    untrained = counts("train") == 0
+    source.fault(names[untrained], "classes without training images")
+    source.fault(
+        names[few], f"classes with fewer than {1 + len(drawn)} images, one for {' and '.join(['train', *drawn])} each"
+    )
+    kept &= ~(few | untrained)[codes]
+    for split in {"val", "test"} - set(drawn):
+        if (absent := (counts(split) == 0) & (counts("train") > 0)).any():
+            source.notes.append(f"classes without images in {split}: {some(names[absent])}")
+    used, labels = np.unique(codes[kept], return_inverse=True)
+    if not 2 <= len(used) <= MAX_CLASSES:
+        raise InputError(
+            f"{dataset.path} has {len(used)} classes that can be used, but 2 to {MAX_CLASSES} are needed."
+            + "".join(f"\n       {fault}." for fault in source.faults)
+        )
+    return Checked(np.flatnonzero(kept), labels.astype(np.uint8), names[used].tolist(), digests[kept])
+
+
+def copies(source: Source, codes: np.ndarray, digests: np.ndarray) -> pd.Index:
+    """The numbers of images that are in two classes, and of all but one of those that are in a class several times.
+
+    Of copies in several splits, that in test stays, or else that in val.
+
+    Args:
+        source: Its `faults` and `notes` get a sentence on each kind.
+        codes: The class of each image, (N,).
+        digests: Of each image, (N,): equal for equal images.
+    """
+    table = pd.DataFrame({"digest": digests, "code": codes, "split": source.splits})
+    table = table[table.duplicated("digest", keep=False)]
+    table["rank"] = table["split"].map({"test": 0, "val": 1, "train": 2})
+    table = table.sort_values(["digest", "rank"], kind="stable")
+
+    def several(column: str) -> np.ndarray:
+        return table.groupby("digest")[column].transform("nunique").to_numpy() > 1
+
+    contrary = several("code")
+    across = several("split") & ~contrary
+    for chosen, where in ((contrary, "under two classes"), (across, "in two of train, val and test")):
+        groups = [" = ".join(source.names[rows.index]) for _, rows in table[chosen].groupby("digest")]
+        source.fault(groups, f"{COPIES}{where}")
+    later = table.duplicated("digest").to_numpy() & ~contrary
+    if within := int((later & ~across).sum()):
+        source.notes.append(f"further copies of an image in its class: {within:,}")
+    return table.index[contrary | later]

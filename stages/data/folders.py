@@ -1,0 +1,124 @@
+"""Read images that are files: in one folder a class, or named in CSV files."""
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from stages.base.errors import Damaged, InputError
+from stages.data.image_file import PHOTO_SUFFIXES, read_photo
+from stages.data.resize import fitted
+from stages.data.source import SPLITS, Source, in_order
+from stages.parameters.dataset import Dataset
+
+COLUMNS = {  # of a CSV file, in any case
+    "file": ("file", "filename", "file_name", "image", "image_path", "path", "filepath"),
+    "label": ("label", "class", "class_name", "category", "target"),
+    "split": ("split", "set", "subset"),
+}
+
+
+def read_folder(root: Path, dataset: Dataset) -> Source:
+    """The images below a folder. Raises `InputError` if there are none."""
+    source = Source()
+    tables = sorted(file for file in root.iterdir() if file.suffix.lower() == ".csv")
+    rows = [table for path in tables if (table := rows_of_csv(path, dataset.groups, source)) is not None]
+    rows = pd.concat(rows, ignore_index=True) if rows else rows_of_folders(root, dataset.groups, source)
+    size, channels = dataset.size, 3 if dataset.colors == "rgb" else 1
+    source.images = np.empty((len(rows), size, size, channels), np.uint8)
+    bad, seen = {}, Counter()
+    for place, file in enumerate(tqdm(rows["file"], desc="reading", unit=" images", disable=None, leave=False)):
+        try:
+            photo = read_photo(root / file, seen)
+            source.images[place] = fitted(photo, size, channels)
+            source.sizes[photo.shape[:2]] += 1
+        except InputError as error:
+            bad[place] = f"{file}: {str(error).rstrip('.')}"
+    source.fault(list(bad.values()), "files that cannot be read as images")
+    if len(bad) == len(rows):
+        faults = "".join(f"\n       {fault}." for fault in [*source.faults, *source.notes])
+        raise InputError(f"{root} holds no images in folders, one for each class, nor a CSV, IDX or .npz file.{faults}")
+    kinds = [seen.pop(kind, 0) for kind in ("grey", "color")]
+    if all(kinds):
+        source.notes.append(f"{kinds[0]:,} images are grey, and {kinds[1]:,} in color")
+    source.notes += [f"{count:,} images {what}" for what, count in seen.items() if count]
+    if bad:
+        source.images, rows = np.delete(source.images, list(bad), axis=0), rows.drop(list(bad))
+    source.names, source.labels, source.splits = (rows[key].to_numpy(str) for key in ("file", "label", "split"))
+    source.groups = rows["group"].to_numpy(str) if dataset.groups else None
+    return source
+
+
+def rows_of_folders(root: Path, groups: str | None, source: Source) -> pd.DataFrame:
+    """The images in one folder a class, with folders such as `train` and `test` above these, or without.
+
+    Returns:
+        One row per image: file (its path from `root`), label, split, group.
+    """
+    top = folders_in(root)
+    parts = {folder: SPLITS[folder.name.lower()] for folder in top if folder.name.lower() in SPLITS}
+    source.fault([folder.name for folder in top if parts and folder not in parts], "folders beside train and test")
+    rows, others, empty, loose = [], Counter(), [], []
+    for part, split in (parts or {root: "train"}).items():
+        loose += [file.name for file in part.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES]
+        for folder in folders_in(part):
+            name, found = unicodedata.normalize("NFC", folder.name), len(rows)  # macOS decomposes letters with accents
+            for place, folders, files in os.walk(folder, followlinks=True):
+                folders[:] = sorted(one for one in folders if one[0] != ".")
+                for file in sorted(one for one in files if one[0] != "."):
+                    if (suffix := Path(file).suffix.lower()) in PHOTO_SUFFIXES:
+                        rows.append((os.path.relpath(Path(place, file), root), name, split, group_of(file, groups)))
+                    else:
+                        others[suffix or file] += 1
+            if len(rows) == found:
+                empty.append(folder.relative_to(root))
+    source.fault(empty, "folders without images, which are no classes")
+    source.fault(sorted(loose), "images outside of the folders of classes")
+    if others:
+        source.notes.append(f"files that are no images by their names: {others.total():,} ({', '.join(others)})")
+    return pd.DataFrame(rows, columns=["file", "label", "split", "group"])
+
+
+def folders_in(path: Path) -> list[Path]:
+    """The folders inside a folder, without hidden ones and those of macOS's archives, in order."""
+    return sorted(
+        (folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith((".", "__"))),
+        key=lambda folder: in_order(folder.name),
+    )
+
+
+def rows_of_csv(path: Path, groups: str | None, source: Source) -> pd.DataFrame | None:
+    """The images that a CSV file names: see `rows_of_folders`; None if it has no columns of files and labels."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise Damaged(path, error) from None
+    given = {column.strip().lower(): column for column in table}
+    named = {key: next((given[name] for name in names if name in given), None) for key, names in COLUMNS.items()}
+    if not named["file"] or not named["label"]:
+        source.notes.append(f"{path.name} was not read: it has no columns {', '.join(list(COLUMNS)[:2])}")
+        return None
+    rows = pd.DataFrame({"file": table[named["file"]], "label": table[named["label"]].str.strip()})
+    split = table[named["split"]].str.lower() if named["split"] else pd.Series(path.stem.lower(), rows.index)
+    rows["split"] = split.map(SPLITS).fillna("train")
+    rows["group"] = table[groups] if groups in table else [group_of(file, groups) for file in rows["file"]]
+    missing = ~rows["file"].map(lambda file: (path.parent / file).is_file()).astype(bool)
+    source.fault(list(rows["file"][missing]), f"files that {path.name} names, but that are not there")
+    source.fault(list(rows["file"][~missing & (rows["label"] == "")]), f"files without a label in {path.name}")
+    return rows[~missing & (rows["label"] != "")]
+
+
+def group_of(file: str, pattern: str | None) -> str:
+    """The part of a file's name that the images of a group share: what the pattern finds, or its first group; or all."""
+    try:
+        found = re.search(pattern or "", file)
+    except re.error as error:
+        raise InputError(
+            f"dataset.groups is {pattern!r}, but must be a column or a pattern of names: {error}."
+        ) from None
+    return (found[1] if found.re.groups else found[0]) if found else file

@@ -1,0 +1,55 @@
+"""The images of a set as they were read, before they are checked and split."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+MAX_NAMED = 5  # files and images that a sentence names
+SPLITS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test", "t10k": "test",
+}  # fmt: skip
+
+
+@dataclass
+class Source:
+    """Images, and what was noticed when they were read.
+
+    Attributes:
+        images: uint8 (N, S, S, C).
+        labels: The class of each image, text or integers (N,).
+        splits: "train", "val" or "test" of each image, (N,); "train" for all if the data do not say.
+        names: What each image is called, (N,).
+        groups: The group of each image, (N,): its images stay on one side of a split; None without groups.
+        sizes: How many images had which height and width.
+        faults: Sentences about what cannot be used. It is not among the images.
+        notes: Sentences about what was done with the images.
+    """
+
+    images: np.ndarray = None
+    labels: np.ndarray = None
+    splits: np.ndarray = None
+    names: Sequence[str] = ()
+    groups: np.ndarray | None = None
+    sizes: Counter = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def fault(self, names: Sequence, what: str) -> None:
+        """Add a fault that these images, files or classes have, if there are any."""
+        if len(names):
+            self.faults.append(f"{what}: {some(names)}")
+
+
+def some(names: Sequence) -> str:
+    """How many names there are, and the first of them."""
+    more = ", ..." if len(names) > MAX_NAMED else ""
+    return f"{len(names):,} ({', '.join(map(str, names[:MAX_NAMED]))}{more})"
+
+
+def in_order(name: object) -> tuple:
+    """A key that sorts numbers by value, before other names."""
+    text = str(name)
+    return (0, int(text), text) if text.isascii() and text.isdigit() else (1, 0, text)
