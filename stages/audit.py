@@ -151,7 +151,8 @@ def main() -> None:
     chosen = sampled(len(fitted) + len(test_labels), parameters.max_images, 0)
     images = np.concatenate([split_images for split_images, _ in parts.values()])[chosen]
     found_features, _ = features.features_and_probabilities(model, images)
-    names, found = load_summary()["class_names"], near_duplicates(images, found_features, near)
+    data = load_summary()
+    names, found = data["class_names"], near_duplicates(images, found_features, near, data["mirror"])
     found[["first", "second"]] = chosen[found[["first", "second"]]]
     pairs = named_pairs(found, parts, names)
     duplicates = count_near_duplicates(pairs, near, confidence)

@@ -9,7 +9,7 @@ import pandas as pd
 from stages import bench, models
 from stages.bench import summarise
 from stages.benchmark import ours
-from stages.training import fit
+from stages.training import epochs, fit
 from tests.conftest import ROOT, block_of
 from tests.models import plain
 
@@ -89,7 +89,10 @@ def test_accuracies_and_rates_are_those_of_full_size_images_alone(monkeypatch, c
     )
     changes = {"epochs": 5, "low_resolution_fraction": 0.4, "batch_size": 10, "epoch_fraction": 1}
     monkeypatch.setattr(ours, "load_split", lambda name: split)
-    monkeypatch.setattr(models, "read_block", block_of)
+    monkeypatch.setattr(models, "read_block", lambda name, mirror: block_of(name))
+    monkeypatch.setattr(ours, "load_summary", lambda: {"mirror": True})
+    monkeypatch.setattr(epochs, "batch_size", lambda block, count: block.batch_size)
+    monkeypatch.setattr(epochs, "MIN_STEPS", 1)
     monkeypatch.setattr(models, "load", {"plain": plain}.get)
     monkeypatch.setattr(fit, "train", lambda *_: trained)
     monkeypatch.setattr(sys, "argv", ["ours", "plain", "0", "0", json.dumps(changes), "2"])

@@ -50,7 +50,7 @@ def test_images_are_selected_by_their_losses_under_jax_too():
 
 def test_a_batch_that_devices_cannot_share_is_refused(images):
     images, labels = images[0][:100, ..., None], images[1][:100]
-    with pytest.raises(InputError, match="batch_size is 50, which 3 devices cannot share evenly"):
+    with pytest.raises(InputError, match="batch_size is 16, which 3 devices cannot share evenly"):
         train(plain, block_of("plain", batch_size=50), 0, images, labels, images, labels, devices=3)
 
 

@@ -77,7 +77,7 @@ def state():
     return dict(os.environ), sys.excepthook, signal.getsignal(signal.SIGINT), sys.meta_path[:], dict(matplotlib.rcParams)
 before = state()
 import stages
-from stages import models, prepare
+from stages import check, models
 from stages.base import environment, errors, files, late
 from stages.runner import guard
 assert state() == before

@@ -4,14 +4,19 @@ import keras
 import numpy as np
 import pytest
 
-from stages.base.errors import InputError
 from stages.data.transforms import downscale
 from stages.training import on_tensorflow
-from stages.training.epochs import Epochs, NextEpoch, RemembersLosses
+from stages.training.epochs import Epochs, NextEpoch, RemembersLosses, batch_size
 from tests.conftest import block_of
 
 IMAGES = np.random.default_rng(0).integers(1, 256, size=(100, 28, 28, 1), dtype=np.uint8)
 LABELS = (np.arange(100) % 10).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def as_of_many_images(monkeypatch):
+    """Batches and epochs of few images are as those of many."""
+    monkeypatch.setattr("stages.training.epochs.MIN_STEPS", 1)
 
 
 def epochs(seed: int = 0, **changes: object) -> Epochs:
@@ -114,6 +119,16 @@ def test_images_with_a_part_of_another_bring_its_target_and_leave_their_losses_a
     assert np.isinf(data.losses[order[mixed]]).all()
 
 
-def test_a_batch_larger_than_an_epoch_is_refused():
-    with pytest.raises(InputError, match="batch_size is 64, but an epoch shows only 50 training images"):
-        epochs(batch_size=64, epoch_fraction=0.5)
+@pytest.mark.parametrize(
+    ("given", "batch", "count"), [(512, 16, 100), (512, 16, 439), (512, 56, 1154), (8, 8, 100), (512, 512, 55000)]
+)
+def test_batches_of_few_images_are_smaller(given, batch, count):
+    assert batch_size(block_of("plain", batch_size=given), count) == batch
+
+
+def test_an_epoch_of_few_images_shows_each_of_them_about_equally_often(monkeypatch):
+    monkeypatch.setattr("stages.training.epochs.MIN_STEPS", 24)
+    data = epochs(epoch_fraction=0.5, hard_example_fraction=1)
+    assert (len(data), data.mines_examples) == (24, False)
+    assert set(np.bincount(data.order)) == {3, 4}
+    assert len(np.concatenate([data[step][0] for step in range(24)])) == len(data.order) == 384

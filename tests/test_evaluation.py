@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score, top_k_accuracy_score
 
 from stages.base.runs import TIMING
 from stages.compare import combine, ensemble, times
@@ -26,6 +27,24 @@ def test_scores_of_four_images_one_of_them_wrong():
     assert result["accuracy_single_view"] == 0.25
     assert result["loss"] == pytest.approx(-(3 * np.log(0.82) + np.log(0.02)) / 4, abs=1e-6)
     assert result["macro_f1"] == round((2 / 3 + 2 / 3 + 1) / 10, 6)
+
+
+def test_of_unbalanced_two_and_many_classes_more_is_measured():
+    rng = np.random.default_rng(0)
+    assert not {"balanced_accuracy", "auroc", "top_5_accuracy"} & set(
+        scores(PROBABILITIES[:4], PROBABILITIES, np.arange(4))
+    )
+    labels, chances = np.repeat([0, 1], [30, 10]), rng.uniform(size=40)
+    two = np.stack([1 - chances, chances], axis=1)
+    found = scores(two, two, labels)
+    assert found["auroc"] == pytest.approx(roc_auc_score(labels, chances), abs=1e-6)
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, chances > 0.5), abs=1e-6)
+    many, labels = rng.dirichlet(np.ones(50), 300), rng.integers(50, size=300)
+    found = scores(many, many, labels)
+    expected = top_k_accuracy_score(labels, many, k=5, labels=range(50))
+    assert found["top_5_accuracy"] == pytest.approx(expected, abs=1e-6)
+    row = combine([run(0.9) | found], [run(0.9) | found])
+    assert (row["test_top_5_accuracy"], row["test_top_5_accuracy_std"]) == (found["top_5_accuracy"], None)
 
 
 def test_precision_and_recall_of_each_class():
@@ -72,6 +91,18 @@ def test_the_highest_validation_accuracy_wins_and_ties_go_to_the_lower_loss(runs
     ranking = rank(runs)
     assert [place["model"] for place in ranking] == list(order)
     assert re.search(why, reason(ranking))
+
+
+def test_another_metric_selects_if_parameters_name_it():
+    runs = {"a": [run(0.9) | {"macro_f1": 0.5}], "b": [run(0.8) | {"macro_f1": 0.7, "balanced_accuracy": 0.6}]}
+    for metric, best, share in (
+        ("accuracy", "a", "90.00"),
+        ("macro_f1", "b", "70.00"),
+        ("balanced_accuracy", "a", "90.00"),
+    ):
+        ranking = rank(runs, metric)
+        assert ranking[0]["model"] == best
+        assert f"highest validation {metric.replace('_', ' ')}, {share} %" in reason(ranking, metric)
 
 
 def test_times_are_means_over_runs_of_seconds_and_milliseconds_per_image(tmp_path, monkeypatch):

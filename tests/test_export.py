@@ -22,7 +22,10 @@ from tests.models import custom, nested, separable, small
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 7, 7, 1), dtype=np.uint8).repeat(4, 1).repeat(4, 2)  # blocks
 VIEWS = "flip_and_shift"
 OOD = {"threshold": 0.5, "false_alarm_rate": 0.05}
-ABOUT = {"classes": list("abcdefghij"), "run": "a-0", "test_time_augmentation": "flip", "out_of_distribution": OOD}
+ABOUT = {
+    "dataset": "mine", "classes": list("abcdefghij"), "run": "a-0", "test_time_augmentation": "flip",
+    "out_of_distribution": OOD,
+}  # fmt: skip
 EXPORTED = Path("data/exported")
 
 
@@ -86,6 +89,15 @@ def test_every_file_says_what_keras_says_and_what_it_is(file, written):
     else:
         said = json.loads((folder / file / "assets.extra/metadata.json").read_text())
     assert said == ABOUT
+
+
+@pytest.mark.parametrize(("size", "augmentation"), [(8, "shift"), (56, "flip_and_shift")])
+def test_views_of_images_in_color_of_any_size_are_those_of_keras(size, augmentation, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6, size, size, 3), dtype=np.uint8)
+    model = small.build(block_of("small"), images, 3)
+    formats.write("model-tta.onnx", model, augmentation, 1.0, tmp_path / "model-tta.onnx", ABOUT)
+    found, _ = measure.classify_all(tmp_path / "model-tta.onnx", images)
+    np.testing.assert_allclose(found, prediction.predict(model, images, augmentation).probabilities, atol=1e-4)
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "model.tflite"])
@@ -159,8 +171,8 @@ def test_the_commit_is_the_last_one_that_changed_the_code(tmp_path, monkeypatch)
 @pytest.mark.slow
 def test_the_report_of_the_export_is_true(finished):
     report = json.loads((finished / "reports/export.json").read_text())
-    with np.load(finished / "data/prepared/val.npz") as arrays:
-        images, labels = arrays["images"][..., None], arrays["labels"]
+    records = np.load(finished / "data/prepared/val.npy")
+    images, labels = records["image"], records["label"]
     selection = json.loads((finished / "reports/selection.json").read_text())
     temperatures = json.loads((finished / "reports/temperatures.json").read_text())["temperatures"]
     (about,) = report["about"]

@@ -78,9 +78,9 @@ def test_a_block_has_the_defaults_and_what_differs_from_them():
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("prepare.val_per_class", 0, "prepare.val_per_class is 0, but must be a whole number from 1 to 5900"),
+        ("prepare.val_per_class", 0, "prepare.val_per_class is 0, but must be a whole number from 1 to 1000000"),
         ("prepare.val_per_class", "many", "prepare.val_per_class is 'many', but must be a whole number"),
-        ("eda", [], "eda is [], but must be a mapping with the keys seed, samples_per_class, embedded_images"),
+        ("eda", [], "eda is [], but must be a mapping with the keys seed, samples_per_class, max_images, embedded_images"),
         ("seeds", [0, 0], "seeds is [0, 0], but must be a list of one or more whole numbers, none twice"),
         ("seeds", [-1], "seeds.0 is -1, but must be a whole number from 0"),
         ("threads", 0, "threads is 0, but must be a whole number from 1 to 256"),
@@ -138,8 +138,8 @@ def ranges() -> dict[str, tuple[object, str]]:
 @pytest.mark.parametrize(("kind", "description"), ranges().values(), ids=ranges())
 def test_the_range_that_an_error_names_is_the_range_that_is_checked(kind, description):
     whole = get_args(kind)[0] is not float
-    lowest = re.search(r"(from|above|at least) (\d+)", description)
-    highest = re.search(r"(?:from \d+ to|at most|(up to, but not including,|below)) (\d+)", description)
+    lowest = re.search(r"(from|above|at least) ([\d.]*\d)", description)
+    highest = re.search(r"(?:from [\d.]+ to|at most|(up to, but not including,|below)) ([\d.]*\d)", description)
     adapter = TypeAdapter(Annotated[get_args(kind)[0], *get_args(kind)[1:]], config=ConfigDict(strict=True))
 
     def is_valid(value: float) -> bool:
@@ -148,16 +148,24 @@ def test_the_range_that_an_error_names_is_the_range_that_is_checked(kind, descri
         except ValidationError:
             return False
 
-    low = int(lowest[2])
+    low = float(lowest[2]) if "." in lowest[2] else int(lowest[2])
     assert is_valid(low) == (lowest[1] != "above")
     assert not is_valid(low - 1 if whole else math.nextafter(low, -math.inf))
     assert whole or is_valid(math.nextafter(low, math.inf))
     if highest:
-        high = int(highest[2])
+        high = float(highest[2]) if "." in highest[2] else int(highest[2])
         assert is_valid(high) == (not highest[1])
         assert not is_valid(high + 1 if whole else math.nextafter(high, math.inf))
     else:
         assert description.endswith("or null to never stop early")
+
+
+def test_nothing_is_mirrored_where_a_mirror_image_shows_another_class():
+    block = models.read_block("small", mirror=False)
+    assert (block.random_flip, block.test_time_augmentation) == (False, "shift")
+    assert block.model_dump() == models.read_block("small").model_dump() | {
+        "random_flip": False, "test_time_augmentation": "shift",
+    }  # fmt: skip
 
 
 def test_a_fault_of_the_defaults_is_told_once_and_not_again_for_each_model():

@@ -102,7 +102,7 @@ def test_the_background_can_be_named():
 
 def test_scaling_averages_areas():
     stripes = np.tile(np.array([0, 200] * 140, np.uint8)[None, :, None], (280, 1, 3))
-    assert set(photo.scale(stripes).ravel()) == {100}
+    assert set(photo.scale(stripes, photo.SIZE).ravel()) == {100}
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 300), (3, 5), (2000, 40)])

@@ -11,11 +11,20 @@ from tests.models import plain
 IMAGES = np.random.default_rng(0).integers(256, size=(50, 28, 28, 1), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(("augmentation", "count"), [("none", 1), ("flip", 2), ("flip_and_shift", 6)])
+@pytest.mark.parametrize(("augmentation", "count"), [("none", 1), ("flip", 2), ("shift", 3), ("flip_and_shift", 6)])
 def test_views_are_different_images_with_weights_that_sum_to_one(augmentation, count):
     weighted = views_of(IMAGES, augmentation)
     assert sum(weight for weight, _ in weighted) == pytest.approx(1)
     assert len({images.tobytes() for _, images in weighted}) == len(weighted) == count
+
+
+def test_shifts_are_in_proportion_to_the_images_and_repeat_the_edge_of_those_in_color():
+    images = np.random.default_rng(0).integers(1, 256, size=(3, 56, 56, 3), dtype=np.uint8)
+    _, (_, view), _ = views_of(images, "shift")  # up-left by two pixels
+    assert (view[:, :-2, :-2] == images[:, 2:, 2:]).all()
+    assert (view[:, -2:, :-2] == images[:, -1:, 2:]).all()
+    tiny = images[:, :8, :8, :1]
+    assert all((view == tiny).all() for _, view in views_of(tiny, "shift"))
 
 
 def test_probabilities_are_those_of_the_mean_logits():

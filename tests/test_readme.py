@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from stages import models
 from stages.models import NO_MODELS
@@ -95,6 +96,14 @@ def clone(tmp_path, published) -> Path:
         (binaries / name).write_text(f"#!/bin/sh\n{lines}\n")
         (binaries / name).chmod(0o755)
     (binaries / "activate").write_text(f'export PATH="{binaries}:$PATH"\n')
+    photos = sorted((ROOT / "tests/photos").iterdir())
+    for place, photo in enumerate(photos * 12):  # images of one's own
+        (tmp_path / "pictures" / "ab"[place % 2]).mkdir(parents=True, exist_ok=True)
+        with Image.open(photo) as image:
+            image.rotate(place).convert("RGB").resize((20, 20)).save(
+                tmp_path / "pictures" / "ab"[place % 2] / f"{place}.png"
+            )
+    shutil.copy(tmp_path / "pictures/a/0.png", folder / "one-more.jpg")
     run(folder, "git", "init", "--quiet", "--initial-branch", "main")
     commit(folder, "First")
     return folder
@@ -107,7 +116,8 @@ def test_every_block_runs_as_it_stands(clone):
         if kind == "sh":
             for model in re.findall(r"^rm -f stages/models/(\w+)\.py", text, re.MULTILINE):  # first, delete the block
                 edit(clone, lambda content, model=model: content["models"].pop(model))
-            printed = run(clone, "sh", "-e", "-c", f". .venv/bin/activate\n{text}", MAKEFLAGS=" -- INSTALL=:")
+            home = {"HOME": str(clone.parent)} if "~/" in text else {}
+            printed = run(clone, "sh", "-e", "-c", f". .venv/bin/activate\n{text}", MAKEFLAGS=" -- INSTALL=:", **home)
             assert "test accuracy" in printed or not text.startswith("make run")
         elif kind == "python" and text.startswith("# stages/"):
             path = re.match(r"# (\S+)", text)[1]

@@ -20,6 +20,14 @@ from tests.conftest import block_of
 from tests.models import nested, plain, small
 
 
+@pytest.fixture(autouse=True)
+def as_of_many_images(monkeypatch):
+    """Batches and epochs of few images are as those of many."""
+    monkeypatch.setattr("stages.training.epochs.MIN_STEPS", 1)
+    for module in ("epochs", "fit"):
+        monkeypatch.setattr(f"stages.training.{module}.batch_size", lambda block, count: block.batch_size)
+
+
 def block(architecture: ModuleType, **changes: object) -> Block:
     """A model's block, but for one epoch of small batches in float32, on any processor, and `changes`."""
     name = architecture.__name__.rpartition(".")[2]
@@ -102,6 +110,21 @@ def test_what_is_told_of_a_training(images):
     assert 0 < trained.teachers_accuracy <= 1
     known = {"steps": 3 * 8, "teachers_accuracy": trained.teachers_accuracy, "batch_norm_momentum": 0.9}
     assert fit.facts(trained) == known  # half of 800 images are 8 batches
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.2])
+def test_with_class_weights_rare_classes_count_as_much_as_frequent_ones(smoothing):
+    """Of images that say nothing of their class, the best probabilities are the shares of the classes, or all alike."""
+    images, labels = np.zeros((400, 28, 28, 1), np.uint8), np.repeat([0, 1], [360, 40])
+    images[0] = 1  # images that are all the same are refused
+    shares = []
+    for weighted in (False, True):
+        parameters = block(
+            plain, batch_size=400, optimizer="sgd", learning_rate=0.5, epochs=60, label_smoothing=smoothing
+        )
+        trained = fit.train(plain, parameters, 0, images, labels, images, labels, class_weights=weighted)
+        shares.append(predict(trained.model, images, "none").probabilities[:, 1].mean())
+    assert shares == pytest.approx([0.1 + 0.4 * smoothing, 0.5], abs=0.06)
 
 
 @pytest.mark.parametrize(("fraction", "hard", "mines"), [(0.5, 0.5, True), (1, 1, False), (0.5, 0, False)])

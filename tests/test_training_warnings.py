@@ -30,7 +30,7 @@ TWO_FIFTHS_WRONG = np.where(np.arange(50) % 5 < 2, (LABELS + 1) % 10, LABELS)
             FALLING,
             probabilities_for(np.zeros(50, int), 0.9),
             [
-                r"accuracy is 10\.0 %, about what guessing gives \(10\.0 %\).* too high or too low$",
+                r"recall is 10\.0 % .* about what guessing gives \(10\.0 %\).* too high or too low$",
                 "never .* Trouser, Pull",
             ],
         ),

@@ -35,7 +35,9 @@ def read_source(dataset: Dataset) -> Source:
     path = Path(dataset.path)
     if not path.exists():
         tracked = (
-            f"DVC tracks it: type `dvc pull {path}`." if Path(f"{path}.dvc").exists() else "Change it in params.yaml."
+            f"DVC tracks it: type `dvc pull {path}.dvc`."
+            if Path(f"{path}.dvc").exists()
+            else "Change it in params.yaml."
         )
         raise InputError(f"dataset.path is {path}, but nothing is there. {tracked}")
     inside = sorted(path.iterdir()) if path.is_dir() else [path]

@@ -166,7 +166,7 @@ def same_bytes(images: np.ndarray) -> np.ndarray:
     return np.array(pairs, dtype=int).reshape(-1, 2)
 
 
-def near_duplicates(images: np.ndarray, features: np.ndarray, near: float) -> pd.DataFrame:
+def near_duplicates(images: np.ndarray, features: np.ndarray, near: float, mirror: bool = True) -> pd.DataFrame:
     """The pairs of images that are identical, or whose distance is below `near` after alignment.
 
     Two searches, by pixels and by features, find candidates. The distance of a candidate is that of the pixels: the
@@ -175,8 +175,9 @@ def near_duplicates(images: np.ndarray, features: np.ndarray, near: float) -> pd
 
     Args:
         images: uint8 (N, H, W, C).
-        features: (N, D), one row per image, from a model that was trained with random flips.
+        features: (N, D), one row per image, from a trained model.
         near: The limit of the distance, see `distances`.
+        mirror: Whether mirror images are compared, too.
 
     Returns:
         One row per pair, nearest first: first and second (indices of images, the first smaller), distance, exact (1:
@@ -184,7 +185,7 @@ def near_duplicates(images: np.ndarray, features: np.ndarray, near: float) -> pd
     """
     exact = same_bytes(images)
     images = at_most_tuned(images)
-    sides = [centred(images), centred(images[:, :, ::-1])]
+    sides = [centred(images), *([centred(images[:, :, ::-1])] if mirror else [])]
     contrast, count = contrasts(images), len(images)
 
     def codes(pairs: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ def scores(probabilities: np.ndarray, single_view: np.ndarray, labels: np.ndarra
         "macro_f1": float(f1_score(labels, predicted, average="macro", labels=classes, zero_division=0)),
     }
     counts = np.bincount(labels, minlength=len(classes))
-    if len(set(counts)) > 1:
+    if len(set(counts[counts > 0])) > 1:
         values["balanced_accuracy"] = float(
             np.mean([(predicted[labels == one] == one).mean() for one in np.unique(labels)])
         )
