@@ -93,13 +93,15 @@ def prepare(source: Source, checked: Checked, dataset: Dataset, parameters: Prep
     if dataset.name != FASHION_MNIST:  # whose images are always the same
         for rows in numbers.values():
             digest.update(checked.digests[rows].tobytes() + checked.labels[rows].tobytes())
-    pixels = parts["train"][0]
+    batches = np.array_split(parts["train"][0], -(-len(numbers["train"]) // 10000))
+    levels, counts = np.arange(256), sum(np.bincount(batch.ravel(), minlength=256) for batch in batches)
+    mean = np.average(levels, weights=counts)
     return parts, {
         "dataset": dataset.name,
         "class_names": checked.class_names,
         "counts": {name: len(labels) for name, (_, labels) in parts.items()},
-        "train_pixel_mean": round(float(pixels.mean()), 6),
-        "train_pixel_std": round(float(pixels.std()), 6),
+        "train_pixel_mean": round(float(mean), 6),
+        "train_pixel_std": round(float(np.sqrt(np.average((levels - mean) ** 2, weights=counts))), 6),
         "split_sha256": digest.hexdigest(),
         "own_splits": [name for name in ("val", "test") if (given == name).any()],
         "mirror": dataset.mirror,

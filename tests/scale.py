@@ -1,7 +1,7 @@
 """How time and memory grow with the number of images: `python -m tests.scale 1000 10000` prints a table in Markdown.
 
-The images are those of Fashion-MNIST, repeated and shifted by up to three pixels, a sixth of them for the test. The stages run
-on a copy of the project, one after the other, each in its own process; `train` is two epochs of `sprint`.
+The images are those of Fashion-MNIST, repeated and shifted by up to three pixels, a sixth of them for the test. The stages
+run on a copy of the project, each in its own process; `train` is two epochs of `sprint`.
 """
 
 import os

@@ -333,7 +333,8 @@ def at(folder: Path, monkeypatch, *given: str) -> dict:
     """The section that the command writes into a copy of `params.yaml`."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr("stages.runner.entry.ROOT", Path.cwd())
-    new.main(list(given))
+    monkeypatch.setattr("sys.argv", ["new", *given])
+    new.main()
     return yaml.safe_load(Path("params.yaml").read_text())["dataset"]
 
 
@@ -367,7 +368,7 @@ def test_new_writes_what_it_found_and_nothing_else(folder, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
-    [(["nowhere"], "is not there"), (["."], "holds this project"), (["set", "--size", "5"], "--size is 5"),
+    [(["nowhere"], "is not there"), (["."], "holds this project"), (["set", "--size", "5"], "2"),
      (["set", "--name", "fashion-mnist"], "the project's own")],
 )  # fmt: skip
 def test_new_refuses_and_changes_nothing(folder, monkeypatch, given, sentence):

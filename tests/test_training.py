@@ -112,19 +112,18 @@ def test_what_is_told_of_a_training(images):
     assert fit.facts(trained) == known  # half of 800 images are 8 batches
 
 
-@pytest.mark.parametrize("smoothing", [0, 0.2])
-def test_with_class_weights_rare_classes_count_as_much_as_frequent_ones(smoothing):
+def test_with_class_weights_rare_classes_count_as_much_as_frequent_ones():
     """Of images that say nothing of their class, the best probabilities are the shares of the classes, or all alike."""
     images, labels = np.zeros((400, 28, 28, 1), np.uint8), np.repeat([0, 1], [360, 40])
     images[0] = 1  # images that are all the same are refused
     shares = []
     for weighted in (False, True):
         parameters = block(
-            plain, batch_size=400, optimizer="sgd", learning_rate=0.5, epochs=60, label_smoothing=smoothing
+            plain, batch_size=400, optimizer="sgd", learning_rate=0.5, epochs=40, label_smoothing=0.2
         )
         trained = fit.train(plain, parameters, 0, images, labels, images, labels, class_weights=weighted)
         shares.append(predict(trained.model, images, "none").probabilities[:, 1].mean())
-    assert shares == pytest.approx([0.1 + 0.4 * smoothing, 0.5], abs=0.06)
+    assert shares == pytest.approx([0.18, 0.5], abs=0.06)
 
 
 @pytest.mark.parametrize(("fraction", "hard", "mines"), [(0.5, 0.5, True), (1, 1, False), (0.5, 0, False)])

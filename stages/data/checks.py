@@ -10,7 +10,7 @@ import pandas as pd
 from stages.base.errors import InputError
 from stages.data.arrays import IDX_IMAGES, from_arrays, read_idx_files, read_npz
 from stages.data.folders import read_folder
-from stages.data.source import Source, in_order, some
+from stages.data.source import MAX_NAMED, Source, in_order, some
 from stages.parameters.dataset import Dataset
 
 MAX_CLASSES = 200
@@ -114,8 +114,10 @@ def copies(source: Source, codes: np.ndarray, digests: np.ndarray) -> pd.Index:
     contrary = several("code")
     across = several("split") & ~contrary
     for chosen, where in ((contrary, "under two classes"), (across, "in two of train, val and test")):
-        groups = [" = ".join(source.names[rows.index]) for _, rows in table[chosen].groupby("digest")]
-        source.fault(groups, f"{COPIES}{where}")
+        same = table["digest"][chosen]
+        groups = same.unique()
+        listed = [" = ".join(source.names[same.index[same == group]]) for group in groups[:MAX_NAMED]]
+        source.fault(listed, f"{COPIES}{where}", len(groups))
     later = table.duplicated("digest").to_numpy() & ~contrary
     if within := int((later & ~across).sum()):
         source.notes.append(f"further copies of an image in its class: {within:,}")

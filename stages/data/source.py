@@ -37,16 +37,17 @@ class Source:
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def fault(self, names: Sequence, what: str) -> None:
-        """Add a fault that these images, files or classes have, if there are any."""
+    def fault(self, names: Sequence, what: str, count: int = 0) -> None:
+        """Add a fault that these images, files or classes have, if there are any; `count` if `names` are only the first."""
         if len(names):
-            self.faults.append(f"{what}: {some(names)}")
+            self.faults.append(f"{what}: {some(names, count)}")
 
 
-def some(names: Sequence) -> str:
+def some(names: Sequence, count: int = 0) -> str:
     """How many names there are, and the first of them."""
-    more = ", ..." if len(names) > MAX_NAMED else ""
-    return f"{len(names):,} ({', '.join(map(str, names[:MAX_NAMED]))}{more})"
+    count = count or len(names)
+    more = ", ..." if count > MAX_NAMED else ""
+    return f"{count:,} ({', '.join(map(str, names[:MAX_NAMED]))}{more})"
 
 
 def in_order(name: object) -> tuple:

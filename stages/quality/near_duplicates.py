@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 from stages.data.transforms import at_most_tuned, shift
@@ -121,22 +123,9 @@ def near_by_features(features: np.ndarray) -> np.ndarray:
     Returns:
         Indices of images, integers (P, 2), the first smaller than the second. A pair may occur twice.
     """
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    units = (features / np.maximum(lengths, 1e-9)).astype(np.float32)
-    turned = units.T.copy()
-
-    def nearest_to(top: int) -> np.ndarray:
-        similarity = units[top : top + ROWS] @ turned  # (ROWS, N)
-        rows = np.arange(len(similarity))
-        similarity[rows, top + rows] = -np.inf  # not the image itself
-        found = [np.empty((0, 2), int)]
-        for _ in range(min(NEIGHBOURS, len(units) - 1)):
-            best = similarity.argmax(axis=1)
-            similarity[rows, best] = -np.inf
-            found.append(np.stack([top + rows, best], axis=1))
-        return np.concatenate(found)
-
-    return np.sort(of_all_rows(nearest_to, len(units)), axis=1)
+    units, count = normalize(features), min(NEIGHBOURS, len(features) - 1)
+    found = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(units).kneighbors(return_distance=False)
+    return np.sort(np.stack([np.repeat(np.arange(len(units)), count), found.ravel()], axis=1), axis=1)
 
 
 def of_all_rows(pairs_of: Callable[[int], np.ndarray], count: int) -> np.ndarray:
