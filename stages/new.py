@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("path", help="a folder of images, or an .npz file")
     parser.add_argument("--name", help="of the data, in all results (default: that of the folder)")
     parser.add_argument("--size", type=int, choices=range(8, 97), metavar="PIXELS", help="to which images are scaled")
-    parser.add_argument("--groups", help="a CSV's column, or a pattern of file names: equal ones stay together")
+    parser.add_argument("--groups", help="a CSV's column, or a pattern of names: equal ones stay together")
     asked = parser.parse_args()
     before, path = read("dataset", Dataset), place(asked.path)
     name = asked.name or Path(path).stem

@@ -1,6 +1,8 @@
 """Images of one's own: every form is read to the same arrays, and what people get wrong is told, all of it at once."""
 
+import ast
 import gzip
+import re
 import shutil
 from pathlib import Path
 
@@ -13,11 +15,12 @@ from stages import new, prepare
 from stages.base.errors import InputError
 from stages.data.checks import check, read_source
 from stages.data.image_file import read_photo
+from stages.data.publisher import CLASS_NAMES
 from stages.data.resize import fitted
 from stages.inference.photo import prepared
 from stages.parameters.dataset import Dataset
 from stages.parameters.prepare import Prepare
-from tests.conftest import ROOT, dataset_of, write_idx
+from tests.conftest import ROOT, commit, dataset_of, make_copy, run, write_idx
 
 RNG = np.random.default_rng(0)
 PREPARE = Prepare(val_per_class=500, test_share=0.2, seed=0)
@@ -379,4 +382,66 @@ def test_new_refuses_and_changes_nothing(folder, monkeypatch, given, sentence):
     assert (folder / "params.yaml").read_text() == before
 
 
-# --- No literal of Fashion-MNIST elsewhere ---
+# --- Nothing of Fashion-MNIST elsewhere, and data that DVC tracks ---
+
+OF_FASHION_MNIST = {
+    "stages/data/publisher.py",
+    "stages/inference/photo.py",
+    "stages/benchmark/notebook.py",
+    "stages/bench.py",
+}
+THE_SIZE = {"stages/data/transforms.py"}  # for which levels in pixels were chosen
+WORDS = re.compile(
+    r"cloth(es|ing)|fashion.mnist|zalando|\b28x28|\b10 classes|" + "|".join(map(re.escape, CLASS_NAMES)), re.I
+)
+
+
+def literals(path: Path) -> list[str]:
+    """The numbers and words of Fashion-MNIST in a file's code and texts; docstrings do not count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node not in documented:
+            if isinstance(node.value, str) and WORDS.search(node.value):
+                found.append(node.value)
+            elif type(node.value) is int and node.value in {28, 784, 60000, 70000}:
+                found.append(str(node.value))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {
+            "range",
+            "eye",
+            "Dense",
+            "one_hot",
+        }:
+            found += [ast.unparse(node) for argument in node.args if ast.unparse(argument) == "10"]
+    return found
+
+
+def test_what_is_fashion_mnists_stands_in_its_description_alone():
+    code = {path.relative_to(ROOT).as_posix(): literals(path) for path in (ROOT / "stages").rglob("*.py")}
+    of_names = {"stages/base/splits.py": ["fashion-mnist"], "stages/predict.py": code["stages/predict.py"]}
+    others = {path: found for path, found in code.items() if found and path not in OF_FASHION_MNIST | THE_SIZE}
+    keras_names = {path: [text for text in found if text != "fashion_mnist"] for path, found in others.items()}
+    assert {path: found for path, found in keras_names.items() if found != of_names.get(path, [])} == {}
+    for path in (ROOT / "stages/page").glob("report.*"):
+        assert not WORDS.search(path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.slow
+def test_images_that_dvc_tracks_come_from_a_remote(tmp_path, published):
+    folder = tmp_path / "project"
+    make_copy(folder, published)
+    fill(folder / "data" / "mine", size=(20, 20))
+    run(folder, "dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    run(folder, "dvc", "add", "data/mine")
+    run(folder, "python", "-m", "stages.new", "data/mine")
+    run(folder, "dvc", "push", "data/mine.dvc")
+    commit(folder, "Images of my own")
+    run(tmp_path, "git", "clone", "--quiet", str(folder), "clone")
+    clone = tmp_path / "clone"
+    assert "type `dvc pull data/mine.dvc`" in run(clone, "python", "-m", "stages.start", "prepare", succeeds=False)
+    run(clone, "dvc", "pull", "data/mine.dvc")
+    assert "Running stage 'prepare'" in run(clone, "dvc", "repro", "prepare")
+    assert "didn't change" in run(clone, "dvc", "repro", "prepare")
+    picture().save(clone / "data" / "mine" / CLASSES[0] / "another.png")
+    assert "Running stage 'prepare'" in run(clone, "dvc", "repro", "prepare")
