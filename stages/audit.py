@@ -20,7 +20,7 @@ from stages.base.files import write_csv, write_json
 from stages.base.runs import FOLD_MODEL, FOLDS, SELECTED
 from stages.base.splits import load_split, load_summary
 from stages.figures import quality as draw
-from stages.figures.style import save
+from stages.figures.style import figure_names, save
 from stages.parameters.audit import Audit
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
@@ -186,9 +186,11 @@ def main() -> None:
     write_csv(REPORTS / "label_issues.csv", pd.concat([of_test, of_fitted[:LABEL_ISSUES_KEPT]]))
     write_json(REPORTS / "summary.json", summary)
     shown_images = {name: split_images for name, (split_images, _) in parts.items()}
-    save(draw.near_duplicates(shown_pairs(pairs), shown_images, near), REPORTS / "near_duplicates.png")
+    shown_names = dict(zip(names, figure_names(names), strict=True))
+    shown = shown_pairs(pairs)[: draw.SHOWN].replace(shown_names)
+    save(draw.near_duplicates(shown, shown_images, near), REPORTS / "near_duplicates.png")
     half = draw.SHOWN // 2
-    shown = pd.concat([of_test[:half], of_fitted[:half]])
+    shown = pd.concat([of_test[:half], of_fitted[:half]]).replace(shown_names)
     save(draw.label_issues(shown, shown_images), REPORTS / "label_issues.png")
     print(
         f"{duplicates['pairs_in_all']} pairs of near-duplicates; {duplicates['test_with_near_duplicate']} test images have "

@@ -77,7 +77,7 @@ def test_a_corruption_treats_every_colour_alike():
 def test_figures_and_page_show_images_of_any_shape(shape, classes):
     height, width, channels = shape
     images = images_of(shape, COLUMNS + 1)
-    assert tiled([images[:3], images[:2]]).shape == (2 * height + 3, 3 * width + 6, channels)
+    assert tiled([images[:3], images[:2]], 3).shape == (2 * height + 3, 3 * width + 6, channels)
     with Image.open(io.BytesIO(base64.b64decode(sheet(images).partition(",")[2]))) as decoded:
         assert decoded.size == (COLUMNS * width, 2 * height)
         last = np.asarray(decoded)[height:, :width].mean()

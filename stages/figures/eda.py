@@ -7,56 +7,86 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.figures.style import RIGHT, class_colour, show_mosaic, tiled
+from stages.figures.style import (
+    COLOURS,
+    MAX_CLASSES,
+    RIGHT,
+    WRONG,
+    bars,
+    gap_of,
+    matrix,
+    most_confused,
+    scatter_classes,
+    show_mosaic,
+    wrapped,
+)
 
 
 def image_grid(
     rows: Sequence[np.ndarray], row_names: Sequence[str], title: str, column_names: Sequence[str] = ()
 ) -> Figure:
     """Rows of images, one row per name; each of `rows` has shape (K, H, W, C)."""
-    mosaic = tiled(rows)
-    figure, axes = plt.subplots(figsize=(mosaic.shape[1] / 48 + 1, mosaic.shape[0] / 48 + 0.4))
-    show_mosaic(axes, mosaic, row_names, column_names)
-    axes.set_title(title)
+    columns, size, gap = max(map(len, rows)), rows[0].shape[1], gap_of(rows[0].shape[1])
+    per_inch = min(110, 48 * (size + gap) / 31) / min(2, max(1, 7 / columns))  # pixels of the images
+    beside = 1 + 0.13 * max(0, max(map(len, row_names)) - 11)  # inches
+    slanted = max(map(len, column_names), default=0) > 11
+    width = (columns * (size + gap) - gap) / per_inch + beside
+    figure, axes = plt.subplots(figsize=(width, (len(rows) * (size + gap) - gap) / per_inch + 0.4 + 1.2 * slanted))
+    show_mosaic(axes, rows, row_names, column_names)
+    if slanted:
+        figure.suptitle(wrapped(title, width), x=0.01, ha="left", fontsize=11)
+    else:
+        axes.set_title(wrapped(title, width - beside))
     return figure
 
 
-def typical_and_unusual(typical: np.ndarray, unusual: np.ndarray, names: Sequence[str]) -> Figure:
-    """The most typical images of each class beside the most unusual ones; both arrays are (classes, K, H, W, C)."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 7))
-    show_mosaic(left, tiled(typical), names)
-    show_mosaic(right, tiled(unusual), ())
+def typical_and_unusual(
+    typical: Sequence[np.ndarray], unusual: Sequence[np.ndarray], names: Sequence[str], which: str = ""
+) -> Figure:
+    """The most typical images of each class beside the most unusual ones, (K, H, W, C); `which` ends the title."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 0.64 * len(names) + 0.6))
+    show_mosaic(left, typical, names)
+    show_mosaic(right, unusual)
     left.set_title("Most typical: close to others of the class")
     right.set_title("Most unusual: far from the others")
+    if which:
+        figure.suptitle(f"Typical and unusual training images{which}", x=0.01, ha="left", fontsize=11)
     return figure
 
 
 def class_balance(table: pd.DataFrame) -> Figure:
-    """Bars of the number of training images per class; columns `class`, `images`."""
-    figure, axes = plt.subplots(figsize=(7, 3.4))
-    bars = axes.barh(table["class"], table["images"], color=RIGHT)
-    axes.bar_label(bars, [f"{count:,}" for count in table["images"]], padding=3)
-    axes.invert_yaxis()
-    axes.grid(False, axis="y")
-    axes.set(title="Training images per class", xlabel="images")
-    return figure
+    """Bars of the number of training images per class; columns `class`, `images`. Of many classes, the ends are shown."""
+    title = "Training images per class"
+    if len(table) > MAX_CLASSES:
+        half, ranked = MAX_CLASSES // 2, table.sort_values("images", ascending=False, kind="stable")
+        title += f": the {half} most frequent and the {half} rarest of {len(table)} classes"
+        table = pd.concat([ranked[:half], ranked[-half:]])
+    return bars(table["class"], table["images"], [f"{count:,}" for count in table["images"]], title, "images")
 
 
 def pixel_histogram(table: pd.DataFrame) -> Figure:
-    """The share of each grey level among the training pixels; columns `pixel` (0-255), `share`."""
+    """The share of each level among the training pixels: columns `pixel` (0-255), and `share`, or red, green and blue."""
     figure, axes = plt.subplots(figsize=(7, 3.4))
-    axes.bar(table["pixel"][1:], 100 * table["share"][1:], width=1, color=RIGHT)
+    if "share" not in table:
+        for channel, colour in (("red", WRONG), ("green", COLOURS[3]), ("blue", RIGHT)):
+            axes.plot(table["pixel"], 100 * table[channel], color=colour, lw=1.2, label=channel)
+        axes.legend()
+        axes.set(title="Levels of the training pixels, by colour", xlabel="level, 0 to 255", ylabel="% of pixels")
+        return figure
     black = 100 * table["share"][0]
+    first = int(black > 10)
+    axes.bar(table["pixel"][first:], 100 * table["share"][first:], width=1, color=RIGHT)
+    note = f" (not shown: {black:.1f} % are 0, the background)" if first else ""
     axes.set(
-        title=f"Grey levels of the training pixels (not shown: {black:.1f} % are 0, the background)",
-        xlabel="grey level, 1 to 255",
+        title=f"Grey levels of the training pixels{note}",
+        xlabel=f"grey level, {first} to 255",
         ylabel="% of pixels",
     )
     return figure
 
 
 def embeddings(points: dict[str, np.ndarray], labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """Scatter plots side by side, with one colour and one label per class.
+    """Scatter plots side by side: see `scatter_classes`.
 
     Args:
         points: The points of each plot, (N, 2), by its title.
@@ -65,40 +95,31 @@ def embeddings(points: dict[str, np.ndarray], labels: np.ndarray, names: Sequenc
     """
     figure, grid = plt.subplots(1, len(points), figsize=(6 * len(points), 5.6))
     for axes, (title, places) in zip(grid, points.items(), strict=True):
-        axes.scatter(*places.T, s=5, alpha=0.6, linewidths=0, c=[class_colour(label) for label in labels])
-        for label, name in enumerate(names):
-            x, y = np.median(places[labels == label], axis=0)
-            box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": class_colour(label), "alpha": 0.85}
-            axes.text(x, y, name, ha="center", va="center", fontsize=8, bbox=box)
+        scatter_classes(axes, places, labels, names, {"fontsize": 8, "lw": 1}, s=5, alpha=0.6)
         axes.set(title=title, xticks=[], yticks=[])
         axes.grid(False)
     return figure
 
 
 def class_overlap(shares: np.ndarray, names: Sequence[str], neighbours: int) -> Figure:
-    """The share of each class (columns) among the nearest neighbours of a class (rows).
+    """The share of each class (columns) among the nearest neighbours of a class (rows); of many classes, the largest ones.
 
     Args:
         shares: (classes, classes), rows sum to 1.
         names: Of the classes.
         neighbours: How many nearest neighbours of each image were counted.
     """
-    figure, axes = plt.subplots(figsize=(7.2, 6.2))
-    image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.grid(False)
-    for row, column in np.ndindex(shares.shape):
-        if shares[row, column] >= 0.005:
-            dark = shares[row, column] > 0.5
-            axes.text(
-                column, row, f"{100 * shares[row, column]:.0f}",
-                ha="center", va="center", fontsize=9, color="white" if dark else "black",
-            )  # fmt: skip
-    axes.set(
-        title=f"Class overlap: classes of the {neighbours} nearest neighbours, %",
-        xlabel="class of the neighbour",
-        ylabel="class of the image",
-    )
-    figure.colorbar(image, shrink=0.8, label="% of neighbours")
-    return figure
+    percent = 100 * shares
+    title = f"Class overlap: classes of the {neighbours} nearest neighbours, %"
+    if len(names) > MAX_CLASSES:
+        pairs = most_confused(shares)
+        title = (
+            f"Class overlap: the {len(pairs)} largest shares of another class among the {neighbours} nearest neighbours"
+        )
+        values = [percent[pair] for pair in pairs]
+        texts = [f"{value:.0f} %" for value in values]
+        return bars([f"{names[a]} → {names[b]}" for a, b in pairs], values, texts, title, "% of the neighbours")
+    texts = np.where(shares >= 0.005, np.char.mod("%.0f", percent), "")
+    words = {"title": title, "xlabel": "class of the neighbour", "ylabel": "class of the image"}
+    words["label"] = "% of neighbours"
+    return matrix(percent, texts, shares > 0.5, names, words, cmap="Blues", vmin=0, vmax=100)
