@@ -17,9 +17,10 @@ from stages.base.environment import machine
 from stages.base.files import read_json, write_text
 from stages.base.runs import EXPERIMENTS, MODELS, OOD, ROBUSTNESS, SELECTION, TEMPERATURES
 from stages.base.splits import load_split, load_summary
+from stages.data.publisher import DESCRIPTION, NAME
 from stages.figures import results as draw
 from stages.figures import robustness as draw_robustness
-from stages.figures.style import model_colours, save
+from stages.figures.style import MAX_CLASSES, figure_names, model_colours, save
 from stages.page.descriptions import description
 from stages.page.inline import inline, sheet
 from stages.page.payload import confusion_counts, galleries, payload, shown
@@ -49,6 +50,9 @@ EDA = Path("reports/eda")
 EXPLAIN = Path("reports/explain")
 CURVES = Path("reports/curves.csv")
 PAGE = Path(__file__).parent / "page"
+TEXT = dict.fromkeys(
+    ("class", "actual", "predicted", "majority_prediction"), str
+)  # names of classes, such as 7 and nan
 
 
 def draw_model(
@@ -78,14 +82,23 @@ def by_model(folder: Path, runs: dict[str, str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def least(classes: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the classes that the page has room for: all, or of many those with the lowest F1, the lowest first."""
+    return classes if len(classes) <= MAX_CLASSES else classes.nsmallest(MAX_CLASSES, "f1")
+
+
 def main() -> None:
     parameters, statistics_parameters = read("report", Report), read("statistics", Statistics)
     data, summary, selection = load_summary(), read_json(SUMMARY), read_json(SELECTION)
     (images, labels), names = load_split("test"), data["class_names"]
+    named = figure_names(names)
     runs = selection["best_runs"]
     origins = {model: read_origin(MODELS / f"{run}.keras") for model, run in runs.items()}
     curves = pd.read_csv(CURVES)
-    statistics = {path.stem: pd.read_csv(path) for path in STATISTICS.glob("*.csv")}
+    statistics = {
+        path.stem: pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values="")
+        for path in STATISTICS.glob("*.csv")
+    }
     temperatures = read_json(TEMPERATURES)["temperatures"]
     robustness, ood = by_model(ROBUSTNESS, runs), by_model(OOD, runs)
 
@@ -94,7 +107,9 @@ def main() -> None:
     seeds_recorded = over_seeds(read_rows(EXPERIMENTS), blocks)
 
     table = pd.DataFrame([{"model": model, **row} for model, row in summary["models"].items()])
-    example = images[labels == names.index("Coat") if "Coat" in names else labels == 0][:1]
+    about = DESCRIPTION if data["dataset"] == NAME else {"title": data["dataset"]}
+    example = images[labels == names.index(about.get("example_class", names[0]))][:1]
+    predictions = {model: load_predictions("test", run) for model, run in runs.items()}
     overview = {
         "learning_curves": draw.learning_curves(curves),
         "comparison": draw.comparison(table, selection["selected"]),
@@ -104,14 +119,15 @@ def main() -> None:
         "robustness": draw_robustness.curves(robustness),
         "corruptions": draw_robustness.samples(example, parameters.seed),
     }
+    if len(names) == 2:
+        overview["roc"] = draw.roc(predictions, named)
     for name, figure in overview.items():
         save(figure, FIGURES / f"{name}.png")
 
     order = sorted(runs, key=lambda model: (model != selection["selected"], -summary["models"][model]["val_accuracy"]))
-    predictions = {model: load_predictions("test", run) for model, run in runs.items()}
     for model, origin in origins.items():
         history = curves[(curves["model"] == model) & (curves["seed"] == origin["seed"])]
-        draw_model(model, history, predictions[model], images, names, parameters)
+        draw_model(model, history, predictions[model], images, named, parameters)
     shutil.copyfile(FIGURES / f"{selection['selected']}-random.png", FIGURES / "selected.png")
     chosen = {
         model: {
@@ -119,7 +135,7 @@ def main() -> None:
         }
         for model, one in predictions.items()
     }
-    on_page = shown(predictions, chosen, parameters.seed)
+    on_page = shown(predictions, chosen, parameters.seed, images[0, ..., 0].size)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -137,7 +153,10 @@ def main() -> None:
         header=HEADER,
         rows=rows(summary, read_rows(TIMING), seeds_recorded),
         over_seeds=mean_and_std(seeds_recorded.get(selection["selected"], [])),
+        about=about,
         class_names=names,
+        figure_names=named,
+        tested=np.bincount(labels, minlength=len(names)).tolist(),
         shape=images.shape[1:],
         statistics={name: table.to_dict("records") for name, table in statistics.items()},
         robustness=robustness[robustness["strength"] > 0]
@@ -160,7 +179,7 @@ def main() -> None:
                 "description": description(model),
                 "parameters": blocks[model],
                 "layers": (MODELS / f"{runs[model]}.txt").read_text(encoding="utf-8"),
-                "per_class": statistics["classes"].query("model == @model").to_dict("records"),
+                "per_class": least(statistics["classes"].query("model == @model")).to_dict("records"),
             }
             for model in order
         ],
