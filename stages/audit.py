@@ -60,7 +60,7 @@ def places_of(parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarr
     return np.repeat(list(parts), counts), np.concatenate([np.arange(count) for count in counts])
 
 
-def count_near_duplicates(table: pd.DataFrame, near: float, confidence: float) -> dict:
+def count_near_duplicates(table: pd.DataFrame, near: float, confidence: float, things: str = "images") -> dict:
     """The section `near_duplicates` of `summary.json`, from the table of `named_pairs`. Intervals are Wilson's."""
     pairs = {}
     for split_a, split_b in combinations_with_replacement(SPLITS, 2):
@@ -74,7 +74,7 @@ def count_near_duplicates(table: pd.DataFrame, near: float, confidence: float) -
     return {
         "near": near,
         "confidence": confidence,
-        "unit": "Euclidean distance of the aligned images' pixels, divided by the contrast of the two articles",
+        "unit": f"Euclidean distance of the aligned images' pixels, divided by the contrast of the two {things}",
         "pairs": pairs,
         "pairs_in_all": len(table),
         "mirrored": int(table["mirrored"].sum()),
@@ -151,7 +151,8 @@ def main() -> None:
     found_features, probabilities = features.features_and_probabilities(model, images)
     names = load_summary()["class_names"]
     pairs = named_pairs(near_duplicates(images, found_features, near), parts, names)
-    duplicates = count_near_duplicates(pairs, near, confidence)
+    things = "articles" if dataset == "fashion-mnist" else "images"
+    duplicates = count_near_duplicates(pairs, near, confidence, things)
     mistakes = np.flatnonzero(probabilities[len(fitted) :].argmax(axis=1) != test_labels)
 
     judge = saving.load_model(FOLD_MODEL, models.custom_objects(fold_origin["model"]))

@@ -7,19 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.figures.style import (
-    COLOURS,
-    MAX_CLASSES,
-    RIGHT,
-    WRONG,
-    bars,
-    gap_of,
-    matrix,
-    most_confused,
-    scatter_classes,
-    show_mosaic,
-    wrapped,
-)
+from stages.figures.style import MAX_CLASSES, RIGHT, bars, gap_of, matrix, put_title, scatter_classes, show_mosaic
 
 
 def image_grid(
@@ -27,16 +15,13 @@ def image_grid(
 ) -> Figure:
     """Rows of images, one row per name; each of `rows` has shape (K, H, W, C)."""
     columns, size, gap = max(map(len, rows)), rows[0].shape[1], gap_of(rows[0].shape[1])
-    per_inch = min(110, 48 * (size + gap) / 31) / min(2, max(1, 7 / columns))  # pixels of the images
-    beside = 1 + 0.13 * max(0, max(map(len, row_names)) - 11)  # inches
-    slanted = max(map(len, column_names), default=0) > 11
-    width = (columns * (size + gap) - gap) / per_inch + beside
-    figure, axes = plt.subplots(figsize=(width, (len(rows) * (size + gap) - gap) / per_inch + 0.4 + 1.2 * slanted))
+    per_inch = 48 * (size + gap) / 31 / np.clip(7 / columns, 1, 2)  # pixels of the images
+    beside, slanted = 1 + 0.13 * max(0, max(map(len, row_names)) - 11), max(map(len, column_names), default=0) > 11
+    width, height = ((count * (size + gap) - gap) / per_inch for count in (columns, len(rows)))
+    figure, axes = plt.subplots(figsize=(width + beside, height + 0.4 + 1.2 * slanted))
     show_mosaic(axes, rows, row_names, column_names)
-    if slanted:
-        figure.suptitle(wrapped(title, width), x=0.01, ha="left", fontsize=11)
-    else:
-        axes.set_title(wrapped(title, width - beside))
+    axes.set_anchor("E" if beside > 1 else "C")  # the names need the width at their side
+    put_title(axes, title, inside=columns > 7 and not slanted)
     return figure
 
 
@@ -67,21 +52,18 @@ def class_balance(table: pd.DataFrame) -> Figure:
 def pixel_histogram(table: pd.DataFrame) -> Figure:
     """The share of each level among the training pixels: columns `pixel` (0-255), and `share`, or red, green and blue."""
     figure, axes = plt.subplots(figsize=(7, 3.4))
+    title, xlabel = "Levels of the training pixels, by colour", "level, 0 to 255"
     if "share" not in table:
-        for channel, colour in (("red", WRONG), ("green", COLOURS[3]), ("blue", RIGHT)):
-            axes.plot(table["pixel"], 100 * table[channel], color=colour, lw=1.2, label=channel)
+        for channel in table.columns[1:]:
+            axes.plot(table["pixel"], 100 * table[channel], color=channel, lw=1.2, label=channel)
         axes.legend()
-        axes.set(title="Levels of the training pixels, by colour", xlabel="level, 0 to 255", ylabel="% of pixels")
-        return figure
-    black = 100 * table["share"][0]
-    first = int(black > 10)
-    axes.bar(table["pixel"][first:], 100 * table["share"][first:], width=1, color=RIGHT)
-    note = f" (not shown: {black:.1f} % are 0, the background)" if first else ""
-    axes.set(
-        title=f"Grey levels of the training pixels{note}",
-        xlabel=f"grey level, {first} to 255",
-        ylabel="% of pixels",
-    )
+    else:
+        black = 100 * table["share"][0]
+        first = int(black > 10)
+        axes.bar(table["pixel"][first:], 100 * table["share"][first:], width=1, color=RIGHT)
+        note = f" (not shown: {black:.1f} % are 0, the background)" if first else ""
+        title, xlabel = f"Grey levels of the training pixels{note}", f"grey level, {first} to 255"
+    axes.set(title=title, xlabel=xlabel, ylabel="% of pixels")
     return figure
 
 
@@ -95,7 +77,7 @@ def embeddings(points: dict[str, np.ndarray], labels: np.ndarray, names: Sequenc
     """
     figure, grid = plt.subplots(1, len(points), figsize=(6 * len(points), 5.6))
     for axes, (title, places) in zip(grid, points.items(), strict=True):
-        scatter_classes(axes, places, labels, names, {"fontsize": 8, "lw": 1}, s=5, alpha=0.6)
+        scatter_classes(axes, places, labels, names, 8, 1, s=5, alpha=0.6)
         axes.set(title=title, xticks=[], yticks=[])
         axes.grid(False)
     return figure
@@ -109,17 +91,12 @@ def class_overlap(shares: np.ndarray, names: Sequence[str], neighbours: int) -> 
         names: Of the classes.
         neighbours: How many nearest neighbours of each image were counted.
     """
-    percent = 100 * shares
-    title = f"Class overlap: classes of the {neighbours} nearest neighbours, %"
-    if len(names) > MAX_CLASSES:
-        pairs = most_confused(shares)
-        title = (
-            f"Class overlap: the {len(pairs)} largest shares of another class among the {neighbours} nearest neighbours"
-        )
-        values = [percent[pair] for pair in pairs]
-        texts = [f"{value:.0f} %" for value in values]
-        return bars([f"{names[a]} → {names[b]}" for a, b in pairs], values, texts, title, "% of the neighbours")
-    texts = np.where(shares >= 0.005, np.char.mod("%.0f", percent), "")
-    words = {"title": title, "xlabel": "class of the neighbour", "ylabel": "class of the image"}
-    words["label"] = "% of neighbours"
-    return matrix(percent, texts, shares > 0.5, names, words, cmap="Blues", vmin=0, vmax=100)
+    words = {
+        "title": f"Class overlap: classes of the {neighbours} nearest neighbours, %",
+        "bars": f"Overlap of {len(names)} classes: the largest shares among {neighbours} neighbours of another class",
+        "xlabel": "class of the neighbour",
+        "ylabel": "class of the image",
+        "label": "% of neighbours",
+    }
+    texts = np.where(shares >= 0.005, np.char.mod("%.0f", 100 * shares), "")
+    return matrix(100 * shares, texts, shares > 0.5, names, words, cmap="Blues", vmin=0, vmax=100)

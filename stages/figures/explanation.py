@@ -88,7 +88,7 @@ def embedding(table: pd.DataFrame, labels: np.ndarray, width: int, names: Sequen
         names: Of the classes.
     """
     figure, axes = plt.subplots(figsize=(9.6, 8))
-    scatter_classes(axes, table[["x", "y"]].to_numpy(), labels, names, {"fontsize": 9, "lw": 1.5}, s=14, alpha=0.75)
+    scatter_classes(axes, table[["x", "y"]].to_numpy(), labels, names, 9, 1.5, s=14, alpha=0.75)
     wrong = table[table["right"] == 0]
     label = f"mistakes: {len(wrong)} of {len(table):,}"
     axes.scatter(wrong["x"], wrong["y"], s=44, facecolors="none", edgecolors="black", linewidths=0.9, label=label)

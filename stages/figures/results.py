@@ -9,18 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from stages.base.runs import ENSEMBLE
-from stages.figures.style import (
-    MAX_CLASSES,
-    NEUTRAL,
-    RIGHT,
-    WRONG,
-    bars,
-    matrix,
-    model_colours,
-    most_confused,
-    short,
-    show_pixels,
-)
+from stages.figures.style import MAX_CLASSES, NEUTRAL, RIGHT, WRONG, matrix, model_colours, short, show_pixels
 
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
@@ -191,22 +180,20 @@ def confusion(counts: np.ndarray, names: Sequence[str], model: str) -> Figure:
 
     Of many classes, only the most frequent confusions are shown, as bars.
     """
-    right = f"{counts.trace():,} of {counts.sum():,} test images correct"
-    if len(names) > MAX_CLASSES:
-        pairs = most_confused(counts)
-        texts = [
-            f"{counts[pair]:,} ({100 * counts[pair] / counts[pair[0]].sum():.0f} % of the class)" for pair in pairs
-        ]
-        title = f"{model}: the {len(pairs)} most frequent confusions of {len(names)} classes ({right})"
-        words = [f"{names[actual]} → {names[predicted]}" for actual, predicted in pairs]
-        return bars(words, [counts[pair] for pair in pairs], texts, title, "test images, actual → predicted class")
     mistakes = np.ma.masked_array(counts, np.eye(len(names), dtype=bool))
-    dark = (mistakes > 0.6 * mistakes.max()).filled(False)
-    words = {"title": f"{model}: confusion matrix ({right})", "xlabel": "predicted class", "ylabel": "actual class"}
-    words["label"] = "mistakes"
+    right, many = f"{counts.trace():,} of {counts.sum():,} test images correct", len(names) > MAX_CLASSES
+    words = {
+        "title": f"{model}: confusion matrix ({right})",
+        "bars": f"{model}: the most frequent confusions of {len(names)} classes ({right}), with their share of the class",
+        "xlabel": "predicted class",
+        "ylabel": "actual class",
+        "label": "test images, actual → predicted class" if many else "mistakes",
+    }
+    shares = np.char.mod(" (%.0f %%)", 100 * counts / counts.sum(axis=1, keepdims=True).clip(1))
+    texts = np.char.add(counts.astype(str), shares if many else "")
+    dark, most = (mistakes > 0.6 * mistakes.max()).filled(False), max(1, mistakes.max())
     cmap = plt.get_cmap("YlOrBr").with_extremes(bad="#EFEFEF")
-    texts = np.where(counts, counts.astype(str), "")
-    return matrix(mistakes, texts, dark, names, words, cmap=cmap, vmin=0, vmax=max(1, mistakes.max()))
+    return matrix(mistakes, np.where(counts, texts, ""), dark, names, words, cmap=cmap, vmin=0, vmax=most)
 
 
 def roc(predictions: dict[str, dict[str, np.ndarray]], names: Sequence[str]) -> Figure:

@@ -1,6 +1,5 @@
 """How every figure looks, and how it is saved."""
 
-import itertools
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,13 +23,9 @@ COLOURS = (
 RIGHT, WRONG, NEUTRAL = "#0072B2", "#D55E00", "#B8B8B8"  # blue and vermilion: Okabe and Ito's palette
 
 MAX_CLASSES = 20  # in one figure
-SMOOTH_FROM = 48  # pixels of an image's height: below, its pixels are seen as squares
 MAX_LETTERS = 20  # of a class's name in a figure; of longer ones, the beginning and the end
-# DejaVu Sans comes with matplotlib. It lacks some scripts: the first of these that is installed draws them.
-FONTS = (
-    "DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Zen Hei", "Microsoft YaHei",
-    "PingFang SC", "Arial Unicode MS", "Noto Sans Devanagari", "Noto Emoji",
-)  # fmt: skip
+# Beside the font of matplotlib, those of other scripts that are installed.
+FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "Arial Unicode MS")
 
 MODEL_ORDER = (0, 6, 3, 4, 8, 1, 7, 9, 2, 5)  # of `COLOURS`, so that neighbours differ most
 
@@ -89,17 +84,13 @@ def most_confused(values: np.ndarray, most: int = MAX_CLASSES) -> list[tuple[int
     return [divmod(int(cell), len(values)) for cell in order]
 
 
-def wrapped(title: str, inches: float) -> str:
-    """A title in as many lines as this width needs."""
-    return textwrap.fill(title, int(12 * inches))
-
-
-def put_title(axes: Axes, title: str, names: Sequence[str]) -> None:
-    """A title above the axes; above the figure if long names or few classes leave the axes no width for it."""
-    if len(names) > 7 and max(map(len, names)) < 12:
+def put_title(axes: Axes, title: str, inside: bool = False) -> None:
+    """A title above the axes, `inside` them, or in as many lines as it needs above the whole figure."""
+    if inside:
         axes.set_title(title)
     else:
-        axes.figure.suptitle(wrapped(title, axes.figure.get_figwidth()), x=0.01, ha="left", fontsize=11)
+        lines = textwrap.fill(title, int(12 * axes.figure.get_figwidth()))
+        axes.figure.suptitle(lines, x=0.01, ha="left", fontsize=11)
 
 
 def gap_of(size: int) -> int:
@@ -127,22 +118,27 @@ def tiled(rows: Sequence[np.ndarray], gap: int = 0) -> np.ndarray:
 def show_pixels(axes: Axes, image: np.ndarray, **options: object) -> None:
     """Show an image, (H, W, C), pixels 0-255: grey ones from white for 0 to black, RGB in their colours."""
     pixels = image[..., 0] if image.shape[-1] == 1 else np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    smooth = "nearest" if len(image) < SMOOTH_FROM else "antialiased"
-    axes.imshow(pixels, **{"cmap": "gray_r", "vmin": 0, "vmax": 255, "interpolation": smooth} | options)
+    axes.imshow(
+        pixels, **{"cmap": "gray_r", "vmin": 0, "vmax": 255, "interpolation": interpolation(len(image))} | options
+    )
+
+
+def interpolation(size: int) -> str:
+    """How an image of this height is scaled: the pixels of a small one are seen as squares."""
+    return "nearest" if size < 48 else "antialiased"
 
 
 def show_mosaic(
-    axes: Axes, rows: Sequence[np.ndarray], row_names: Sequence[str] = (), column_names: Sequence[str] = ()
+    axes: Axes, rows: Sequence[np.ndarray], row_names: Sequence[str] = (), columns: Sequence[str] = ()
 ) -> None:
     """Show rows of images, each (K, H, W, C), with names of all rows and columns, or of none."""
     height, step = rows[0].shape[1], rows[0].shape[1] + gap_of(rows[0].shape[1])
-    show_pixels(axes, tiled(rows), interpolation="nearest" if height < SMOOTH_FROM else "antialiased")
+    show_pixels(axes, tiled(rows), interpolation=interpolation(height))
     axes.set_yticks([height / 2 + step * place for place in range(len(row_names))], row_names)
-    axes.set_xticks([height / 2 + step * place for place in range(len(column_names))], column_names)
-    if max(map(len, column_names), default=0) > 11:
-        axes.tick_params(axis="x", labelrotation=40)
-        for name in axes.get_xticklabels():
-            name.set(ha="left", rotation_mode="anchor")
+    slanted = (
+        {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if max(map(len, columns), default=0) > 11 else {}
+    )
+    axes.set_xticks([height / 2 + step * place for place in range(len(columns))], columns, **slanted)
     axes.tick_params(length=0, labelsize=9, labelbottom=False, labeltop=True)
     axes.grid(False)
     axes.spines[:].set_visible(False)
@@ -158,84 +154,78 @@ def bars(names: Sequence[str], values: Sequence[float], texts: Sequence[str], ti
     axes.grid(False, axis="y")
     axes.set_xlabel(xlabel)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    put_title(axes, title, names)
+    put_title(axes, title, inside=longest < 12)
     return figure
 
 
 def matrix(
     values: np.ndarray, texts: np.ndarray, dark: np.ndarray, names: Sequence[str], words: dict, **colours: object
 ) -> Figure:
-    """A matrix of classes.
+    """A matrix of classes. Of more than `MAX_CLASSES`, bars of its highest values off the diagonal.
 
     Args:
-        values: (classes, classes), shown as colours.
-        texts: Of the cells, (classes, classes); empty ones are not written.
+        values: (classes, classes), shown as colours, with the options `colours` of `imshow`.
+        texts: Of the cells, (classes, classes).
         dark: Which texts are white, (classes, classes).
         names: Of the classes.
-        words: title, xlabel, ylabel, and the label of the colours.
-        colours: Options of `imshow`.
+        words: title, or the title of `bars`; xlabel, ylabel and the `label` of the values.
     """
-    more, fewer = max(0, len(names) - 10), max(0, 10 - len(names))
+    count = len(names)
+    if count > MAX_CLASSES:
+        pairs = most_confused(values)
+        shown = [f"{names[row]} → {names[column]}" for row, column in pairs]
+        return bars(
+            shown, [values[pair] for pair in pairs], [texts[pair] for pair in pairs], words["bars"], words["label"]
+        )
+    more, fewer = max(0, count - 10), max(0, 10 - count)
     figure, axes = plt.subplots(figsize=(7.2 + 0.3 * more, 6.2 + 0.3 * more - 0.2 * fewer))
     image = axes.imshow(values, **colours)
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(count), names, rotation=40, ha="right")
+    axes.set_yticks(range(count), names)
     axes.grid(False)
-    style = {"ha": "center", "va": "center", "fontsize": np.clip(90 / len(names), 7, 14)}
+    style = {"ha": "center", "va": "center", "fontsize": np.clip(90 / count, 7, 14)}
     for row, column in np.ndindex(texts.shape):
         axes.text(column, row, texts[row, column], color="white" if dark[row, column] else "black", **style)
     axes.set(xlabel=words["xlabel"], ylabel=words["ylabel"])
-    put_title(axes, words["title"], names)
+    put_title(axes, words["title"], inside=count > 7 and max(map(len, names)) < 12)
     figure.colorbar(image, shrink=0.8, label=words["label"])
     return figure
 
 
 def scatter_classes(
-    axes: Axes, points: np.ndarray, labels: np.ndarray, names: Sequence[str], text: dict, **options: object
+    axes: Axes, points: np.ndarray, labels: np.ndarray, names: Sequence[str], size: float, lw: float, **options: object
 ) -> None:
-    """Points, (N, 2), in the colours of their classes, with the name of each class near their median.
+    """Points, (N, 2), in the colours of their classes, (N,), with the name of each class near their median.
 
     Of more than `MAX_CLASSES` classes, the ten most frequent ones have names and colours, the others are grey. Of fewer,
     all but ten are triangles. A name moves up or down until it covers no other.
 
-    Args:
-        axes: Where to draw.
-        points: (N, 2).
-        labels: (N,), from 0.
-        names: Of the classes.
-        text: Options of the names and their boxes: fontsize and lw.
-        options: Of the points.
+    `size` is that of the names, and `lw` the width of the lines around them.
     """
     most = MAX_CLASSES if len(names) <= MAX_CLASSES else len(COLOURS)
     shown, place = most_frequent(np.bincount(labels, minlength=len(names)), most), np.full(len(names), -1)
     place[shown] = range(len(shown))
+    colours = np.array([NEUTRAL if number < 0 else class_colour(number) for number in place])
     for part, marker in ((place < 0, "."), ((place >= 0) & (place < 10), "o"), (place >= 10, "^")):
-        colours = [NEUTRAL if marker == "." else class_colour(place[label]) for label in labels[part[labels]]]
-        if colours:
-            text_of_legend = f"the other {part.sum()} classes" if marker == "." else None
-            chosen = points[part[labels]]
-            axes.scatter(*chosen.T, linewidths=0, c=colours, marker=marker, label=text_of_legend, **options)
+        if (chosen := part[labels]).any():
+            label = f"the other {part.sum()} classes" if marker == "." else None
+            of_labels = list(colours[labels[chosen]])
+            axes.scatter(*points[chosen].T, linewidths=0, c=of_labels, marker=marker, label=label, **options)
     if (place < 0).any():
         axes.legend(loc="best")
+    axes.autoscale_view()  # for the places of the names
     taken: list[Bbox] = []
     for label in shown[np.isin(shown, labels)]:
-        box = {
-            "boxstyle": "round,pad=0.15",
-            "fc": "white",
-            "ec": class_colour(place[label]),
-            "alpha": 0.85,
-            "lw": text["lw"],
-        }
+        box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": colours[label], "alpha": 0.85, "lw": lw}
         middle = np.median(points[labels == label], axis=0)
-        name = axes.text(*middle, names[label], ha="center", va="center", fontsize=text["fontsize"], bbox=box)
-        first = name.get_window_extent().padded(4)
-        tries = (first.translated(0, (-1) ** step * (step + 1) // 2 * first.height / 2) for step in itertools.count())
-        found = next(one for one in tries if not any(map(one.overlaps, taken)))
+        name = axes.text(*middle, names[label], ha="center", va="center", fontsize=size, bbox=box)
+        first = found = name.get_window_extent().padded(2)
+        step = 0
+        while any(map(found.overlaps, taken)):
+            step += 1
+            found = first.translated(0, (-1) ** step * (step + 1) // 2 * first.height / 2)
+            name.set_position(axes.transData.inverted().transform((found.min + found.max) / 2))
         taken.append(found)
-        if found.y0 != first.y0:
-            name.set_position(
-                axes.transData.inverted().transform([(found.x0 + found.x1) / 2, (found.y0 + found.y1) / 2])
-            )
 
 
 def model_colours(models: Sequence[str]) -> dict[str, str]:

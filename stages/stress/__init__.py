@@ -1,1 +1,1 @@
-"""What stresses a model: corrupted images, and images that show no clothing."""
+"""What stresses a model: corrupted images, and images of none of the classes."""
