@@ -1,8 +1,7 @@
 """Stage `eda`: explore the training images. It reads no other split.
 
 Writes figures and the numbers behind them into `reports/eda`: samples, class balance, mean and standard deviation of each
-class, pixel levels, typical and unusual images of each class, two embeddings, and the overlap of the classes. Of many
-classes, figures show some.
+class, pixel levels, typical and unusual images of each class, two embeddings, and the overlap of the classes.
 """
 
 from collections.abc import Sequence
@@ -40,10 +39,8 @@ def balance(labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
 def histogram(images: np.ndarray) -> pd.DataFrame:
     """The share of each level among all pixels, (N, H, W, C): columns pixel (0-255), and share, or red, green and blue."""
     channels = ("share",) if images.shape[-1] == 1 else ("red", "green", "blue")
-    shares = [
-        np.bincount(images[..., place].ravel(), minlength=256) / images[..., 0].size for place in range(len(channels))
-    ]
-    return pd.DataFrame({"pixel": np.arange(256)} | dict(zip(channels, shares, strict=True)))
+    shares = {name: np.bincount(images[..., i].ravel(), minlength=256) for i, name in enumerate(channels)}
+    return pd.DataFrame({"pixel": np.arange(256)} | {name: count / count.sum() for name, count in shares.items()})
 
 
 def mean_distance_to_neighbours(features: np.ndarray) -> np.ndarray:
@@ -86,12 +83,17 @@ def main() -> None:
     parameters = read("eda", Eda)
     use_threads(read("threads", Threads))
     (images, labels), names = load_split("train"), load_summary()["class_names"]
-    named, counts = figure_names(names), np.bincount(labels, minlength=len(names))
-    shown, which = most_frequent(counts), of_all(MAX_CLASSES, len(names))
-    members, shown_names = [np.flatnonzero(labels == label) for label in shown], [named[label] for label in shown]
+    named, counts, which = (
+        figure_names(names),
+        np.bincount(labels, minlength=len(names)),
+        of_all(MAX_CLASSES, len(names)),
+    )
+    members = {label: np.flatnonzero(labels == label) for label in most_frequent(counts)}
+    shown_names = [named[label] for label in members]
 
     rng = np.random.default_rng(parameters.seed)
-    chosen = [images[rng.choice(rows, min(parameters.samples_per_class, len(rows)), replace=False)] for rows in members]
+    count = parameters.samples_per_class
+    chosen = [images[rng.choice(rows, min(count, len(rows)), replace=False)] for rows in members.values()]
     save(draw.image_grid(chosen, shown_names, f"Training images, drawn at random{which}"), REPORTS / "samples.png")
 
     balance_table, histogram_table = balance(labels, names), histogram(images)
@@ -100,36 +102,32 @@ def main() -> None:
     save(draw.class_balance(balance_table.assign(**{"class": named})), REPORTS / "class_balance.png")
     save(draw.pixel_histogram(histogram_table), REPORTS / "pixel_histogram.png")
 
-    of_means = [np.flatnonzero(labels == label) for label in most_frequent(counts, COLUMNS)]
-    means = np.stack([images[rows].mean(axis=0) for rows in of_means])  # (classes, H, W, C)
-    deviations = np.stack([images[rows].std(axis=0) for rows in of_means])
+    columns = most_frequent(counts, COLUMNS)
+    means = np.stack([images[members[label]].mean(axis=0) for label in columns])  # (classes, H, W, C)
+    deviations = np.stack([images[members[label]].std(axis=0) for label in columns])
     title = f"Mean and standard deviation of each class, pixel by pixel{of_all(COLUMNS, len(names))}"
-    columns = [named[label] for label in most_frequent(counts, COLUMNS)]
-    figure = draw.image_grid([means, 2 * deviations], ["mean", "std x 2"], title, columns)
+    figure = draw.image_grid([means, 2 * deviations], ["mean", "std x 2"], title, [named[label] for label in columns])
     save(figure, REPORTS / "class_means.png")
 
     pixels = images.reshape(len(images), -1).astype(np.float32) / 255
-    solver = (
-        "covariance_eigh" if pixels.shape[1] <= 3072 else "randomized"
-    )  # exact, but it takes the cube of the pixels
+    solver = "covariance_eigh" if pixels.shape[1] <= 3072 else "randomized"  # the exact one takes minutes
     pca = PCA(min(COMPONENTS, *pixels.shape), svd_solver=solver, random_state=parameters.seed)
     features = pca.fit_transform(pixels)  # (N, 50)
 
-    ranked = [rows[np.argsort(mean_distance_to_neighbours(features[rows]), kind="stable")] for rows in members]
+    distances = ((rows, mean_distance_to_neighbours(features[rows])) for rows in members.values())
+    ranked = [rows[np.argsort(distance, kind="stable")] for rows, distance in distances]
     typical, unusual = ([images[rows[part]] for rows in ranked] for part in (slice(SHOWN), slice(None, -SHOWN - 1, -1)))
     save(draw.typical_and_unusual(typical, unusual, shown_names, which), REPORTS / "typical_and_unusual.png")
 
     rng = np.random.default_rng(parameters.seed)  # a new one: the draws above do not change which images are embedded
     embedded = np.sort(rng.choice(len(images), min(parameters.embedded_images, len(images)), replace=False))
     with threadpool_limits(1):  # on few cores, several threads are slower: they wait for each other
-        perplexity = min(30, (len(embedded) - 1) / 3)
-        tsne = TSNE(perplexity=perplexity, init="pca", max_iter=500, random_state=parameters.seed).fit_transform(
-            features[embedded]
-        )
+        tsne = TSNE(perplexity=min(30, (len(embedded) - 1) / 3), init="pca", max_iter=500, random_state=parameters.seed)
+        places = tsne.fit_transform(features[embedded])
     variance = 100 * pca.explained_variance_ratio_[:2].sum()
     points = {
         f"PCA: the first two components ({variance:.0f} % of the variance)": features[embedded, :2],
-        "t-SNE: keeps neighbours together, distances have no meaning": tsne,
+        "t-SNE: keeps neighbours together, distances have no meaning": places,
     }
     save(draw.embeddings(points, labels[embedded], named), REPORTS / "embedding.png")
 

@@ -50,9 +50,7 @@ EDA = Path("reports/eda")
 EXPLAIN = Path("reports/explain")
 CURVES = Path("reports/curves.csv")
 PAGE = Path(__file__).parent / "page"
-TEXT = dict.fromkeys(
-    ("class", "actual", "predicted", "majority_prediction"), str
-)  # names of classes, such as 7 and nan
+TEXT = dict.fromkeys(("class", "actual", "predicted", "majority_prediction"), str)  # a class may be called 7 or nan
 
 
 def draw_model(
@@ -82,11 +80,6 @@ def by_model(folder: Path, runs: dict[str, str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def least(classes: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the classes that the page has room for: all, or of many those with the lowest F1, the lowest first."""
-    return classes if len(classes) <= MAX_CLASSES else classes.nsmallest(MAX_CLASSES, "f1")
-
-
 def main() -> None:
     parameters, statistics_parameters = read("report", Report), read("statistics", Statistics)
     data, summary, selection = load_summary(), read_json(SUMMARY), read_json(SELECTION)
@@ -95,10 +88,8 @@ def main() -> None:
     runs = selection["best_runs"]
     origins = {model: read_origin(MODELS / f"{run}.keras") for model, run in runs.items()}
     curves = pd.read_csv(CURVES)
-    statistics = {
-        path.stem: pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values="")
-        for path in STATISTICS.glob("*.csv")
-    }
+    options = {"dtype": TEXT, "keep_default_na": False, "na_values": ""}
+    statistics = {path.stem: pd.read_csv(path, **options) for path in STATISTICS.glob("*.csv")}
     temperatures = read_json(TEMPERATURES)["temperatures"]
     robustness, ood = by_model(ROBUSTNESS, runs), by_model(OOD, runs)
 
@@ -179,7 +170,11 @@ def main() -> None:
                 "description": description(model),
                 "parameters": blocks[model],
                 "layers": (MODELS / f"{runs[model]}.txt").read_text(encoding="utf-8"),
-                "per_class": least(statistics["classes"].query("model == @model")).to_dict("records"),
+                "per_class": statistics["classes"]
+                .query("model == @model")
+                .nsmallest(MAX_CLASSES, "f1")
+                .sort_index()
+                .to_dict("records"),
             }
             for model in order
         ],

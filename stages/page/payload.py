@@ -9,6 +9,8 @@ from stages.figures.style import MAX_CLASSES, most_confused
 from stages.page.inline import COLUMNS
 from stages.parameters.report import Report
 
+ByModel = dict[str, dict[str, np.ndarray]]
+
 RIGHT = 120  # images that every model classifies correctly, of all classes, for comparison with the mistakes
 RIGHT_PER_CLASS = 12  # of these, at most
 MOST_IMAGES = 2400  # of 28x28 pixels on the page: it stays below about 1.2 MB
@@ -37,17 +39,12 @@ def galleries(probabilities: np.ndarray, labels: np.ndarray, parameters: Report)
     }
 
 
-def mistaken(predictions: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
+def mistaken(predictions: ByModel) -> np.ndarray:
     """Which test images at least one model misclassifies, bool (N,); from the predictions of each model."""
     return np.any([one["probabilities"].argmax(axis=1) != one["labels"] for one in predictions.values()], axis=0)
 
 
-def shown(
-    predictions: dict[str, dict[str, np.ndarray]],
-    chosen: dict[str, dict[str, np.ndarray]],
-    seed: int,
-    pixels: int = 784,
-) -> np.ndarray:
+def shown(predictions: ByModel, chosen: ByModel, seed: int, pixels: int = 784) -> np.ndarray:
     """The test images on the page: those of the galleries, a few per class that all models classify correctly, and all
     that a model misclassifies; if these are too many for the page, some of them, drawn at random.
 
@@ -100,9 +97,9 @@ def confusion_counts(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
 
 
 def payload(
-    predictions: dict[str, dict[str, np.ndarray]],
+    predictions: ByModel,
     images: np.ndarray,
-    chosen: dict[str, dict[str, np.ndarray]],
+    chosen: ByModel,
     curves: pd.DataFrame,
     order: list[str],
     colours: dict[str, str],
@@ -126,13 +123,11 @@ def payload(
         return base64.b64encode(values.astype(np.uint8).tobytes()).decode()
 
     confusions = {model: confusion_counts(chances[model], labels) for model in order}
-    many = (
-        len(names) > MAX_CLASSES
-    )  # then the most frequent confusions, (actual, predicted, images), replace the matrix
-    listed = {
-        model: [(*pair, int(counts[pair])) for pair in most_confused(counts, PAIRS)]
-        for model, counts in confusions.items()
-    }
+    many = len(names) > MAX_CLASSES
+
+    def cells(counts: np.ndarray) -> list:  # the matrix; of many classes (actual, predicted, images), the highest first
+        return [(*pair, int(counts[pair])) for pair in most_confused(counts, PAIRS)] if many else counts.tolist()
+
     return {
         "classes": names,
         "models": order,
@@ -148,7 +143,7 @@ def payload(
         },
         "missing": int(mistaken(predictions).sum() - mistaken(predictions)[images].sum()),
         "many": many,
-        "confusion": listed if many else {model: counts.tolist() for model, counts in confusions.items()},
+        "confusion": {model: cells(counts) for model, counts in confusions.items()},
         "correct": {model: int(counts.trace()) for model, counts in confusions.items()},
         "tested": np.bincount(labels, minlength=len(names)).tolist(),
         "curves": [
