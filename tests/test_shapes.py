@@ -173,12 +173,15 @@ def test_figures_of_images_have_the_same_size_whatever_the_images_have(shape, cl
     drops = RNG.normal(size=(4, *shape[:2], classes))
     grid = eda.image_grid(rows, figure_names(names_of(5)), "title")
     assert grid.get_size_inches()[1] == pytest.approx(5 * 31 / 48 + 0.4, abs=0.1)
+    assert tiled(rows).shape[0] == pytest.approx(5 * shape[0] * (1 + 3 / 28), rel=0.05)
+    flagged = quality.label_issues(issues, {"test": images})
+    assert flagged.axes[0].images[0].get_extent() == [-0.5, 27.5, 27.5, -0.5]  # its texts stand beside it
     for figure in (
         grid,
         eda.typical_and_unusual(rows, [images[:1]] * 5, figure_names(names_of(5))),
         results.predictions(images, labels, probabilities, names, "title"),
         quality.near_duplicates(pairs, {"test": images}, 0.2),
-        quality.label_issues(issues, {"test": images}),
+        flagged,
         robustness.samples(images, 0),
         explanation.occlusion(
             images[:4], labels[:4], probabilities[:4], drops, 3, names, "" if shape[-1] == 3 else "object"
