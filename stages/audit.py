@@ -18,9 +18,9 @@ from stages import models
 from stages.base.errors import InputError
 from stages.base.files import write_csv, write_json
 from stages.base.runs import FOLD_MODEL, FOLDS, SELECTED
-from stages.base.splits import load_split, load_summary, sampled
+from stages.base.splits import FASHION_MNIST, load_split, load_summary, sampled
 from stages.figures import quality as draw
-from stages.figures.style import save
+from stages.figures.style import figure_names, save
 from stages.parameters.audit import Audit
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
@@ -60,7 +60,7 @@ def places_of(parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarr
     return np.repeat(list(parts), counts), np.concatenate([np.arange(count) for count in counts])
 
 
-def count_near_duplicates(table: pd.DataFrame, near: float, confidence: float) -> dict:
+def count_near_duplicates(table: pd.DataFrame, near: float, confidence: float, things: str = "images") -> dict:
     """The section `near_duplicates` of `summary.json`, from the table of `named_pairs`. Intervals are Wilson's."""
     pairs = {}
     for split_a, split_b in combinations_with_replacement(SPLITS, 2):
@@ -74,7 +74,7 @@ def count_near_duplicates(table: pd.DataFrame, near: float, confidence: float) -
     return {
         "near": near,
         "confidence": confidence,
-        "unit": "Euclidean distance of the aligned images' pixels, divided by the contrast of the two articles",
+        "unit": f"Euclidean distance of the aligned images' pixels, divided by the contrast of the two {things}",
         "pairs": pairs,
         "pairs_in_all": len(table),
         "mirrored": int(table["mirrored"].sum()),
@@ -155,7 +155,8 @@ def main() -> None:
     names, found = data["class_names"], near_duplicates(images, found_features, near, data["mirror"])
     found[["first", "second"]] = chosen[found[["first", "second"]]]
     pairs = named_pairs(found, parts, names)
-    duplicates = count_near_duplicates(pairs, near, confidence)
+    things = "articles" if dataset == FASHION_MNIST else "images"
+    duplicates = count_near_duplicates(pairs, near, confidence, things)
     mistakes = np.flatnonzero(prediction.classify(model, test_images).argmax(axis=1) != test_labels)
 
     judge = saving.load_model(FOLD_MODEL, models.custom_objects(fold_origin["model"]))
@@ -190,9 +191,11 @@ def main() -> None:
     write_csv(REPORTS / "label_issues.csv", pd.concat([of_test, of_fitted[:LABEL_ISSUES_KEPT]]))
     write_json(REPORTS / "summary.json", summary)
     shown_images = {name: split_images for name, (split_images, _) in parts.items()}
-    save(draw.near_duplicates(shown_pairs(pairs), shown_images, near), REPORTS / "near_duplicates.png")
+    shown_names = dict(zip(names, figure_names(names), strict=True))
+    shown = shown_pairs(pairs)[: draw.SHOWN].replace(shown_names)
+    save(draw.near_duplicates(shown, shown_images, near), REPORTS / "near_duplicates.png")
     half = draw.SHOWN // 2
-    shown = pd.concat([of_test[:half], of_fitted[:half]])
+    shown = pd.concat([of_test[:half], of_fitted[:half]]).replace(shown_names)
     save(draw.label_issues(shown, shown_images), REPORTS / "label_issues.png")
     print(
         f"{duplicates['pairs_in_all']} pairs of near-duplicates; {duplicates['test_with_near_duplicate']} test images have "

@@ -1,7 +1,7 @@
 """Stage `eda`: explore the training images, or a sample of very many. It reads no other split.
 
 Writes figures and the numbers behind them into `reports/eda`: samples, class balance, mean and standard deviation of each
-class, grey levels, typical and unusual images of each class, two embeddings, and the overlap of the classes.
+class, pixel levels, typical and unusual images of each class, two embeddings, and the overlap of the classes.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from stages.base.splits import load_split, load_summary, sampled
 from stages.base.threads import use_threads
 from stages.data.transforms import at_most_tuned
 from stages.figures import eda as draw
-from stages.figures.style import save
+from stages.figures.style import MAX_CLASSES, figure_names, most_confused, most_frequent, save
 from stages.parameters.eda import Eda
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
@@ -28,6 +28,7 @@ REPORTS = Path("reports/eda")
 COMPONENTS = 50  # principal components for distances: most of the variance at a sixteenth of the cost
 NEIGHBOURS = 10
 ASKED = 10000  # images, at most, whose nearest neighbours are searched
+COLUMNS = 12  # classes side by side in the figure of the means
 SHOWN = 6  # typical images per class; unusual ones as many
 
 
@@ -37,14 +38,17 @@ def balance(labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
 
 
 def histogram(images: np.ndarray) -> pd.DataFrame:
-    """The share of each grey level among all pixels: columns pixel (0-255), share."""
-    counts = np.bincount(images.ravel(), minlength=256)
-    return pd.DataFrame({"pixel": np.arange(256), "share": counts / counts.sum()})
+    """The share of each level among all pixels, (N, H, W, C): columns pixel (0-255), and share, or red, green and blue."""
+    channels = ("share",) if images.shape[-1] == 1 else ("red", "green", "blue")
+    shares = {name: np.bincount(images[..., i].ravel(), minlength=256) for i, name in enumerate(channels)}
+    return pd.DataFrame({"pixel": np.arange(256)} | {name: count / count.sum() for name, count in shares.items()})
 
 
 def mean_distance_to_neighbours(features: np.ndarray) -> np.ndarray:
-    """The mean distance of each row to its `NEIGHBOURS` nearest other rows, (N,); small for a typical image."""
+    """The mean distance of each row to its `NEIGHBOURS` nearest other rows, (N,); small for a typical image, 0 for one."""
     count = min(NEIGHBOURS, len(features) - 1)
+    if not count:
+        return np.zeros(1)
     distances, _ = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(features).kneighbors()
     return distances.mean(axis=1)
 
@@ -58,75 +62,82 @@ def overlap(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.n
         asked: Numbers of the images whose nearest neighbours, among all N, are counted.
 
     Returns:
-        (classes, classes), rows sum to 1.
+        (classes, classes), rows sum to 1; those of classes without images asked for, to 0.
     """
-    search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(features)
+    count = min(NEIGHBOURS, len(features) - 1)
+    search = NearestNeighbors(n_neighbors=count + 1, algorithm="brute").fit(features)
     found = search.kneighbors(features[asked], return_distance=False)
     others = found != asked[:, None]  # an image is its own nearest neighbour, unless it has many
     others[others.all(axis=1), -1] = False  # identical copies: then the last neighbour is dropped
-    neighbours = found[others].reshape(len(asked), NEIGHBOURS)
+    neighbours = found[others].reshape(len(asked), count)
     shares = np.zeros((labels.max() + 1, labels.max() + 1))
-    np.add.at(shares, (np.repeat(labels[asked], NEIGHBOURS), labels[neighbours].ravel()), 1)
-    return shares / shares.sum(axis=1, keepdims=True)
+    np.add.at(shares, (np.repeat(labels[asked], count), labels[neighbours].ravel()), 1)
+    return shares / np.maximum(shares.sum(axis=1, keepdims=True), 1)
+
+
+def of_all(most: int, count: int) -> str:
+    """The end of a title: which classes of `count` are shown, if only the `most` most frequent ones are."""
+    return "" if count <= most else f": the {most} most frequent of {count} classes"
 
 
 def main() -> None:
     parameters = read("eda", Eda)
     use_threads(read("threads", Threads))
     (images, labels), names = load_split("train"), load_summary()["class_names"]
-    balance_table = balance(labels, names)
+    named, counts = figure_names(names), np.bincount(labels, minlength=len(names))
+    which, balance_table = of_all(MAX_CLASSES, len(names)), balance(labels, names)
     looked_at = sampled(len(images), parameters.max_images, parameters.seed)
     images, labels = images[looked_at], labels[looked_at]
-    members = [np.flatnonzero(labels == label) for label in range(len(names))]
+    members = {label: np.flatnonzero(labels == label) for label in most_frequent(counts)}
+    shown_names = [named[label] for label in members]
 
     rng = np.random.default_rng(parameters.seed)
-    chosen = [images[rng.choice(rows, min(parameters.samples_per_class, len(rows)), replace=False)] for rows in members]
-    save(
-        draw.image_grid(chosen, names, "Training images, drawn at random"),
-        REPORTS / "samples.png",
-    )
+    count = parameters.samples_per_class
+    chosen = [images[rng.choice(rows, min(count, len(rows)), replace=False)] for rows in members.values()]
+    save(draw.image_grid(chosen, shown_names, f"Training images, drawn at random{which}"), REPORTS / "samples.png")
 
     histogram_table = histogram(images)
     write_csv(REPORTS / "class_balance.csv", balance_table)
     write_csv(REPORTS / "pixel_histogram.csv", histogram_table)
-    save(draw.class_balance(balance_table), REPORTS / "class_balance.png")
+    save(draw.class_balance(balance_table.assign(**{"class": named})), REPORTS / "class_balance.png")
     save(draw.pixel_histogram(histogram_table), REPORTS / "pixel_histogram.png")
 
-    means = np.stack([images[rows].mean(axis=0) for rows in members])  # (classes, H, W, C)
-    deviations = np.stack([images[rows].std(axis=0) for rows in members])
-    title = "Mean and standard deviation of each class, pixel by pixel"
-    figure = draw.image_grid([means, 2 * deviations], ["mean", "std x 2"], title, names)
+    columns = most_frequent(counts, COLUMNS)
+    means = np.stack([images[members[label]].mean(axis=0) for label in columns])  # (classes, H, W, C)
+    deviations = np.stack([images[members[label]].std(axis=0) for label in columns])
+    title = f"Mean and standard deviation of each class, pixel by pixel{of_all(COLUMNS, len(names))}"
+    figure = draw.image_grid([means, 2 * deviations], ["mean", "std x 2"], title, [named[label] for label in columns])
     save(figure, REPORTS / "class_means.png")
 
     pixels = at_most_tuned(images).reshape(len(images), -1).astype(np.float32) / 255
     pca = PCA(min(COMPONENTS, *pixels.shape), svd_solver="covariance_eigh")
     features = pca.fit_transform(pixels)  # (N, 50)
 
-    ranked = [rows[np.argsort(mean_distance_to_neighbours(features[rows]), kind="stable")] for rows in members]
-    typical = np.stack([images[rows[:SHOWN]] for rows in ranked])
-    unusual = np.stack([images[rows[: -SHOWN - 1 : -1]] for rows in ranked])
-    save(draw.typical_and_unusual(typical, unusual, names), REPORTS / "typical_and_unusual.png")
+    distances = ((rows, mean_distance_to_neighbours(features[rows])) for rows in members.values())
+    ranked = [rows[np.argsort(distance, kind="stable")] for rows, distance in distances]
+    typical, unusual = ([images[rows[part]] for rows in ranked] for part in (slice(SHOWN), slice(None, -SHOWN - 1, -1)))
+    save(draw.typical_and_unusual(typical, unusual, shown_names, which), REPORTS / "typical_and_unusual.png")
 
     rng = np.random.default_rng(parameters.seed)  # a new one: the draws above do not change which images are embedded
     embedded = np.sort(rng.choice(len(images), min(parameters.embedded_images, len(images)), replace=False))
     with threadpool_limits(1):  # on few cores, several threads are slower: they wait for each other
-        tsne = TSNE(init="pca", max_iter=500, random_state=parameters.seed).fit_transform(features[embedded])
+        tsne = TSNE(perplexity=min(30, (len(embedded) - 1) / 3), init="pca", max_iter=500, random_state=parameters.seed)
+        places = tsne.fit_transform(features[embedded])
     variance = 100 * pca.explained_variance_ratio_[:2].sum()
     points = {
         f"PCA: the first two components ({variance:.0f} % of the variance)": features[embedded, :2],
-        "t-SNE: keeps neighbours together, distances have no meaning": tsne,
+        "t-SNE: keeps neighbours together, distances have no meaning": places,
     }
-    save(draw.embeddings(points, labels[embedded], names), REPORTS / "embedding.png")
+    save(draw.embeddings(points, labels[embedded], named), REPORTS / "embedding.png")
 
     rng = np.random.default_rng(parameters.seed)
     asked = rng.permutation(len(images))[:ASKED]
     shares = overlap(features, labels, asked)
     table = [(names[i], names[j], shares[i, j]) for i, j in np.ndindex(shares.shape)]
     write_csv(REPORTS / "class_overlap.csv", pd.DataFrame(table, columns=["class", "neighbour", "share"]))
-    save(draw.class_overlap(shares, names, NEIGHBOURS), REPORTS / "class_overlap.png")
+    save(draw.class_overlap(shares, named, NEIGHBOURS), REPORTS / "class_overlap.png")
 
-    apart = shares + shares.T - 2 * np.diag(np.diag(shares))
-    first, second = np.unravel_index(np.argmax(apart), apart.shape)
+    first, second = most_confused(shares + shares.T, 1)[0]
     print(f"{len(images):,} training images; {names[first]} and {names[second]} are the classes that overlap most")
 
 

@@ -17,10 +17,10 @@ from threadpoolctl import threadpool_limits
 from stages import models
 from stages.base.files import write_csv
 from stages.base.runs import SELECTED
-from stages.base.splits import load_split, load_summary
+from stages.base.splits import FASHION_MNIST, load_split, load_summary
 from stages.explanation import occlusion
 from stages.figures import explanation as draw
-from stages.figures.style import save
+from stages.figures.style import figure_names, save
 from stages.parameters.explain import Explain
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
@@ -119,7 +119,8 @@ def embedding_table(
 def main() -> None:
     parameters = read("explain", Explain)
     origin = read_origin(SELECTED)
-    (images, labels), names = load_split("test"), load_summary()["class_names"]
+    (images, labels), summary = load_split("test"), load_summary()
+    names, shown_names = summary["class_names"], figure_names(summary["class_names"])
     start_keras(read("threads", Threads))
     model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
 
@@ -130,14 +131,17 @@ def main() -> None:
     )  # (N, H, W, classes)
     shown = labels[chosen], probabilities[chosen], drops
     write_csv(REPORTS / "occlusion.csv", extremes(chosen, *shown, names))
-    save(draw.occlusion(images[chosen], *shown, occlusion.patch_for(images[0]), names), REPORTS / "occlusion.png")
+    thing = "article" if summary["dataset"] == FASHION_MNIST else "object"
+    outline = thing if images.shape[-1] == 1 else ""
+    figure = draw.occlusion(images[chosen], *shown, occlusion.patch_for(images[0]), shown_names, outline)
+    save(figure, REPORTS / "occlusion.png")
 
     rng = np.random.default_rng(parameters.seed)
     embedded = np.sort(rng.choice(len(images), min(EMBEDDED, len(images)), replace=False))
     points = embed(found[embedded], parameters.seed)
     table = embedding_table(embedded, points, labels[embedded], probabilities[embedded].argmax(axis=1), names)
     write_csv(REPORTS / "embedding.csv", table)
-    save(draw.embedding(table, found.shape[1], names), REPORTS / "embedding.png")
+    save(draw.embedding(table, labels[embedded], found.shape[1], shown_names), REPORTS / "embedding.png")
     print(f"{REPORTS}: occlusion maps of {len(chosen)} test images, {len(table):,} in the map.")
 
 

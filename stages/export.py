@@ -20,6 +20,7 @@ from stages.base.errors import InputError
 from stages.base.files import read_json, write_csv, write_json
 from stages.base.runs import SELECTED, SELECTION, TEMPERATURES, TIMING
 from stages.base.splits import FASHION_MNIST, load_split, load_summary
+from stages.data.publisher import DESCRIPTION
 from stages.inference import formats, measure
 from stages.inference.classifier import EXPORTED, FALSE_ALARM_RATE
 from stages.parameters.robustness import Robustness
@@ -32,7 +33,6 @@ from stages.trained import prediction, saving
 from stages.trained.backend import start_keras
 
 REPORT = Path("reports/export.json")
-PIXELS = {FASHION_MNIST: "bright clothing on a dark background"}
 SCALED = "the whole image, scaled to fit, on the median color of its border"
 LARGEST_DIFFERENCE = 1e-3  # of a probability, between a float32 file and Keras
 CODE = ("dvc.yaml", "params.yaml", "stages")  # what an exported file depends on
@@ -56,12 +56,13 @@ def about(
     origin: dict, run: str, classes: list[str], shape: tuple[int, int, int], temperature: float, threshold: float
 ) -> dict:
     """What every file says of itself, without what is measured with the file."""
+    pixels = DESCRIPTION["pixels"] if origin["dataset"] == FASHION_MNIST else SCALED
     return {
         "dataset": origin["dataset"],
         "run": run,
         "commit": last_commit(),
         "classes": classes,
-        "input": f"pixels: float32 (N, {', '.join(map(str, shape))}), 0 to 255, {PIXELS.get(origin['dataset'], SCALED)}",
+        "input": f"pixels: float32 (N, {', '.join(map(str, shape))}), 0 to 255, {pixels}",
         "output": f"probabilities: float32 (N, {len(classes)}), calibrated, in the order of classes",
         "calibration": {"method": "temperature scaling, fitted on validation", "temperature": temperature},
         "out_of_distribution": {

@@ -16,10 +16,11 @@ import pandas as pd
 from stages.base.environment import machine
 from stages.base.files import read_json, write_text
 from stages.base.runs import EXPERIMENTS, MODELS, OOD, ROBUSTNESS, SELECTION, TEMPERATURES
-from stages.base.splits import load_split, load_summary
+from stages.base.splits import FASHION_MNIST, load_split, load_summary
+from stages.data.publisher import DESCRIPTION
 from stages.figures import results as draw
 from stages.figures import robustness as draw_robustness
-from stages.figures.style import model_colours, save
+from stages.figures.style import MAX_CLASSES, figure_names, model_colours, save
 from stages.page.descriptions import description
 from stages.page.inline import inline, sheet
 from stages.page.payload import confusion_counts, galleries, payload, shown
@@ -49,6 +50,7 @@ EDA = Path("reports/eda")
 EXPLAIN = Path("reports/explain")
 CURVES = Path("reports/curves.csv")
 PAGE = Path(__file__).parent / "page"
+TEXT = dict.fromkeys(("class", "actual", "predicted", "majority_prediction"), str)  # a class may be called 7 or nan
 
 
 def draw_model(
@@ -82,10 +84,12 @@ def main() -> None:
     parameters, statistics_parameters = read("report", Report), read("statistics", Statistics)
     data, summary, selection = load_summary(), read_json(SUMMARY), read_json(SELECTION)
     (images, labels), names = load_split("test"), data["class_names"]
+    named = figure_names(names)
     runs = selection["best_runs"]
     origins = {model: read_origin(MODELS / f"{run}.keras") for model, run in runs.items()}
     curves = pd.read_csv(CURVES)
-    statistics = {path.stem: pd.read_csv(path) for path in STATISTICS.glob("*.csv")}
+    options = {"dtype": TEXT, "keep_default_na": False, "na_values": ""}
+    statistics = {path.stem: pd.read_csv(path, **options) for path in STATISTICS.glob("*.csv")}
     temperatures = read_json(TEMPERATURES)["temperatures"]
     robustness, ood = by_model(ROBUSTNESS, runs), by_model(OOD, runs)
 
@@ -94,7 +98,9 @@ def main() -> None:
     seeds_recorded = over_seeds(read_rows(EXPERIMENTS), blocks)
 
     table = pd.DataFrame([{"model": model, **row} for model, row in summary["models"].items()])
-    example = images[labels == names.index("Coat") if "Coat" in names else labels == 0][:1]
+    about = DESCRIPTION if data["dataset"] == FASHION_MNIST else {"title": data["dataset"]}
+    example = images[np.argsort(labels != names.index(about.get("example_class", names[0])), kind="stable")[:1]]
+    predictions = {model: load_predictions("test", run) for model, run in runs.items()}
     overview = {
         "learning_curves": draw.learning_curves(curves),
         "comparison": draw.comparison(table, selection["selected"]),
@@ -104,14 +110,15 @@ def main() -> None:
         "robustness": draw_robustness.curves(robustness),
         "corruptions": draw_robustness.samples(example, parameters.seed),
     }
+    if len(names) == 2:
+        overview["roc"] = draw.roc(predictions, named)
     for name, figure in overview.items():
         save(figure, FIGURES / f"{name}.png")
 
     order = sorted(runs, key=lambda model: (model != selection["selected"], -summary["models"][model]["val_accuracy"]))
-    predictions = {model: load_predictions("test", run) for model, run in runs.items()}
     for model, origin in origins.items():
         history = curves[(curves["model"] == model) & (curves["seed"] == origin["seed"])]
-        draw_model(model, history, predictions[model], images, names, parameters)
+        draw_model(model, history, predictions[model], images, named, parameters)
     shutil.copyfile(FIGURES / f"{selection['selected']}-random.png", FIGURES / "selected.png")
     chosen = {
         model: {
@@ -119,7 +126,7 @@ def main() -> None:
         }
         for model, one in predictions.items()
     }
-    on_page = shown(predictions, chosen, parameters.seed)
+    on_page = shown(predictions, chosen, parameters.seed, images[0, ..., 0].size)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -137,7 +144,10 @@ def main() -> None:
         header=HEADER,
         rows=rows(summary, read_rows(TIMING), seeds_recorded),
         over_seeds=mean_and_std(seeds_recorded.get(selection["selected"], [])),
+        about=about,
         class_names=names,
+        figure_names=named,
+        tested=np.bincount(labels, minlength=len(names)).tolist(),
         shape=images.shape[1:],
         statistics={name: table.to_dict("records") for name, table in statistics.items()},
         robustness=robustness[robustness["strength"] > 0]
@@ -160,7 +170,11 @@ def main() -> None:
                 "description": description(model),
                 "parameters": blocks[model],
                 "layers": (MODELS / f"{runs[model]}.txt").read_text(encoding="utf-8"),
-                "per_class": statistics["classes"].query("model == @model").to_dict("records"),
+                "per_class": statistics["classes"]
+                .query("model == @model")
+                .nsmallest(MAX_CLASSES, "f1")
+                .sort_index()
+                .to_dict("records"),
             }
             for model in order
         ],

@@ -37,6 +37,7 @@ def test_an_image_that_stands_there_too_often_is_still_left_out():
 
 def test_classes_grey_levels_and_distances_are_counted():
     assert balance(np.array([0, 9, 9]), CLASS_NAMES)["images"].tolist() == [1, *[0] * 8, 2]
-    shares = histogram(np.array([[0, 0], [255, 7]], np.uint8))["share"]
-    assert shares[[0, 7, 255]].tolist() == [0.5, 0.25, 0.25]
+    pixels = np.array([[0, 0], [255, 7]], np.uint8)[None, ..., None]
+    assert histogram(pixels)["share"][[0, 7, 255]].tolist() == [0.5, 0.25, 0.25]
+    assert histogram(pixels * np.uint8([1, 1, 0]))["blue"][0] == 1  # each colour by itself
     assert mean_distance_to_neighbours(np.array([[0.0], [1], [5]])).tolist() == [3, 2.5, 4.5]  # fewer than NEIGHBOURS

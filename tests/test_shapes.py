@@ -3,16 +3,20 @@
 import base64
 import io
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from stages import models
+from stages.eda import mean_distance_to_neighbours, overlap
 from stages.explanation.occlusion import occlusion, patch_for
-from stages.figures.style import tiled
+from stages.figures import eda, explanation, quality, results, robustness
+from stages.figures.style import figure_names, save, short, tiled
 from stages.layers.whitening import whitening_kernel
 from stages.page.inline import COLUMNS, sheet
-from stages.page.payload import answers, confusion_counts
+from stages.page.payload import MOST_IMAGES, PAIRS, answers, confusion_counts, payload, shown
 from stages.quality.near_duplicates import near_duplicates
 from stages.stress.corruptions import KINDS, corrupt
 from stages.stress.ood import INPUTS, draw_ood
@@ -77,7 +81,7 @@ def test_a_corruption_treats_every_colour_alike():
 def test_figures_and_page_show_images_of_any_shape(shape, classes):
     height, width, channels = shape
     images = images_of(shape, COLUMNS + 1)
-    assert tiled([images[:3], images[:2]]).shape == (2 * height + 3, 3 * width + 6, channels)
+    assert tiled([images[:3], images[:2]], 3).shape == (2 * height + 3, 3 * width + 6, channels)
     with Image.open(io.BytesIO(base64.b64decode(sheet(images).partition(",")[2]))) as decoded:
         assert decoded.size == (COLUMNS * width, 2 * height)
         last = np.asarray(decoded)[height:, :width].mean()
@@ -98,3 +102,130 @@ def test_copies_in_colour_are_found_and_covered_places_are_of_every_colour():
     assert drops.shape == (16, 16, 3)
     assert patch_for(images[0]) == 3
     assert drops[8, 8] == pytest.approx(images[0, 7:10, 7:10].sum(axis=(0, 1)) / 255 / 256)
+
+
+STRANGE = [
+    "猫",
+    "قطة",
+    "cat 😀",
+    "$x_1$ and $y",
+    "a price of 5 $",
+    '<b>bold & "quoted"',
+    "_under",
+    "nan",
+    "a long name " * 5,
+]
+
+
+@pytest.fixture(autouse=True)
+def no_open_figures():
+    yield
+    plt.close("all")
+
+
+def names_of(count: int) -> list[str]:
+    return [*STRANGE, *(f"species {number} of a genus" for number in range(count))][:count]
+
+
+def overlapping(texts: list) -> list[tuple[str, str]]:
+    """The pairs of texts that cover each other."""
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
+    return [(a, b) for place, (a, box) in enumerate(boxes) for b, other in boxes[:place] if box.overlaps(other)]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("classes", [2, 9, 12, 20, 200])
+def test_figures_of_any_number_of_classes_of_any_name_can_be_read(classes, tmp_path):
+    names, labels = figure_names(names_of(classes)), np.repeat(np.arange(classes), 3)
+    probabilities = RNG.dirichlet(np.full(classes, 0.2), len(labels))
+    counts, points = confusion_counts(probabilities, labels), RNG.normal(size=(len(labels), 2))
+    tables = (
+        pd.DataFrame({"class": names, "images": range(classes)}),
+        pd.DataFrame({"right": 0, "x": 0, "y": points[:, 1]}),
+    )
+    figures = [
+        results.confusion(counts, names, "model"),
+        eda.class_overlap(counts / 3, names, 10),
+        eda.class_balance(tables[0]),
+        eda.embeddings({"a": points, "b": 0 * points}, labels, names),
+        explanation.embedding(tables[1], labels, 8, names),
+    ]
+    for figure in figures:
+        figure.canvas.draw()
+        for axes in figure.axes:
+            assert overlapping(axes.texts) == []
+            assert overlapping(axes.get_yticklabels()) == []
+            assert len(axes.get_yticklabels()) <= 21
+        assert figure.bbox.contains(*figure.axes[0].get_tightbbox().max)
+        save(figure, tmp_path / "figure.png")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("shape", "classes"), SHAPES)
+def test_figures_of_images_have_the_same_size_whatever_the_images_have(shape, classes, tmp_path):
+    images, names = images_of(shape), figure_names(names_of(classes))
+    rows, labels = [images] * 5, np.arange(12) % classes
+    probabilities = RNG.dirichlet(np.ones(classes), 12)
+    pairs = pd.DataFrame({"split_a": ["test"], "image_a": 0, "label_a": names[0], "split_b": "test", "image_b": 1})
+    pairs = pairs.assign(label_b=names[1], distance=0.1, exact=0, mirrored=1)
+    issues = pd.DataFrame({"split": ["test"], "image": 1, "given": names[0], "suggested": names[1]})
+    issues = issues.assign(probability_given=0.1, probability_suggested=0.9)
+    drops = RNG.normal(size=(4, *shape[:2], classes))
+    grid = eda.image_grid(rows, figure_names(names_of(5)), "title")
+    assert grid.get_size_inches()[1] == pytest.approx(5 * 31 / 48 + 0.4, abs=0.1)
+    assert tiled(rows).shape[0] == pytest.approx(5 * shape[0] * (1 + 3 / 28), rel=0.05)
+    flagged = quality.label_issues(issues, {"test": images})
+    assert flagged.axes[0].images[0].get_extent() == [-0.5, 27.5, 27.5, -0.5]  # its texts stand beside it
+    for figure in (
+        grid,
+        eda.typical_and_unusual(rows, [images[:1]] * 5, figure_names(names_of(5))),
+        results.predictions(images, labels, probabilities, names, "title"),
+        quality.near_duplicates(pairs, {"test": images}, 0.2),
+        flagged,
+        robustness.samples(images, 0),
+        explanation.occlusion(
+            images[:4], labels[:4], probabilities[:4], drops, 3, names, "" if shape[-1] == 3 else "object"
+        ),
+    ):
+        save(figure, tmp_path / "figure.png")
+        with Image.open(tmp_path / "figure.png") as drawn:
+            red, _, blue = np.asarray(drawn.convert("RGB"), int).T
+        assert (shape[-1] == 3) <= (abs(red - blue).max() > 50)
+
+
+def test_names_are_shortened_in_the_middle_and_numbered_if_no_font_has_their_letters():
+    assert figure_names(["plain", "x" * 30 + "yz", "\U000f0000", "two\nlines"])[::2] == ["plain", "class 2"]
+    found = figure_names(["x" * 30 + "yz", "two\nlines", "5 $"])
+    assert len(found[0]) == 20
+    assert found[0].endswith("yz")
+    assert found[1:] == ["two lines", r"5 \$"]
+    assert short(short("a $ and a $", 9), 9) == short("a $ and a $", 9)
+
+
+def test_the_curves_of_two_classes_are_named_by_their_areas():
+    labels, chances = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9])
+    found = {"labels": labels, "probabilities": np.stack([1 - chances, chances], axis=1)}
+    (text,) = (line.get_label() for line in results.roc({"model": found}, ["no", "yes"]).axes[0].lines[:-1])
+    assert "75.00 %" in text
+
+
+def test_the_page_has_room_for_so_many_images_and_pairs_of_many_classes():
+    labels = np.arange(20000) % 200
+    predictions = {"model": {"probabilities": np.eye(200)[(labels + labels % 2) % 200], "labels": labels}}
+    chosen = {"model": {"random": np.array([0, 19999])}}
+    for pixels, most in ((64, MOST_IMAGES), (784, MOST_IMAGES), (4 * 784, MOST_IMAGES // 4)):
+        images = shown(predictions, chosen, 0, pixels)
+        assert len(images) == most
+        assert {0, 19999} <= set(images)
+    curves = pd.DataFrame(columns=["model", "seed"])
+    data = payload(predictions, images, chosen, curves, ["model"], {}, names_of(200))
+    assert len(data["confusion"]["model"]) == PAIRS
+    assert data["confusion"]["model"][0] == (1, 2, 100)
+    assert data["missing"] == 10000 - (labels[images] % 2 == 1).sum() > 0
+    assert (data["correct"]["model"], data["tested"][7]) == (10000, 100)
+
+
+def test_few_images_have_neighbours_too():
+    features = np.array([[0.0], [1], [5]])
+    assert overlap(features, np.array([0, 0, 1]), np.arange(3)).tolist() == [[0.5, 0.5], [1, 0]]
+    assert mean_distance_to_neighbours(features[:1]).tolist() == [0]

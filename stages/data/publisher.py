@@ -1,4 +1,4 @@
-"""Fashion-MNIST: its classes, and the publisher's four files with their SHA-256 digests."""
+"""Fashion-MNIST: its classes, the report's words about it, and the publisher's four files with their SHA-256 digests."""
 
 import hashlib
 from pathlib import Path
@@ -10,6 +10,24 @@ RAW = Path("data/fashion-mnist")
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+
+DESCRIPTION = {
+    "title": "Fashion-MNIST",
+    "of_what": "clothing",
+    "without": "without clothing",
+    "example_class": "Coat",  # of the image whose corruptions are shown
+    "input_note": "light clothing on black",
+    "pixels": "bright clothing on a dark background",  # in the metadata of exported files
+    "validation": "drawn from the publisher's training images, the same number per class",
+    "limitations": (
+        "The model has seen small, centred, grey catalogue images of one shop.",
+        "The class names are those of one shop before 2017.",
+    ),
+    "citation": (
+        "Fashion-MNIST: Xiao, Rasul and Vollgraf, “Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning "
+        "Algorithms” (2017), MIT licence, Zalando SE."
+    ),
+}
 
 # Name and SHA-256 of each file. Files with another digest are never used as Fashion-MNIST.
 PUBLISHED = {

@@ -18,7 +18,7 @@ def covered(image: np.ndarray, patch: int, stride: int = 1) -> np.ndarray:
     """Copies of an image, each with a black square centered on another pixel.
 
     Args:
-        image: uint8 (H, W, C), light on black.
+        image: uint8 (H, W, C).
         patch: Height and width of the square, pixels, odd. The square is cut off at the edges of the image.
         stride: The distance of the centers, pixels.
 
@@ -37,16 +37,16 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray) ->
     """The occlusion map of an image: how much each class's probability drops when a black square covers a place.
 
     A positive drop means that the covered place increases the probability of the class, a negative drop that it decreases
-    it. The square is black like the background, so it removes clothing and adds no object of another grey. Where there is
+    it. The square is black: on a black background, it removes an object and adds none of another grey, and where there is
     only background, covering changes nothing and the drop is 0. This does not mean that the model ignores the empty place.
-    A square of 5x5 pixels covers 3 % of an image: a smaller one covers less than a collar or a strap, a larger one blurs
-    the map more. The map shows no detail finer than the square.
+    The square covers 3 % of an image: a smaller one covers less than a detail, a larger one blurs the map more. The map
+    shows no detail finer than the square.
 
     Source: Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014), who use a grey square.
 
     Args:
         predict: Maps uint8 images (N, H, W, C) to probabilities (N, classes).
-        image: uint8 (H, W, C), light on black.
+        image: uint8 (H, W, C).
 
     Returns:
         Drops, (H, W, classes), from -1 to 1; the first two axes are the center of the square.

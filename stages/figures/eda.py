@@ -7,56 +7,68 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.figures.style import RIGHT, class_colour, show_mosaic, tiled
+from stages.figures.style import MAX_CLASSES, RIGHT, bars, gap_of, matrix, put_title, scatter_classes, show_mosaic
 
 
 def image_grid(
     rows: Sequence[np.ndarray], row_names: Sequence[str], title: str, column_names: Sequence[str] = ()
 ) -> Figure:
     """Rows of images, one row per name; each of `rows` has shape (K, H, W, C)."""
-    mosaic = tiled(rows)
-    figure, axes = plt.subplots(figsize=(mosaic.shape[1] / 48 + 1, mosaic.shape[0] / 48 + 0.4))
-    show_mosaic(axes, mosaic, row_names, column_names)
-    axes.set_title(title)
+    columns, size, gap = max(map(len, rows)), rows[0].shape[1], gap_of(rows[0].shape[1])
+    per_inch = 48 * (size + gap) / 31 / np.clip(7 / columns, 1, 2)  # pixels of the images
+    beside, slanted = 1 + 0.13 * max(0, max(map(len, row_names)) - 11), max(map(len, column_names), default=0) > 11
+    width, height = ((count * (size + gap) - gap) / per_inch for count in (columns, len(rows)))
+    figure, axes = plt.subplots(figsize=(width + beside, height + 0.4 + 1.2 * slanted))
+    show_mosaic(axes, rows, row_names, column_names)
+    axes.set_anchor("E" if beside > 1 else "C")  # the names need the width at their side
+    put_title(axes, title, inside=columns > 7 and not slanted)
     return figure
 
 
-def typical_and_unusual(typical: np.ndarray, unusual: np.ndarray, names: Sequence[str]) -> Figure:
-    """The most typical images of each class beside the most unusual ones; both arrays are (classes, K, H, W, C)."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 7))
-    show_mosaic(left, tiled(typical), names)
-    show_mosaic(right, tiled(unusual), ())
+def typical_and_unusual(
+    typical: Sequence[np.ndarray], unusual: Sequence[np.ndarray], names: Sequence[str], which: str = ""
+) -> Figure:
+    """The most typical images of each class beside the most unusual ones, (K, H, W, C); `which` ends the title."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 0.64 * len(names) + 0.6))
+    show_mosaic(left, typical, names)
+    show_mosaic(right, unusual)
     left.set_title("Most typical: close to others of the class")
     right.set_title("Most unusual: far from the others")
+    if which:
+        figure.suptitle(f"Typical and unusual training images{which}", x=0.01, ha="left", fontsize=11)
     return figure
 
 
 def class_balance(table: pd.DataFrame) -> Figure:
-    """Bars of the number of training images per class; columns `class`, `images`."""
-    figure, axes = plt.subplots(figsize=(7, 3.4))
-    bars = axes.barh(table["class"], table["images"], color=RIGHT)
-    axes.bar_label(bars, [f"{count:,}" for count in table["images"]], padding=3)
-    axes.invert_yaxis()
-    axes.grid(False, axis="y")
-    axes.set(title="Training images per class", xlabel="images")
-    return figure
+    """Bars of the number of training images per class; columns `class`, `images`. Of many classes, the ends are shown."""
+    title = "Training images per class"
+    if len(table) > MAX_CLASSES:
+        half, ranked = MAX_CLASSES // 2, table.sort_values("images", ascending=False, kind="stable")
+        title += f": the {half} most frequent and the {half} rarest of {len(table)} classes"
+        table = pd.concat([ranked[:half], ranked[-half:]])
+    return bars(table["class"], table["images"], [f"{count:,}" for count in table["images"]], title, "images")
 
 
 def pixel_histogram(table: pd.DataFrame) -> Figure:
-    """The share of each grey level among the training pixels; columns `pixel` (0-255), `share`."""
+    """The share of each level among the training pixels: columns `pixel` (0-255), and `share`, or red, green and blue."""
     figure, axes = plt.subplots(figsize=(7, 3.4))
-    axes.bar(table["pixel"][1:], 100 * table["share"][1:], width=1, color=RIGHT)
-    black = 100 * table["share"][0]
-    axes.set(
-        title=f"Grey levels of the training pixels (not shown: {black:.1f} % are 0, the background)",
-        xlabel="grey level, 1 to 255",
-        ylabel="% of pixels",
-    )
+    title, xlabel = "Levels of the training pixels, by colour", "level, 0 to 255"
+    if "share" not in table:
+        for channel in table.columns[1:]:
+            axes.plot(table["pixel"], 100 * table[channel], color=channel, lw=1.2, label=channel)
+        axes.legend()
+    else:
+        black = 100 * table["share"][0]
+        first = int(black > 10)
+        axes.bar(table["pixel"][first:], 100 * table["share"][first:], width=1, color=RIGHT)
+        note = f" (not shown: {black:.1f} % are 0, the background)" if first else ""
+        title, xlabel = f"Grey levels of the training pixels{note}", f"grey level, {first} to 255"
+    axes.set(title=title, xlabel=xlabel, ylabel="% of pixels")
     return figure
 
 
 def embeddings(points: dict[str, np.ndarray], labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """Scatter plots side by side, with one colour and one label per class.
+    """Scatter plots side by side: see `scatter_classes`.
 
     Args:
         points: The points of each plot, (N, 2), by its title.
@@ -65,40 +77,26 @@ def embeddings(points: dict[str, np.ndarray], labels: np.ndarray, names: Sequenc
     """
     figure, grid = plt.subplots(1, len(points), figsize=(6 * len(points), 5.6))
     for axes, (title, places) in zip(grid, points.items(), strict=True):
-        axes.scatter(*places.T, s=5, alpha=0.6, linewidths=0, c=[class_colour(label) for label in labels])
-        for label, name in enumerate(names):
-            x, y = np.median(places[labels == label], axis=0)
-            box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": class_colour(label), "alpha": 0.85}
-            axes.text(x, y, name, ha="center", va="center", fontsize=8, bbox=box)
+        scatter_classes(axes, places, labels, names, 8, 1, s=5, alpha=0.6)
         axes.set(title=title, xticks=[], yticks=[])
         axes.grid(False)
     return figure
 
 
 def class_overlap(shares: np.ndarray, names: Sequence[str], neighbours: int) -> Figure:
-    """The share of each class (columns) among the nearest neighbours of a class (rows).
+    """The share of each class (columns) among the nearest neighbours of a class (rows); of many classes, the largest ones.
 
     Args:
         shares: (classes, classes), rows sum to 1.
         names: Of the classes.
         neighbours: How many nearest neighbours of each image were counted.
     """
-    figure, axes = plt.subplots(figsize=(7.2, 6.2))
-    image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.grid(False)
-    for row, column in np.ndindex(shares.shape):
-        if shares[row, column] >= 0.005:
-            dark = shares[row, column] > 0.5
-            axes.text(
-                column, row, f"{100 * shares[row, column]:.0f}",
-                ha="center", va="center", fontsize=9, color="white" if dark else "black",
-            )  # fmt: skip
-    axes.set(
-        title=f"Class overlap: classes of the {neighbours} nearest neighbours, %",
-        xlabel="class of the neighbour",
-        ylabel="class of the image",
-    )
-    figure.colorbar(image, shrink=0.8, label="% of neighbours")
-    return figure
+    words = {
+        "title": f"Class overlap: classes of the {neighbours} nearest neighbours, %",
+        "bars": f"Overlap of {len(names)} classes: the largest shares among {neighbours} neighbours of another class",
+        "xlabel": "class of the neighbour",
+        "ylabel": "class of the image",
+        "label": "% of neighbours",
+    }
+    texts = np.where(shares >= 0.005, np.char.mod("%.0f", 100 * shares), "")
+    return matrix(100 * shares, texts, shares > 0.5, names, words, cmap="Blues", vmin=0, vmax=100)

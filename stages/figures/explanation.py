@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.figures.style import class_colour, show_pixels
+from stages.figures.style import scatter_classes, short, show_pixels
 
 # Few steps each: a saved figure has at most 256 colours.
 DIVERGING = plt.get_cmap("PuOr_r", 31)  # purple, white, orange: safe for colour-blind readers
@@ -23,6 +23,7 @@ def occlusion(
     drops: np.ndarray,
     patch: int,
     names: Sequence[str],
+    outline: str,
 ) -> Figure:
     """Images above their occlusion maps, all on the same colour scale: correct predictions first, then mistakes.
 
@@ -33,10 +34,11 @@ def occlusion(
         drops: (N, H, W, classes), how much the probability of each class falls, -1 to 1.
         patch: Height and width of the black square, pixels.
         names: Of the classes.
+        outline: What a grey image shows, light on black, whose outline is drawn; empty for none.
     """
     predicted = probabilities.argmax(axis=1)
     maps = {"the predicted class": predicted, "the actual class": labels}
-    limit = max([100 * np.abs(drops[range(len(drops)), ..., classes]).max() for classes in maps.values()])
+    limit = max([100 * np.abs(drops[range(len(drops)), ..., classes]).max() for classes in maps.values()] + [1])
     right, wrong = predicted == labels, predicted != labels
     count = 5 if wrong.any() else 2
     figure, grid = plt.subplots(count, COLUMNS, figsize=(10.4, 1.8 * count + 1.8))
@@ -49,21 +51,17 @@ def occlusion(
         rows[0, 0].set_ylabel(name, weight="bold")
         for column, index in enumerate(np.flatnonzero(members)):
             chances = 100 * probabilities[index]
-            title = f"{names[predicted[index]]} {chances[predicted[index]]:.0f} %"
+            title = f"{short(names[predicted[index]], 11)} {chances[predicted[index]]:.0f} %"
             if predicted[index] != labels[index]:
-                title = f"\n{title}\nactual: {names[labels[index]]} {chances[labels[index]]:.0f} %"
+                title = f"\n{title}\nactual: {short(names[labels[index]], 11)} {chances[labels[index]]:.0f} %"
             rows[0, column].set_title(title, fontsize=9)
             show_pixels(rows[0, column], images[index], cmap=GREY)
             for axes, (what, classes) in zip(rows[1:, column], maps.items(), strict=False):
                 values = 100 * drops[index, ..., classes[index]]
                 shown = axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
-                axes.contour(
-                    images[index].max(axis=-1) >= OUTLINE,
-                    levels=[0.5],
-                    colors="#777777",
-                    linewidths=0.8,
-                    antialiased=False,
-                )
+                inside = images[index, ..., 0] >= OUTLINE
+                if outline and len(np.unique(inside)) == 2:
+                    axes.contour(inside, levels=[0.5], colors="#777777", linewidths=0.8, antialiased=False)
                 lowest, highest = (round(float(change)) for change in (-values.max(), -values.min()))
                 axes.set_xlabel(f"{lowest:+d} to {highest:+d} points", fontsize=9)
                 if column == 0:
@@ -72,30 +70,28 @@ def occlusion(
     figure.colorbar(shown, ax=grid, location="bottom", shrink=0.6, aspect=40, pad=0.02, label=label)
     figure.suptitle(
         f"Occlusion maps. Each pixel shows how the probability changes when a black square of {patch} x {patch} pixels "
-        "covers\nthe image around it. Details smaller than the square are not visible. Grey line: outline of the article."
+        "covers\nthe image around it. Details smaller than the square are not visible."
+        + (f" Grey line: outline of the {outline}." if outline else "")
         + ("\n" if wrong.any() else " There are no mistakes.\n"),
         x=0.01, ha="left", fontsize=11,
     )  # fmt: skip
     return figure
 
 
-def embedding(table: pd.DataFrame, width: int, names: Sequence[str]) -> Figure:
-    """Points with one colour and one label per actual class, and a ring around each mistake.
+def embedding(table: pd.DataFrame, labels: np.ndarray, width: int, names: Sequence[str]) -> Figure:
+    """Points with the colours and names of their actual classes, as in `scatter_classes`, and a ring around each mistake.
 
     Args:
-        table: Columns x, y, actual, predicted, right (0 or 1); one row per image.
+        table: Columns x, y and right (0 or 1); one row per image.
+        labels: The actual classes, (N,), from 0.
         width: The number of features per image.
         names: Of the classes.
     """
     figure, axes = plt.subplots(figsize=(9.6, 8))
-    colours = {name: class_colour(label) for label, name in enumerate(names)}
-    axes.scatter(table["x"], table["y"], s=14, alpha=0.75, linewidths=0, c=[colours[name] for name in table["actual"]])
+    scatter_classes(axes, table[["x", "y"]].to_numpy(), labels, names, 9, 1.5, s=14, alpha=0.75)
     wrong = table[table["right"] == 0]
     label = f"mistakes: {len(wrong)} of {len(table):,}"
     axes.scatter(wrong["x"], wrong["y"], s=44, facecolors="none", edgecolors="black", linewidths=0.9, label=label)
-    for name, rows in table.groupby("actual"):
-        box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": colours[name], "lw": 1.5, "alpha": 0.85}
-        axes.text(rows["x"].median(), rows["y"].median(), name, ha="center", va="center", fontsize=9, bbox=box)
     axes.set(
         xticks=[],
         yticks=[],

@@ -7,8 +7,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from stages.figures.style import NEUTRAL, RIGHT, WRONG, save
+from stages.figures.style import NEUTRAL, RIGHT, WRONG, figure_names, most_frequent, save
 
+CLASSES = 12  # with bars, the most probable ones
 STEPS = 6  # places for images in the upper row
 
 
@@ -22,7 +23,7 @@ def save_conversion(steps: dict[str, np.ndarray], pixels: np.ndarray, result: di
         name: The name of the photo.
         path: Of the PNG.
     """
-    shown = [*list(steps.items())[:-1], ("what the model sees", pixels.squeeze())]
+    shown = [*list(steps.items())[:-1], ("what the model sees", pixels[..., 0] if pixels.shape[-1] == 1 else pixels)]
     figure = plt.figure(figsize=(9, 5.2), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.45))
     for axes in above.subplots(1, STEPS).flat:
@@ -34,8 +35,11 @@ def save_conversion(steps: dict[str, np.ndarray], pixels: np.ndarray, result: di
         axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
         axes.set_title(step, fontsize=9, loc="center")
     axes = below.subplots()
-    classes, values = list(result["probabilities"]), list(result["probabilities"].values())
-    bars = axes.barh(classes, values, color=[RIGHT if kind == result["class"] else NEUTRAL for kind in classes])
+    named, every = figure_names(list(result["probabilities"])), np.array(list(result["probabilities"].values()))
+    classes = most_frequent(every, CLASSES)
+    values = every[classes]
+    bars = axes.barh(range(len(classes)), values, color=np.where(values == values.max(), RIGHT, NEUTRAL))
+    axes.set_yticks(range(len(classes)), [named[label] for label in classes])
     axes.bar_label(bars, [f"{100 * value:.1f} %" for value in values], padding=3, fontsize=9)
     axes.set_xlim(0, 1.1)
     axes.set_xticks([])
@@ -43,7 +47,8 @@ def save_conversion(steps: dict[str, np.ndarray], pixels: np.ndarray, result: di
     axes.grid(False)
     axes.spines["bottom"].set_visible(False)
     axes.invert_yaxis()
-    axes.set_title("Calibrated probability of each class", fontsize=10)
+    which = "each class" if len(classes) == len(every) else f"the {CLASSES} most probable classes"
+    axes.set_title(f"Calibrated probability of {which}", fontsize=10)
     shown_name = "".join(letter if letter.isprintable() else "?" for letter in name)
     figure.suptitle(f"{shown_name}: {result['class']}, {100 * result['probability']:.1f} %", parse_math=False)
     notes = "\n".join(textwrap.fill(f"Warning: {note}.", 130) for note in result["warnings"])

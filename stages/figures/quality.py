@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.figures.style import RIGHT, WRONG, show_mosaic, tiled
+from stages.figures.style import RIGHT, WRONG, gap_of, short, show_pixels, tiled
 
 SHOWN = 24  # pairs, and label issues
 COLUMNS = 4
@@ -26,9 +26,12 @@ def near_duplicates(table: pd.DataFrame, images: dict[str, np.ndarray], near: fl
         axes.set_axis_off()
     for axes, row in zip(grid.flat, table.itertuples(), strict=False):
         pair = np.stack([images[row.split_a][row.image_a], images[row.split_b][row.image_b]])
-        show_mosaic(axes, tiled([pair], gap=6), ())
+        mosaic = tiled([pair], gap=2 * gap_of(pair.shape[1]))
+        show_pixels(
+            axes, mosaic, extent=(-0.5, 28 * mosaic.shape[1] / pair.shape[1] - 0.5, 27.5, -0.5)
+        )  # 28ths of an image
         differ = row.label_a != row.label_b
-        labels = f"{row.label_a} ≠ {row.label_b}" if differ else row.label_a
+        labels = f"{short(row.label_a, 14)} ≠ {short(row.label_b, 14)}" if differ else row.label_a
         kind = "identical" if row.exact else f"{row.distance:.2f}" + (", mirrored" if row.mirrored else "")
         style = {"color": WRONG, "weight": "bold"} if differ else {"color": "black"}
         axes.text(31, 31, labels, ha="center", va="top", fontsize=9, **style)
@@ -54,14 +57,14 @@ def label_issues(table: pd.DataFrame, images: dict[str, np.ndarray]) -> Figure:
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, row in zip(grid.flat, table.itertuples(), strict=False):
-        show_mosaic(axes, images[row.split][row.image], ())
+        show_pixels(axes, images[row.split][row.image], extent=(-0.5, 27.5, 27.5, -0.5))
         axes.text(31, 4, f"{row.split} {row.image}", fontsize=8, va="center", color="#444444")
         for y, what, name, chance, colour in (
             (10, "given", row.given, row.probability_given, "black"),
             (20, "suggested", row.suggested, row.probability_suggested, RIGHT),
         ):
             axes.text(31, y, f"{what}, {100 * chance:.1f} %", fontsize=8, va="center", color=colour)
-            axes.text(31, y + 4.5, name, fontsize=9, va="center", color=colour, weight="bold")
+            axes.text(31, y + 4.5, short(name, 16), fontsize=9, va="center", color=colour, weight="bold")
         axes.set(xlim=(-1, 70), ylim=(29, -1))
     notes = "black: the given label, blue: the suggested label" if len(table) else "none were found"
     figure.suptitle(

@@ -6,9 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from stages.base.runs import ENSEMBLE
-from stages.figures.style import NEUTRAL, RIGHT, WRONG, model_colours, show_pixels
+from stages.figures.style import MAX_CLASSES, NEUTRAL, RIGHT, WRONG, matrix, model_colours, short, show_pixels
 
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
@@ -175,32 +176,38 @@ def coverage(table: pd.DataFrame) -> Figure:
 
 
 def confusion(counts: np.ndarray, names: Sequence[str], model: str) -> Figure:
-    """Confusion matrix, (classes, classes), rows actual. Only mistakes are coloured; the diagonal is grey."""
+    """Confusion matrix, (classes, classes), rows actual. Only mistakes are coloured; the diagonal is grey.
+
+    Of many classes, only the most frequent confusions are shown, as bars.
+    """
     mistakes = np.ma.masked_array(counts, np.eye(len(names), dtype=bool))
-    figure, axes = plt.subplots(figsize=(7.2, 6.2))
+    right, many = f"{counts.trace():,} of {counts.sum():,} test images correct", len(names) > MAX_CLASSES
+    words = {
+        "title": f"{model}: confusion matrix ({right})",
+        "bars": f"{model}: the most frequent confusions of {len(names)} classes ({right}), with their share of the class",
+        "xlabel": "predicted class",
+        "ylabel": "actual class",
+        "label": "test images, actual → predicted class" if many else "mistakes",
+    }
+    shares = np.char.mod(" (%.0f %%)", 100 * counts / counts.sum(axis=1, keepdims=True).clip(1))
+    texts = np.char.add(counts.astype(str), shares if many else "")
+    dark, most = (mistakes > 0.6 * mistakes.max()).filled(False), max(1, mistakes.max())
     cmap = plt.get_cmap("YlOrBr").with_extremes(bad="#EFEFEF")
-    image = axes.imshow(mistakes, cmap=cmap, vmin=0, vmax=max(1, mistakes.max()))
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.grid(False)
-    for row, column in np.ndindex(counts.shape):
-        if counts[row, column]:
-            dark = row != column and counts[row, column] > 0.6 * mistakes.max()
-            axes.text(
-                column,
-                row,
-                counts[row, column],
-                ha="center",
-                va="center",
-                fontsize=9,
-                color="white" if dark else "black",
-            )
-    axes.set(
-        title=f"{model}: confusion matrix ({counts.trace():,} of {counts.sum():,} test images correct)",
-        xlabel="predicted class",
-        ylabel="actual class",
-    )
-    figure.colorbar(image, shrink=0.8, label="mistakes")
+    return matrix(mistakes, np.where(counts, texts, ""), dark, names, words, cmap=cmap, vmin=0, vmax=most)
+
+
+def roc(predictions: dict[str, dict[str, np.ndarray]], names: Sequence[str]) -> Figure:
+    """ROC curves of models of two classes, by model: `probabilities`, (N, 2), and `labels`, (N,)."""
+    figure, axes = plt.subplots(figsize=(6.4, 5.2))
+    colours = model_colours(list(predictions))
+    for model, found in predictions.items():
+        positive, labels = found["probabilities"][:, 1], found["labels"]
+        text = f"{model}: AUROC {100 * roc_auc_score(labels, positive):.2f} %"
+        axes.plot(*(100 * np.array(roc_curve(labels, positive)[:2])), color=colours[model], lw=2, label=text)
+    axes.plot([0, 100], [0, 100], color="black", lw=1, ls=":")
+    title = f"ROC curves on the test images. Positive: {names[1]}"
+    axes.set(title=title, xlabel="false positive rate, %", ylabel="true positive rate, %")
+    axes.legend(loc="lower right")
     return figure
 
 
@@ -218,7 +225,7 @@ def predictions(
         names: Of the classes.
         title: Which images these are.
     """
-    columns, width, height = 4, 84, 34  # a cell: 28 for the image, then 50 for the bars
+    columns, width, height = 4, 84, 34  # a cell, in 28ths of an image: one image, then 50 for the bars
     rows = max(1, -(-len(images) // columns))
     figure, axes = plt.subplots(figsize=(12, 12 * rows * height / (columns * width) + 0.4))
     for index, (image, label, chances) in enumerate(zip(images, labels, probabilities, strict=True)):
@@ -232,7 +239,7 @@ def predictions(
             y = top + 1 + 9.5 * place
             axes.barh(y + 6, 48 * chances[guess], left=left + 32, height=3.4, color=colour)
             weight = "bold" if guess == label else "normal"
-            text = f"{names[guess]}  {100 * chances[guess]:.0f} %"
+            text = f"{short(names[guess], 16)}  {100 * chances[guess]:.0f} %"
             axes.text(left + 32, y + 3.6, text, fontsize=8.5, va="bottom", weight=weight)
     axes.set(xlim=(0, columns * width), ylim=(rows * height, -1), aspect="equal")
     axes.set_axis_off()

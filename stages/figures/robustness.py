@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.figures.style import model_colours, show_mosaic, tiled
+from stages.figures.style import model_colours, show_mosaic
 from stages.stress.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, corrupt
 from stages.stress.ood import INPUTS, draw_ood
 
@@ -33,8 +33,8 @@ def curves(table: pd.DataFrame) -> Figure:
 def samples(images: np.ndarray, seed: int) -> Figure:
     """Corrupted images, one row per corruption, from clean on the left to strength 5; and OOD inputs below.
 
-    Unlike in other figures, clothing is light on black, as in the data. White is drawn as light grey, which stands out
-    from the page.
+    Unlike in other figures, grey images are light on black, as in the data. White is drawn as light grey, which stands
+    out from the page.
 
     Args:
         images: uint8 (K, H, W, C), which the rows take in turn.
@@ -45,13 +45,14 @@ def samples(images: np.ndarray, seed: int) -> Figure:
     for place, kind in enumerate(names):
         image = images[place % len(images), None]
         rows.append(np.concatenate([corrupt(image, kind, strength, seed) for strength in steps]))
-    halves = [slice(0, len(names) // 2), slice(len(names) // 2, None)]
+    halves = [slice(0, len(names) // 2), slice(len(names) // 2, len(names))]
     shown = 2 * len(steps) + 2
     figure, grid = plt.subplot_mosaic([["left", "right"], ["below", "below"]], figsize=(10, 6.5), height_ratios=[5, 3])
+    rows += [draw_ood(name, shown, images.shape[1:], seed) for name in INPUTS]
+    rows = [255 - 0.9 * row if row.shape[-1] == 1 else row for row in rows]
     for axes, half in zip((grid["left"], grid["right"]), halves, strict=True):
-        show_mosaic(axes, tiled([255 - 0.9 * row for row in rows[half]]), names[half], ["clean", *map(str, STRENGTHS)])
+        show_mosaic(axes, rows[half], names[half], ["clean", *map(str, STRENGTHS)])
     grid["left"].set_title("Test images, corrupted at strengths 1 to 5")
-    ood = [255 - 0.9 * draw_ood(name, shown, images.shape[1:], seed) for name in INPUTS]
-    show_mosaic(grid["below"], tiled(ood), list(INPUTS))
+    show_mosaic(grid["below"], rows[len(names) :], list(INPUTS))
     grid["below"].set_title("Out-of-distribution (OOD) inputs")
     return figure

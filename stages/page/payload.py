@@ -5,10 +5,16 @@ import base64
 import numpy as np
 import pandas as pd
 
+from stages.figures.style import MAX_CLASSES, most_confused
 from stages.page.inline import COLUMNS
 from stages.parameters.report import Report
 
-RIGHT_PER_CLASS = 12  # images that every model classifies correctly, for comparison with the mistakes
+ByModel = dict[str, dict[str, np.ndarray]]
+
+RIGHT = 120  # images that every model classifies correctly, of all classes, for comparison with the mistakes
+RIGHT_PER_CLASS = 12  # of these, at most
+MOST_IMAGES = 2400  # of 28x28 pixels on the page: it stays below about 1.2 MB
+PAIRS = 40  # confusions of each model in the list that replaces the matrix of many classes
 
 
 def galleries(probabilities: np.ndarray, labels: np.ndarray, parameters: Report) -> dict[str, tuple[str, np.ndarray]]:
@@ -33,28 +39,33 @@ def galleries(probabilities: np.ndarray, labels: np.ndarray, parameters: Report)
     }
 
 
-def shown(
-    predictions: dict[str, dict[str, np.ndarray]], chosen: dict[str, dict[str, np.ndarray]], seed: int
-) -> np.ndarray:
-    """The test images on the page: all that a model misclassifies, a few per class that all models classify correctly, and
-    those of the galleries.
+def mistaken(predictions: ByModel) -> np.ndarray:
+    """Which test images at least one model misclassifies, bool (N,); from the predictions of each model."""
+    return np.any([one["probabilities"].argmax(axis=1) != one["labels"] for one in predictions.values()], axis=0)
+
+
+def shown(predictions: ByModel, chosen: ByModel, seed: int, pixels: int = 784) -> np.ndarray:
+    """The test images on the page: those of the galleries, a few per class that all models classify correctly, and all
+    that a model misclassifies; if these are too many for the page, some of them, drawn at random.
 
     Args:
         predictions: For each model, as from `load_predictions`.
         chosen: For each model, the numbers of the images of each gallery.
-        seed: Draws the images that all models classify correctly.
+        seed: Draws the images.
+        pixels: Of an image, H times W.
 
     Returns:
         The numbers of the images, sorted.
     """
-    labels = next(iter(predictions.values()))["labels"]
-    right = [one["probabilities"].argmax(axis=1) == labels for one in predictions.values()]
-    everyone, rng = np.all(right, axis=0), np.random.default_rng(seed)
-    good = [
-        rng.permutation(np.flatnonzero(everyone & (labels == which)))[:RIGHT_PER_CLASS] for which in np.unique(labels)
-    ]
-    of_galleries = [numbers for named in chosen.values() for numbers in named.values()]
-    return np.unique(np.concatenate([np.flatnonzero(~everyone), *good, *of_galleries]))
+    labels, wrong = next(iter(predictions.values()))["labels"], mistaken(predictions)
+    classes, rng = np.unique(labels), np.random.default_rng(seed)
+    share = 784 / max(784, pixels)  # of the numbers that are meant for 28x28 pixels
+    most = min(RIGHT_PER_CLASS, max(1, int(share * RIGHT / len(classes))))
+    good = [rng.permutation(np.flatnonzero(~wrong & (labels == which)))[:most] for which in classes]
+    always = np.unique(np.concatenate([*good, *(numbers for named in chosen.values() for numbers in named.values())]))
+    room = max(0, int(share * MOST_IMAGES) - len(always))
+    others = np.setdiff1d(np.flatnonzero(wrong), always)
+    return np.union1d(always, others if len(others) <= room else rng.choice(others, room, replace=False))
 
 
 def answers(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -86,9 +97,9 @@ def confusion_counts(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
 
 
 def payload(
-    predictions: dict[str, dict[str, np.ndarray]],
+    predictions: ByModel,
     images: np.ndarray,
-    chosen: dict[str, dict[str, np.ndarray]],
+    chosen: ByModel,
     curves: pd.DataFrame,
     order: list[str],
     colours: dict[str, str],
@@ -111,6 +122,12 @@ def payload(
     def packed(values: np.ndarray) -> str:
         return base64.b64encode(values.astype(np.uint8).tobytes()).decode()
 
+    confusions = {model: confusion_counts(chances[model], labels) for model in order}
+    many = len(names) > MAX_CLASSES
+
+    def cells(counts: np.ndarray) -> list:  # the matrix; of many classes (actual, predicted, images), the highest first
+        return [(*pair, int(counts[pair])) for pair in most_confused(counts, PAIRS)] if many else counts.tolist()
+
     return {
         "classes": names,
         "models": order,
@@ -124,7 +141,11 @@ def payload(
             model: {name: np.searchsorted(images, numbers).tolist() for name, numbers in named.items()}
             for model, named in chosen.items()
         },
-        "confusion": {model: confusion_counts(chances[model], labels).tolist() for model in order},
+        "missing": int(mistaken(predictions).sum() - mistaken(predictions)[images].sum()),
+        "many": many,
+        "confusion": {model: cells(counts) for model, counts in confusions.items()},
+        "correct": {model: int(counts.trace()) for model, counts in confusions.items()},
+        "tested": np.bincount(labels, minlength=len(names)).tolist(),
         "curves": [
             {"model": str(model), "seed": int(seed), "colour": colours[model]}
             | {name: run[name].tolist() for name in ("epoch", "accuracy", "loss", "val_accuracy", "val_loss")}

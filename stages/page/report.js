@@ -1,6 +1,6 @@
 "use strict";
 /* The interactive parts of the page: sortable tables, learning curves with a cursor, confusion matrices that show the
-   images of a cell, and the gallery of mistakes. All data is in the page, in <script id="payload">. */
+   images of a cell (of many classes, lists of confused pairs), and the gallery of mistakes. All data is in the page, in <script id="payload">. */
 
 const data = JSON.parse(document.getElementById("payload").textContent);
 const { classes, models, selected, columns, ranks } = data;
@@ -138,7 +138,7 @@ const answer = (model, place, rank) => [answers[model][2 * ranks * place + rank]
 const guess = (model, place) => answer(model, place, 0)[0];
 const chance = (model, place) => answer(model, place, 0)[1];
 const sheet = $("sheet");
-const side = 84; // screen pixels of a square image, as in report.css
+let side = 0; // screen pixels of a square image: a multiple of its own
 
 function tile(place, model) {
   const [label, first] = [labels[place], guess(model, place)];
@@ -146,6 +146,7 @@ function tile(place, model) {
   const words = `test image ${data.images[place]}, ${classes[label]}; ${model} predicts `
     + shown.map(([which, percent]) => `${classes[which]} ${percent} %`).join(", ");
   const image = make("span", { class: "image", role: "img", "aria-label": words });
+  image.style.width = image.style.height = `${side}px`;
   image.style.backgroundImage = `url(${sheet.src})`;
   image.style.backgroundSize = `${side * columns}px auto`;
   image.style.backgroundPosition = `${-side * (place % columns)}px ${-side * Math.floor(place / columns)}px`;
@@ -153,7 +154,7 @@ function tile(place, model) {
     const bar = make("i");
     bar.style.width = `${Math.max(1, percent)}%`;
     const kind = which === label ? "right" : which === first ? "wrong" : "";
-    return make("div", { class: `bar ${kind}`, "aria-hidden": true }, make(which === label ? "b" : "span", {}, classes[which]), make("span", {}, `${percent} %`), bar);
+    return make("div", { class: `bar ${kind}`, "aria-hidden": true }, make(which === label ? "b" : "span", { title: classes[which] }, classes[which]), make("span", {}, `${percent} %`), bar);
   });
   return make("li", { class: "tile" }, image, ...bars, make("div", { class: "soft", "aria-hidden": true }, `no. ${data.images[place]}${models.length > 1 ? ", " + model : ""}`));
 }
@@ -174,23 +175,41 @@ function matrix(side) {
   if (model) $(side).append(matrixOf(model, true));
 }
 
+function buttonOf(chosen, attributes) {
+  return make("button", { ...attributes, type: "button", "data-cell": chosen.join(), onclick: () => press(chosen), onkeydown: walk, onfocus: stop });
+}
+
 function matrixOf(model, pressed) { // pressed: a cell is a button that shows its images
+  const total = data.tested.reduce((a, b) => a + b, 0);
+  const caption = `${model}: ${data.correct[model].toLocaleString("en")} of ${total.toLocaleString("en")} correct.`;
+  return data.many ? pairsOf(model, pressed, caption) : cellsOf(model, pressed, caption);
+}
+
+function pairsOf(model, pressed, caption) {
+  const rows = data.confusion[model].map(([actual, predicted, count]) => {
+    const found = pressed ? buttonOf([actual, predicted], { class: "cell" }) : make("span");
+    found.append(`${classes[actual]} → ${classes[predicted]}`);
+    return make("tr", {}, make("td", {}, found), make("td", {}, count.toLocaleString("en")),
+      make("td", {}, `${((100 * count) / data.tested[actual]).toFixed(1)} %`));
+  });
+  const heads = ["actual → predicted class", "images", "of the class"].map((text) => make("th", { scope: "col" }, text));
+  return make("table", { class: "pairs" }, make("caption", {}, `${caption} The most frequent confusions.`),
+    make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows));
+}
+
+function cellsOf(model, pressed, caption) {
   const counts = data.confusion[model];
   const most = Math.max(1, ...counts.flatMap((row, i) => row.filter((_, j) => i !== j)));
-  const head = make("tr", {}, make("td"), ...classes.map((name) => make("th", { scope: "col" }, make("span", {}, name))));
-  const rows = counts.map((row, actual) => make("tr", {}, make("th", { scope: "row" }, classes[actual]), ...row.map((count, predicted) => {
+  const head = make("tr", {}, make("td"), ...classes.map((name) => make("th", { scope: "col" }, make("span", { title: name }, name))));
+  const rows = counts.map((row, actual) => make("tr", {}, make("th", { scope: "row", title: classes[actual] }, classes[actual]), ...row.map((count, predicted) => {
     const words = `${count} of class ${classes[actual]} predicted as ${classes[predicted]} by ${model}`;
     const kind = { class: `cell ${actual === predicted ? "diagonal" : ""}`, title: words };
-    const found = pressed
-      ? make("button", { ...kind, type: "button", "aria-label": words, "data-cell": `${actual},${predicted}`,
-        onclick: () => press([actual, predicted]), onkeydown: walk, onfocus: stop })
-      : make("span", kind);
+    const found = pressed ? buttonOf([actual, predicted], { ...kind, "aria-label": words }) : make("span", kind);
     found.append(count ? String(count) : "·");
     if (actual !== predicted && count) found.style.background = `color-mix(in srgb, var(--wrong) ${Math.round(8 + (77 * count) / most)}%, var(--back))`;
     return make("td", {}, found);
   })));
-  const right = counts.reduce((sum, row, i) => sum + row[i], 0), total = counts.flat().reduce((a, b) => a + b, 0);
-  return make("table", { class: "matrix" }, make("caption", {}, `${model}: ${right.toLocaleString("en")} of ${total.toLocaleString("en")} correct. Rows: actual class; columns: predicted class.`),
+  return make("table", { class: "matrix" }, make("caption", {}, `${caption} Rows: actual class; columns: predicted class.`),
     make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
@@ -226,7 +245,9 @@ function behind(side) {
   const [actual, predicted] = cell;
   const places = [...labels.keys()].filter((place) => labels[place] === actual && guess(model, place) === predicted);
   places.sort((a, b) => chance(model, b) - chance(model, a));
-  const count = data.confusion[model][actual][predicted];
+  const count = data.many
+    ? data.confusion[model].find((pair) => pair[0] === actual && pair[1] === predicted)?.[2] ?? places.length
+    : data.confusion[model][actual][predicted];
   const some = places.length < count ? `${places.length} of ${count} images` : `${count} image${count === 1 ? "" : "s"}`;
   $(`${side}-words`).textContent = `${model}: ${some} of class ${classes[actual]} predicted as ${classes[predicted]}`;
   list.append(...places.map((place) => tile(place, model)));
@@ -238,6 +259,7 @@ for (const side of sides) $(`${side}-model`).addEventListener("change", () => { 
 function mostConfused() {
   const counts = data.confusion[selected];
   let best = [0, 1];
+  if (data.many) return counts[0]?.slice(0, 2) ?? best;
   counts.forEach((row, i) => row.forEach((count, j) => { if (i !== j && count > counts[best[0]][best[1]]) best = [i, j]; }));
   return best;
 }
@@ -258,7 +280,7 @@ function gallery() {
     && chance(model, place) >= least && (!everyone || models.every((name) => wrong(name, place))));
   places.sort((a, b) => chance(model, b) - chance(model, a));
   const shown = places.slice(0, 24 * page);
-  $("gallery-words").textContent = places.length ? `${shown.length} of ${places.length} mistakes, the most confident first` : "No such mistakes.";
+  $("gallery-words").textContent = places.length ? `${shown.length} of ${places.length} mistakes${data.missing ? " on this page" : ""}, the most confident first` : "No such mistakes.";
   $("gallery-tiles").replaceChildren(...shown.map((place) => tile(place, model)));
   $("gallery-more").hidden = shown.length === places.length;
 }
@@ -277,6 +299,8 @@ function eachModel() {
 }
 
 function start() {
+  const size = sheet.naturalWidth / columns;
+  side = size * Math.max(1, Math.floor(98 / size));
   eachModel();
   press(mostConfused());
   gallery();

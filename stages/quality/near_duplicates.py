@@ -1,6 +1,6 @@
-"""Near-duplicates: pairs of images that show the same article in the same way, perhaps shifted or mirrored.
+"""Near-duplicates: pairs of images that show the same object in the same way, perhaps shifted or mirrored.
 
-Images are uint8 (N, H, W, C), light on black, all splits in one array.
+Images are uint8 (N, H, W, C), all splits in one array.
 """
 
 import os
@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from stages.data.transforms import at_most_tuned, shift
 
-BACKGROUND = 10  # grey level; brighter pixels belong to the article
+BACKGROUND = 10  # grey level; brighter pixels belong to the object
 COMPONENTS = 32  # principal components for the search by pixels
 SAMPLE = 10000  # images, at most, that the principal components are fitted to
 NEIGHBOURS = 3  # nearest neighbours of each image in the search by features
@@ -27,7 +27,7 @@ REACH = 4  # MOVES are tried on pairs whose distance without them is below REACH
 
 
 def centred(images: np.ndarray) -> np.ndarray:
-    """Center the bounding box of each article; if that is not exact, the larger margin is below and to the right."""
+    """Center the bounding box of each object; if that is not exact, the larger margin is below and to the right."""
     article = images.max(axis=-1) > BACKGROUND  # (N, H, W)
     return shift(images, np.stack([to_the_middle(article.any(axis=axis)) for axis in (2, 1)], axis=1))
 
@@ -40,7 +40,7 @@ def to_the_middle(lines: np.ndarray) -> np.ndarray:
 
 
 def contrasts(images: np.ndarray) -> np.ndarray:
-    """The contrast of each article, (N,): root of the summed squared differences from its mean grey level, at least 1."""
+    """The contrast of each object, (N,): root of the summed squared differences from its mean grey level, at least 1."""
     pixels = images.reshape(len(images), -1).astype(np.float32)
     article = pixels > BACKGROUND
     mean = (pixels * article).sum(axis=1) / np.maximum(article.sum(axis=1), 1)
@@ -59,9 +59,9 @@ def distances(
 ) -> np.ndarray:
     """The distance of each pair of images, relative to their contrast.
 
-    The distance is `difference`, divided by the geometric mean of the two contrasts. Without this division, two plain black
-    trousers would be nearer to each other than two images of the same patterned shirt. If the distance is below `REACH`
-    times `near`, the shifts `MOVES` of the second image are tried, too, and the smallest distance counts.
+    The distance is `difference`, divided by the geometric mean of the two contrasts. Without this division, two plain
+    objects would be nearer to each other than two images of the same patterned one. If the distance is below `REACH` times
+    `near`, the shifts `MOVES` of the second image are tried, too, and the smallest distance counts.
 
     Args:
         images: The first images of the pairs, uint8 (N, H, W, C).

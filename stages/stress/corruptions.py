@@ -43,7 +43,7 @@ UNITS = {
     "inversion": "% of the negative",
 }
 IN_PIXELS = ("blur", "translation", "occlusion")
-GREY = 128  # grey level of the square that covers a part
+GREY = 128  # grey level of the square that covers a part of the image
 
 
 def grey_levels(values: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def blur(images: np.ndarray, std: float, rng: np.random.Generator) -> np.ndarray
 
 
 def brightness(images: np.ndarray, added: float, rng: np.random.Generator) -> np.ndarray:
-    """Make everything brighter by `added` grey levels."""
+    """Make every pixel brighter by `added` grey levels."""
     return grey_levels(images + np.float32(added))
 
 

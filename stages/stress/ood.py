@@ -1,4 +1,4 @@
-"""Out-of-distribution (OOD) inputs: images of none of the classes, drawn by the project, and their detection by confidence.
+"""Out-of-distribution (OOD) inputs: images of none of the classes, drawn by the project; and their detection.
 
 Each kind of input is a function of a count, the shape of an image and a random generator; it returns uint8
 (count, H, W, C), light on black.
