@@ -29,8 +29,8 @@ from PIL import Image
 from stages import models
 from stages.base.errors import InputError
 from stages.base.files import read_json
-from stages.base.runs import MODELS, PREDICTIONS, SELECTION, TEMPERATURES
-from stages.base.splits import FASHION_MNIST, load_split, load_summary
+from stages.base.runs import FASHION_MNIST, MODELS, PREDICTIONS, SELECTION, TEMPERATURES
+from stages.base.splits import load_split, load_summary
 from stages.data.image_file import read_photo
 from stages.explanation import occlusion
 from stages.inference.classifier import FALSE_ALARM_RATE, answer, both_ways

@@ -17,8 +17,8 @@ from scipy.sparse.csgraph import connected_components
 from stages import models
 from stages.base.errors import InputError
 from stages.base.files import write_csv, write_json
-from stages.base.runs import FOLD_MODEL, FOLDS, SELECTED
-from stages.base.splits import FASHION_MNIST, load_split, load_summary, sampled
+from stages.base.runs import FASHION_MNIST, FOLD_MODEL, FOLDS, SELECTED
+from stages.base.splits import load_split, load_summary, sampled
 from stages.figures import quality as draw
 from stages.figures.style import figure_names, save
 from stages.parameters.audit import Audit

@@ -19,7 +19,7 @@ from stages.parameters.folds import Folds
 from stages.parameters.prepare import Prepare
 from stages.parameters.report import Report
 from stages.parameters.robustness import Robustness
-from stages.parameters.runs import Backend, Defaults, Devices, Models, Seeds, Threads
+from stages.parameters.runs import Defaults, Devices, Models, Seeds, Threads
 from stages.parameters.schema import PARAMETERS, Section, load_yaml, refuse, unknown, validate
 from stages.parameters.search import Search, read_ranges
 from stages.parameters.select import Select
@@ -27,7 +27,6 @@ from stages.parameters.statistics import Statistics
 
 SECTIONS = {
     "dataset": Dataset, "prepare": Prepare, "eda": Eda, "seeds": Seeds, "threads": Threads, "devices": Devices,
-    "backend": Backend,
     "defaults": Defaults, "models": Models, "search": Search, "statistics": Statistics, "folds": Folds, "audit": Audit,
     "robustness": Robustness, "explain": Explain, "report": Report, "select": Select,
 }  # fmt: skip

@@ -16,8 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from stages import models
 from stages.base.files import write_csv
-from stages.base.runs import SELECTED
-from stages.base.splits import FASHION_MNIST, load_split, load_summary
+from stages.base.runs import FASHION_MNIST, SELECTED
+from stages.base.splits import load_split, load_summary
 from stages.explanation import occlusion
 from stages.figures import explanation as draw
 from stages.figures.style import figure_names, save

@@ -18,8 +18,8 @@ import pandas as pd
 from stages import models
 from stages.base.errors import InputError
 from stages.base.files import read_json, write_csv, write_json
-from stages.base.runs import SELECTED, SELECTION, TEMPERATURES, TIMING
-from stages.base.splits import FASHION_MNIST, load_split, load_summary
+from stages.base.runs import FASHION_MNIST, SELECTED, SELECTION, TEMPERATURES, TIMING
+from stages.base.splits import load_split, load_summary
 from stages.data.publisher import DESCRIPTION
 from stages.inference import formats, measure
 from stages.inference.classifier import EXPORTED, FALSE_ALARM_RATE

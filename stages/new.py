@@ -15,7 +15,7 @@ import yaml
 
 from stages.base.errors import InputError
 from stages.base.files import write_text
-from stages.base.splits import FASHION_MNIST
+from stages.base.runs import FASHION_MNIST
 from stages.data.checks import COPIES, Checked, check, read_source
 from stages.data.publisher import RAW
 from stages.data.source import Source, some
@@ -117,8 +117,8 @@ def main() -> None:
     print("\n".join(f"- {line}." for line in lines))
     print(
         f"\nThe section `dataset` of params.yaml now names {name}. `make run` trains on it, and replaces what data/ and "
-        f"reports/\nhold of {before.name}. To get that back: `git restore params.yaml dvc.lock reports && dvc checkout`. To "
-        "keep both,\ntype `git switch -c my-images` first, and commit there."
+        f"reports/\nhold of {before.name}. To go back: `git restore params.yaml dvc.lock reports && dvc checkout`. To keep "
+        "both,\ntype `git switch -c my-images` first, and commit there."
     )
 
 

@@ -13,7 +13,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from stages.base.errors import InputError
 from stages.base.files import write_json
-from stages.base.splits import FASHION_MNIST, PREPARED, save_split
+from stages.base.runs import FASHION_MNIST
+from stages.base.splits import PREPARED, save_split
 from stages.data.checks import COPIES, Checked, check, read_source
 from stages.data.publisher import CLASS_NAMES, PUBLISHED, refuse_unless_published
 from stages.data.source import Source

@@ -12,18 +12,19 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from stages.base.environment import machine
 from stages.base.files import read_json, write_text
-from stages.base.runs import EXPERIMENTS, MODELS, OOD, ROBUSTNESS, SELECTION, TEMPERATURES
-from stages.base.splits import FASHION_MNIST, load_split, load_summary
+from stages.base.runs import EXPERIMENTS, FASHION_MNIST, MODELS, OOD, ROBUSTNESS, SELECTION, TEMPERATURES
+from stages.base.splits import load_split, load_summary
 from stages.data.publisher import DESCRIPTION
 from stages.figures import results as draw
 from stages.figures import robustness as draw_robustness
 from stages.figures.style import MAX_CLASSES, figure_names, model_colours, save
 from stages.page.descriptions import description
 from stages.page.inline import inline, sheet
-from stages.page.payload import confusion_counts, galleries, payload, shown
+from stages.page.payload import galleries, payload, shown
 from stages.page.tables import (
     EXPORT,
     FILES_HEADER,
@@ -53,20 +54,11 @@ PAGE = Path(__file__).parent / "page"
 TEXT = dict.fromkeys(("class", "actual", "predicted", "majority_prediction"), str)  # a class may be called 7 or nan
 
 
-def draw_model(
-    model: str, history: pd.DataFrame, predictions: dict, images: np.ndarray, names: list[str], parameters: Report
-) -> None:
-    """Draw the figures of one run of a model into `reports/figures/MODEL-*.png`.
-
-    Args:
-        history: The run's rows of `reports/curves.csv`.
-        predictions: The run's, as from `load_predictions`.
-        images: The test images, uint8 (N, H, W, C).
-        names: Of the classes.
-    """
+def draw_model(model: str, predictions: dict, images: np.ndarray, names: list[str], parameters: Report) -> None:
+    """Draw the figures of one run of a model, from its predictions of the test images, as `reports/figures/MODEL-*.png`."""
     probabilities, labels = predictions["probabilities"], predictions["labels"]
-    save(draw.model_curves(history, model), FIGURES / f"{model}-curves.png")
-    save(draw.confusion(confusion_counts(probabilities, labels), names, model), FIGURES / f"{model}-confusion.png")
+    counts = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(names)))
+    save(draw.confusion(counts, names, model), FIGURES / f"{model}-confusion.png")
     for name, (title, chosen) in galleries(probabilities, labels, parameters).items():
         figure = draw.predictions(images[chosen], labels[chosen], probabilities[chosen], names, f"{model}: {title}")
         save(figure, FIGURES / f"{model}-{name}.png")
@@ -95,7 +87,7 @@ def main() -> None:
 
     exported = read_json(EXPORT)
     blocks = {model: origin["parameters"] for model, origin in origins.items()}
-    seeds_recorded = over_seeds(read_rows(EXPERIMENTS), blocks)
+    seeds_recorded = over_seeds(read_rows(EXPERIMENTS), blocks, data["dataset"])
 
     table = pd.DataFrame([{"model": model, **row} for model, row in summary["models"].items()])
     about = DESCRIPTION if data["dataset"] == FASHION_MNIST else {"title": data["dataset"]}
@@ -116,9 +108,8 @@ def main() -> None:
         save(figure, FIGURES / f"{name}.png")
 
     order = sorted(runs, key=lambda model: (model != selection["selected"], -summary["models"][model]["val_accuracy"]))
-    for model, origin in origins.items():
-        history = curves[(curves["model"] == model) & (curves["seed"] == origin["seed"])]
-        draw_model(model, history, predictions[model], images, named, parameters)
+    for model in origins:
+        draw_model(model, predictions[model], images, named, parameters)
     shutil.copyfile(FIGURES / f"{selection['selected']}-random.png", FIGURES / "selected.png")
     chosen = {
         model: {

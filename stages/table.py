@@ -4,11 +4,8 @@ and reports/*.md."""
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from stages.base.errors import InputError
 from stages.base.files import read_json, write_text
-from stages.base.runs import EXPERIMENTS
 from stages.page.tables import aligned, current, files_table, for_terminal
 from stages.runner.entry import entry_point
 
@@ -16,20 +13,19 @@ BENCHMARK = Path("reports/benchmark.json")
 
 
 def updated() -> dict[Path, str]:
-    """The new texts of the documents, by path: README.md, reports/benchmark.md, reports/experiments.md.
+    """The new texts of the documents, by path: README.md, reports/README.md and reports/benchmark.md.
 
     Raises:
         InputError: Results, a document or its marks are missing.
     """
-    for path, maker in ((BENCHMARK, "make bench"), (EXPERIMENTS, "python -m stages.experiments NAME")):
-        if not path.exists():
-            raise InputError(f"{path} is missing. `git checkout {path}` brings it back, `{maker}` makes it again.")
-    experiments = pd.read_csv(EXPERIMENTS, dtype={"base": str}).fillna({"changes": ""})
+    if not BENCHMARK.exists():
+        raise InputError(
+            f"{BENCHMARK} is missing. `git checkout {BENCHMARK}` brings it back, `make bench` makes it again."
+        )
     tables = {
         Path("README.md"): {"results": current()},
         Path("reports/README.md"): {"files": files_table()},
         BENCHMARK.with_suffix(".md"): {"speed": benchmark_table(read_json(BENCHMARK))},
-        EXPERIMENTS.with_suffix(".md"): {"experiments": experiments_table(experiments)},
     }
     texts = {}
     for path, named in tables.items():
@@ -86,28 +82,6 @@ def benchmark_table(benchmark: dict) -> str:
         f"Peak: a 4096 x 4096 matrix product, {peak['bfloat16']:.0f} GFLOP/s in bfloat16, {peak['float32']:.0f} in "
         f"float32. An epoch of the notebook took {contenders['notebook']['epoch_seconds']:.1f} s."
     )
-
-
-def experiments_table(runs: pd.DataFrame) -> str:
-    """One table per model, one row per experiment.
-
-    A row has the changes of `params.yaml`, the commit that they are based on, the number of seeds, and the means over these
-    seeds: epochs, accuracies (± standard deviation), and wall time of training.
-    """
-    header = ("what was changed", "commit", "seeds", "epochs", "validation accuracy", "single view", "test accuracy")
-    header += ("training, s",)
-    tables: dict[str, list[list[str]]] = {}
-    runs = runs.assign(model=runs["run"].str.rpartition("-")[0])
-    for (model, _, base, changes), rows in runs.groupby(["model", "experiment", "base", "changes"], sort=False):
-        cells = [base, str(len(rows)), f"{rows['epochs'].mean():.4g}"]
-        for column in ("val_accuracy", "val_accuracy_single_view", "test_accuracy"):
-            values = 100 * rows[column]
-            spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
-            cells.append("-" if values.isna().any() else f"{values.mean():.2f}{spread} %")
-        seconds = rows["training_seconds"].mean()
-        cells.append("-" if pd.isna(seconds) else f"{seconds:.0f}")
-        tables.setdefault(model, []).append([changes.replace(f"models.{model}.", "") or "nothing", *cells])
-    return "\n\n".join(f"**{model}**\n\n{aligned(header, tables[model])}" for model in sorted(tables))
 
 
 @entry_point

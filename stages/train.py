@@ -10,7 +10,7 @@ from stages import models
 from stages.base.files import write_csv, write_json, write_text
 from stages.base.runs import HISTORY, METRICS, MODELS, TIMING, arguments, run_name
 from stages.base.splits import load_split, load_summary
-from stages.parameters.runs import Backend, Devices, Threads
+from stages.parameters.runs import Devices, Threads
 from stages.parameters.schema import read
 from stages.results.predictions import save_predictions
 from stages.scoring.scores import scores
@@ -23,7 +23,7 @@ from stages.training.checkpoint import Checkpoint
 def main(checkpoint: Checkpoint | None = None) -> None:
     """Train; `checkpoint`, if given, keeps what the training has reached, and it goes on from there."""
     model_name, seed = arguments("Train one model with one seed.")
-    start_keras(read("threads", Threads), read("backend", Backend))
+    start_keras(read("threads", Threads))
     run, devices = run_name(model_name, seed), read("devices", Devices)
     summary, train_split, (val_images, val_labels) = load_summary(), load_split("train"), load_split("val")
     block = models.read_block(model_name, summary["mirror"])

@@ -49,7 +49,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
     "GIT_COMMITTER_NAME": "test",
     "GIT_COMMITTER_EMAIL": "test@example.org",
 }
-start_keras(2, os.environ.get("BACKEND_OF_TESTS", "tensorflow"))
+start_keras(2)
 
 # The tests' own models, in `tests/models`, so that a user may remove any of the project's: the quickest one, and one with
 # every feature. Two are enough to compare.
@@ -338,7 +338,7 @@ def with_models_of_the_tests(text: str) -> str:
     content = round_trip.load(re.sub(r"^models:\n.*?(?=^\w)", BLOCKS, text, flags=re.MULTILINE | re.DOTALL))
     for name, values in SMALL.items():
         content[name] = values if name == "search" else content[name] | values
-    content |= {"seeds": [0], "devices": 1, "backend": "tensorflow"}
+    content |= {"seeds": [0], "devices": 1}
     written = io.StringIO()
     round_trip.dump(content, written)
     return written.getvalue()

@@ -384,15 +384,15 @@ def test_new_refuses_and_changes_nothing(folder, monkeypatch, given, sentence):
 
 # --- Nothing of Fashion-MNIST elsewhere, and data that DVC tracks ---
 
-OF_FASHION_MNIST = {
-    "stages/data/publisher.py",
-    "stages/inference/photo.py",
-    "stages/benchmark/notebook.py",
-    "stages/bench.py",
-}
-THE_SIZE = {"stages/data/transforms.py"}  # for which levels in pixels were chosen
+DESCRIPTION = {
+    "data/publisher.py",
+    "inference/photo.py",
+    "benchmark/notebook.py",
+}  # and what is for Fashion-MNIST alone
+ONCE = ("base/runs.py", "bench.py", "predict.py", "data/transforms.py", "figures/style.py", "audit.py", "explain.py")
 WORDS = re.compile(
-    r"cloth(es|ing)|fashion.mnist|zalando|\b28x28|\b10 classes|" + "|".join(map(re.escape, CLASS_NAMES)), re.I
+    r"(?i:cloth(es|ing)\b|fashion-mnist|zalando|\barticle|catalogue|28x28|\b10 classes)|"
+    + "|".join(map(re.escape, CLASS_NAMES))
 )
 
 
@@ -403,9 +403,7 @@ def literals(path: Path) -> list[str]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and node not in documented:
-            if isinstance(node.value, str) and WORDS.search(node.value):
-                found.append(node.value)
-            elif type(node.value) is int and node.value in {28, 784, 60000, 70000}:
+            if (isinstance(node.value, str) and WORDS.search(node.value)) or node.value in (28, 784):
                 found.append(str(node.value))
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {
             "range",
@@ -418,11 +416,10 @@ def literals(path: Path) -> list[str]:
 
 
 def test_what_is_fashion_mnists_stands_in_its_description_alone():
-    code = {path.relative_to(ROOT).as_posix(): literals(path) for path in (ROOT / "stages").rglob("*.py")}
-    of_names = {"stages/base/splits.py": ["fashion-mnist"], "stages/predict.py": code["stages/predict.py"]}
-    others = {path: found for path, found in code.items() if found and path not in OF_FASHION_MNIST | THE_SIZE}
-    keras_names = {path: [text for text in found if text != "fashion_mnist"] for path, found in others.items()}
-    assert {path: found for path, found in keras_names.items() if found != of_names.get(path, [])} == {}
+    code = {path.relative_to(ROOT / "stages").as_posix(): literals(path) for path in (ROOT / "stages").rglob("*.py")}
+    assert {
+        path: found for path, found in code.items() if path not in DESCRIPTION and len(found) > (path in ONCE)
+    } == {}
     for path in (ROOT / "stages/page").glob("report.*"):
         assert not WORDS.search(path.read_text(encoding="utf-8")), path
 

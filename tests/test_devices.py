@@ -1,10 +1,9 @@
-"""Keras's backends and their start, and training on several devices."""
+"""The start of Keras, and training on several devices."""
 
 import gc
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -17,35 +16,28 @@ from tests.conftest import ROOT, block_of, run
 from tests.models import plain
 
 
-def on_one_and_two_devices(backend: str, model: str, **changes: object) -> dict:
+def on_one_and_two_devices(model: str, **changes: object) -> dict:
     block = block_of(model, batch_size=50, epochs=5, **changes).model_dump_json()
-    return json.loads(run(ROOT, "python", "-m", "tests.two_devices", backend, model, block).splitlines()[-1])
+    return json.loads(run(ROOT, "python", "-m", "tests.two_devices", model, block).splitlines()[-1])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_devices_train_the_same_model_as_one_interrupted_or_not(backend):
+def test_two_devices_train_the_same_model_as_one_interrupted_or_not():
     """Losses decide which images an epoch shows: one that a device saw and forgot would show others."""
     gentle = {"optimizer": "sgd", "learning_rate": 0.01, "bias_factor": 4.0, "precision": "float32"}
     shown = {"epoch_fraction": 0.4, "hard_example_fraction": 0.7, "ema_momentum": 0.8}
-    result = on_one_and_two_devices(backend, "plain", **gentle, **shown)
+    result = on_one_and_two_devices("plain", **gentle, **shown)
     assert result["apart"] < 1e-5 < 1e-2 < result["moved"]
     assert result["accuracy"][0] == pytest.approx(result["accuracy"][1])
     assert (result["same"], result["interruptions"]) == (True, 4 + 1)  # between epochs; at the end
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_a_model_with_every_feature_trains_on_two_devices_interrupted_or_not(backend):
+def test_a_model_with_every_feature_trains_on_two_devices_interrupted_or_not():
     """Batch normalization, low-resolution epochs, early stopping, hard examples, dropout, teachers."""
-    result = on_one_and_two_devices(backend, "small", patience=9, teachers=[1], distillation_weight=0.5)
+    result = on_one_and_two_devices("small", patience=9, teachers=[1], distillation_weight=0.5)
     assert min(result["accuracy"]) > 0.3
     assert (result["same"], result["interruptions"]) == (True, 2 + 4 + 1)  # the teacher and its probabilities
-
-
-@pytest.mark.slow
-def test_images_are_selected_by_their_losses_under_jax_too():
-    run(ROOT, "python", "-m", "pytest", "-n", "0", "tests/test_epochs.py", BACKEND_OF_TESTS="jax")
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(images):
@@ -55,7 +47,7 @@ def test_a_batch_that_devices_cannot_share_is_refused(images):
 
 
 def test_more_devices_than_there_are_is_an_error():
-    with pytest.raises(InputError, match="devices is 9, but tensorflow finds 1 here"), several_devices(9):
+    with pytest.raises(InputError, match="devices is 9, but TensorFlow finds 1 here"), several_devices(9):
         pass
 
 
@@ -80,7 +72,7 @@ def test_bfloat16_is_for_machines_that_compute_in_it(
 ):
     for variable in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.setenv(variable, allowed if variable == name else "")
-    monkeypatch.setattr(precision, "gpu_capabilities", lambda: capabilities)
+    monkeypatch.setattr(precision.on_tensorflow, "capabilities", lambda: capabilities)
     monkeypatch.setattr(precision, "Path", lambda path: tmp_path / "cpuinfo")
     if processor:
         (tmp_path / "cpuinfo").write_text(processor)
@@ -97,24 +89,13 @@ def test_what_was_loaded_is_spared_by_the_garbage_collector_which_goes_on_with_t
     assert gc.isenabled()
 
 
-THREADS = """
-from pathlib import Path
-import jax, threadpoolctl
-jax.numpy.ones((9, 9)).sum().block_until_ready()
-assert {found["num_threads"] for found in threadpoolctl.threadpool_info()} == {5}
-names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
-assert not names or names.count("tf_XLAEigen") == 5, names  # on Linux
-"""
-
-
-@pytest.mark.parametrize(("asked", "then"), [("tensorflow", ""), pytest.param("jax", THREADS, marks=pytest.mark.slow)])
-def test_keras_starts_with_the_backend_that_is_asked_for_and_without_a_word(asked, then):
-    """Libraries compute on as many threads as they are told, whatever the number of cores."""
+def test_keras_starts_without_a_word():
+    """It starts once, and libraries that it keeps from Keras can be imported afterwards."""
     code = "import sklearn.decomposition\nfrom stages.trained.backend import start_keras\n"
-    code += f"for time in (1, 2): start_keras(5, {asked!r})\n"
+    code += "for time in (1, 2): start_keras(5)\n"
     code += "import keras, matplotlib  # which was kept from Keras\n"
-    code += f"print(keras.backend.backend(), keras.config.floatx())\n{then}"
-    assert run(ROOT, "python", "-c", code) == f"{asked} float32\n"
+    code += "print(keras.backend.backend(), keras.config.floatx())\n"
+    assert run(ROOT, "python", "-c", code) == "tensorflow float32\n"
 
 
 def test_what_libraries_say_is_shown_only_if_they_fail(capfd):
@@ -124,12 +105,3 @@ def test_what_libraries_say_is_shown_only_if_they_fail(capfd):
         with pytest.raises(subprocess.CalledProcessError), backend.silent(even_on_errors):
             subprocess.run("echo no such library >&2; false", shell=True, check=True)
     assert capfd.readouterr().err == "no such library\n"
-
-
-def test_another_backend_is_refused_after_the_start_and_so_is_one_that_is_not_installed(monkeypatch):
-    with pytest.raises(InputError, match="Keras was loaded with the backend tensorflow before"):
-        backend.start_keras(2, "jax")
-    monkeypatch.delitem(sys.modules, "keras.src")
-    monkeypatch.setattr(backend, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="backend is jax, but the package is not installed: type `pip install"):
-        backend.start_keras(2, "jax")

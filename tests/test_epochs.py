@@ -86,9 +86,8 @@ def test_a_model_in_training_remembers_the_loss_of_every_image_it_was_shown():
     shown = []
     remember = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: shown.append(data.order))
     batches, validation = data, (IMAGES, np.eye(10)[LABELS])  # which must not be taken for training
-    if keras.backend.backend() == "tensorflow":
-        parts = [tuple(part[start : start + 30] for part in validation) for start in range(0, 100, 30)]
-        batches, validation = on_tensorflow.as_dataset(data), on_tensorflow.as_dataset(parts)
+    parts = [tuple(part[start : start + 30] for part in validation) for start in range(0, 100, 30)]
+    batches, validation = on_tensorflow.as_dataset(data), on_tensorflow.as_dataset(parts)
     others = {"callbacks": [remember, NextEpoch(data)], "shuffle": False, "verbose": 0}
     history = model.fit(batches, epochs=2, validation_data=validation, **others).history
     assert not np.array_equal(*shown)

@@ -85,7 +85,6 @@ def test_a_block_has_the_defaults_and_what_differs_from_them():
         ("seeds", [-1], "seeds.0 is -1, but must be a whole number from 0"),
         ("threads", 0, "threads is 0, but must be a whole number from 1 to 256"),
         ("devices", 65, "devices is 65, but must be a whole number from 1 to 64"),
-        ("backend", "torch", "backend is 'torch', but must be tensorflow or jax"),
         ("defaults", [1], "defaults is [1], but must be a mapping"),
         ("models", {}, "models is {}, but must be a mapping with one block per model"),
         ("models.small", 3, "models.small is 3, but must be a mapping"),
@@ -108,7 +107,6 @@ def test_a_block_has_the_defaults_and_what_differs_from_them():
         ("explain.samples", 7, "explain.samples is 7, but must be a whole number from 1 to 6"),
         ("report.samples", 41, "report.samples is 41, but must be a whole number from 1 to 40"),
         ("model", 1, "model is unknown; did you mean models?"),
-        ("backend", "x" * 9999, "xxx..., but must be tensorflow or jax"),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_named_with_what_is_allowed(key, value, sentence):

@@ -18,7 +18,7 @@ from stages.data.publisher import CLASS_NAMES
 from stages.figures.results import comparison
 from stages.page.inline import COLUMNS, sheet
 from stages.page.payload import answers, payload, shown
-from tests.conftest import ROOT, run
+from tests.conftest import run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
@@ -126,18 +126,6 @@ def test_what_the_page_shows_is_text_and_different_processors_are_told(workspace
     assert "<b>more" not in page
     assert page.count(html.escape(text)) >= 2
     assert re.search(rf"different processors, .*{re.escape(html.escape(text))}: plain", page)
-
-
-def test_only_the_description_of_fashion_mnist_speaks_of_clothing():
-    files = [
-        *(ROOT / "stages/figures").glob("*.py"),
-        *(ROOT / "stages/page").glob("report.*"),
-        ROOT / "stages/report.py",
-    ]
-    words = r"clothing|fashion|\barticle|catalogue|\bshop\b|\bcoat\b|28x28"
-    assert {
-        file.name: found for file in files if (found := re.findall(words, file.read_text("utf-8"), re.IGNORECASE))
-    } == {}
 
 
 def test_the_sheet_holds_the_images_in_their_order(images):

@@ -28,7 +28,7 @@ def recorded_seeds() -> dict[str, list[float]]:
     """The recorded test accuracies of each model whose parameters are those of `params.yaml`."""
     content = load_yaml(PARAMETERS)
     blocks = {name: content["defaults"] | (block or {}) for name, block in content["models"].items()}
-    return over_seeds(read_rows(REPORTS / "experiments.csv"), blocks)
+    return over_seeds(read_rows(REPORTS / "experiments.csv"), blocks, "fashion-mnist")
 
 
 def test_they_are_on_fashion_mnist_and_of_one_machine():

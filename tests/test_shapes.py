@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.metrics import confusion_matrix
 
 from stages import models
 from stages.eda import mean_distance_to_neighbours, overlap
@@ -16,7 +17,7 @@ from stages.figures import eda, explanation, quality, results, robustness
 from stages.figures.style import figure_names, save, short, tiled
 from stages.layers.whitening import whitening_kernel
 from stages.page.inline import COLUMNS, sheet
-from stages.page.payload import MOST_IMAGES, PAIRS, answers, confusion_counts, payload, shown
+from stages.page.payload import MOST_IMAGES, PAIRS, answers, payload, shown
 from stages.quality.near_duplicates import near_duplicates
 from stages.stress.corruptions import KINDS, corrupt
 from stages.stress.ood import INPUTS, draw_ood
@@ -87,7 +88,6 @@ def test_figures_and_page_show_images_of_any_shape(shape, classes):
         last = np.asarray(decoded)[height:, :width].mean()
     assert last == pytest.approx(255 - images[-1].mean() if channels == 1 else images[-1].mean(), abs=8)
     probabilities, labels = RNG.dirichlet(np.ones(classes), 40), RNG.integers(classes, size=40)
-    assert confusion_counts(probabilities, labels).shape == (classes, classes)
     found = answers(probabilities, labels)
     assert (found[:, 0] == probabilities.argmax(axis=1)).all()
     assert found.shape == (40, 2 * min(3, classes))
@@ -138,7 +138,10 @@ def overlapping(texts: list) -> list[tuple[str, str]]:
 def test_figures_of_any_number_of_classes_of_any_name_can_be_read(classes, tmp_path):
     names, labels = figure_names(names_of(classes)), np.repeat(np.arange(classes), 3)
     probabilities = RNG.dirichlet(np.full(classes, 0.2), len(labels))
-    counts, points = confusion_counts(probabilities, labels), RNG.normal(size=(len(labels), 2))
+    counts, points = (
+        confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1])),
+        RNG.normal(size=(len(labels), 2)),
+    )
     tables = (
         pd.DataFrame({"class": names, "images": range(classes)}),
         pd.DataFrame({"right": 0, "x": 0, "y": points[:, 1]}),

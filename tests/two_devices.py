@@ -1,30 +1,26 @@
 """Run by test_devices.py in a process of its own, since devices are set before a backend starts: trains a model on one and
 on two virtual devices, on these also with interruptions, and prints what came of it as JSON.
 
-Arguments: the backend, the model, and its block as JSON."""
+Arguments: the model, and its block as JSON."""
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from stages.base import environment
 from stages.data.idx import read_idx
 from stages.data.publisher import PUBLISHED, RAW
 from stages.trained.backend import start_keras
 
-backend, name, parameters = *sys.argv[1:3], json.loads(sys.argv[3])
+name, parameters = sys.argv[1], json.loads(sys.argv[2])
 environment.ignore_user_settings()
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # for JAX
-if backend == "tensorflow":
-    import tensorflow as tf
-
-    halves = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
-start_keras(2, backend)
+halves = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
+start_keras(2)
 
 import keras  # noqa: E402
 

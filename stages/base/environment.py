@@ -1,6 +1,6 @@
 """The environment variables of a stage, set before any library is loaded, so that a user's settings change no result.
 
-TensorFlow, Keras, JAX, matplotlib, NumPy and their libraries read environment variables and files in the user's home
+TensorFlow, Keras, matplotlib, NumPy and their libraries read environment variables and files in the user's home
 directory. Some of these settings change rounding, fonts or even the number of epochs, and DVC would record the result.
 `python -m stages.NAME` therefore removes all variables that these libraries read, except those in `KEPT`, and makes them
 ignore the user's files. What remains and may change the last digits of results is recorded with them: see `machine`.

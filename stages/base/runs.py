@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+FASHION_MNIST = "fashion-mnist"  # the name of the data that come with the project, in every result
 METRICS = Path("reports/metrics")  # val/RUN.json, which also has the network's numbers, and test/RUN.json
 HISTORY = Path("reports/history")  # RUN.csv
 TIMING = Path("reports/timing")  # train/RUN.csv and evaluate/RUN.csv: wall times, kept apart, since they never repeat

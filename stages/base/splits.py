@@ -8,7 +8,6 @@ from stages.base.errors import Damaged
 from stages.base.files import DAMAGED, atomic_write, read_json
 
 PREPARED = Path("data/prepared")
-FASHION_MNIST = "fashion-mnist"  # the name of the data that come with the project, in every result
 
 
 def save_split(name: str, images: np.ndarray, labels: np.ndarray) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.figures.style import RIGHT, WRONG, gap_of, short, show_pixels, tiled
+from stages.figures.style import RIGHT, UNITS, WRONG, gap_of, short, show_pixels, tiled
 
 SHOWN = 24  # pairs, and label issues
 COLUMNS = 4
@@ -27,9 +27,7 @@ def near_duplicates(table: pd.DataFrame, images: dict[str, np.ndarray], near: fl
     for axes, row in zip(grid.flat, table.itertuples(), strict=False):
         pair = np.stack([images[row.split_a][row.image_a], images[row.split_b][row.image_b]])
         mosaic = tiled([pair], gap=2 * gap_of(pair.shape[1]))
-        show_pixels(
-            axes, mosaic, extent=(-0.5, 28 * mosaic.shape[1] / pair.shape[1] - 0.5, 27.5, -0.5)
-        )  # 28ths of an image
+        show_pixels(axes, mosaic, extent=(-0.5, UNITS * mosaic.shape[1] / pair.shape[1] - 0.5, UNITS - 0.5, -0.5))
         differ = row.label_a != row.label_b
         labels = f"{short(row.label_a, 14)} ≠ {short(row.label_b, 14)}" if differ else row.label_a
         kind = "identical" if row.exact else f"{row.distance:.2f}" + (", mirrored" if row.mirrored else "")

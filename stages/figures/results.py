@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from stages.base.runs import ENSEMBLE
-from stages.figures.style import MAX_CLASSES, NEUTRAL, RIGHT, WRONG, matrix, model_colours, short, show_pixels
+from stages.figures.style import MAX_CLASSES, NEUTRAL, RIGHT, UNITS, WRONG, matrix, model_colours, short, show_pixels
 
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
@@ -41,19 +41,6 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
         legend.set_title("one line per seed", {"size": 9})
         for line in legend.get_lines():
             line.set_linewidth(2)
-    return figure
-
-
-def model_curves(history: pd.DataFrame, model: str) -> Figure:
-    """Accuracy and loss of one run by epoch; columns epoch, accuracy, loss, val_accuracy, val_loss."""
-    figure, grid = plt.subplots(1, 2, figsize=(9, 3.4))
-    for axes, name, unit in zip(grid, ("accuracy", "loss"), ("%", "nats"), strict=True):
-        scale = 100 if name == "accuracy" else 1
-        axes.plot(history["epoch"], scale * history[f"val_{name}"], "-o", ms=3, color=WRONG, label="validation")
-        axes.plot(history["epoch"], scale * history[name], "--o", ms=3, color=RIGHT, label="training")
-        axes.set(title=f"{model}: {name}", xlabel="epoch", ylabel=unit)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    grid[1].legend(fontsize=9)
     return figure
 
 
@@ -225,12 +212,12 @@ def predictions(
         names: Of the classes.
         title: Which images these are.
     """
-    columns, width, height = 4, 84, 34  # a cell, in 28ths of an image: one image, then 50 for the bars
+    columns, width, height = 4, 84, 34  # a cell, in `UNITS`: one image, then 50 for the bars
     rows = max(1, -(-len(images) // columns))
     figure, axes = plt.subplots(figsize=(12, 12 * rows * height / (columns * width) + 0.4))
     for index, (image, label, chances) in enumerate(zip(images, labels, probabilities, strict=True)):
         top, left = (index // columns) * height, (index % columns) * width
-        extent = (left, left + 28, top + 28, top)
+        extent = (left, left + UNITS, top + UNITS, top)
         show_pixels(axes, image, extent=extent)
         likeliest = np.argsort(-chances, kind="stable")[:3]
         shown = likeliest if label in likeliest else [*likeliest[:2], label]

@@ -22,6 +22,7 @@ COLOURS = (
 )  # fmt: skip
 RIGHT, WRONG, NEUTRAL = "#0072B2", "#D55E00", "#B8B8B8"  # blue and vermilion: Okabe and Ito's palette
 
+UNITS = 28  # in which the height of an image is counted
 MAX_CLASSES = 20  # in one figure
 MAX_LETTERS = 20  # of a class's name in a figure; of longer ones, the beginning and the end
 # Beside the font of matplotlib, those of other scripts that are installed.
@@ -94,8 +95,8 @@ def put_title(axes: Axes, title: str, inside: bool = False) -> None:
 
 
 def gap_of(size: int) -> int:
-    """The empty pixels between images of a mosaic, from their height: 3 for 28."""
-    return max(1, round(size * 3 / 28))
+    """The empty pixels between images of a mosaic, from their height: 3 of `UNITS`."""
+    return max(1, round(size * 3 / UNITS))
 
 
 def tiled(rows: Sequence[np.ndarray], gap: int = 0) -> np.ndarray:

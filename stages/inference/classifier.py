@@ -20,7 +20,7 @@ import numpy as np
 import onnxruntime
 
 from stages.base.errors import InputError
-from stages.base.splits import FASHION_MNIST
+from stages.base.runs import FASHION_MNIST
 
 EXPORTED = Path("data/exported")  # model.onnx and others: see `stages.export`
 FALSE_ALARM_RATE = 0.05  # share of validation images that are taken for out-of-distribution (OOD)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from stages.base.errors import InputError
-from stages.base.splits import FASHION_MNIST
+from stages.base.runs import FASHION_MNIST
 from stages.data.resize import GREY, center, fitted, grey, scale
 
 SIZE = 28  # pixels, the height and width of an input

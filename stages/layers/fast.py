@@ -11,7 +11,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's batch normalization. For images (B, H, W, C) it uses TensorFlow's fused operation."""
 
     def call(self, inputs, training=None, mask=None):
-        if keras.backend.backend() != "tensorflow" or len(inputs.shape) != 4:
+        if len(inputs.shape) != 4:
             return super().call(inputs, training=training, mask=mask)
         return on_tensorflow.fused_batch_normalization(self, inputs, bool(training) and self.trainable)
 
@@ -29,7 +29,6 @@ class Conv2D(keras.layers.Conv2D):
     def convolution_op(self, inputs, kernel):
         odd = all(size % 2 for size in self.kernel_size)
         plain = self.padding == "same" and set(self.strides) == set(self.dilation_rate) == {1} and self.groups == 1
-        on_cpu = keras.backend.backend() == "tensorflow" and not on_tensorflow.has_gpu()
-        if odd and plain and max(inputs.shape[1:3]) <= self.SMALL and on_cpu:
+        if odd and plain and max(inputs.shape[1:3]) <= self.SMALL and not on_tensorflow.has_gpu():
             return on_tensorflow.convolution(inputs, ops.cast(kernel, inputs.dtype))
         return super().convolution_op(inputs, kernel)

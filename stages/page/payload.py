@@ -4,7 +4,9 @@ import base64
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
+from stages.data.transforms import TUNED_SIZE
 from stages.figures.style import MAX_CLASSES, most_confused
 from stages.page.inline import COLUMNS
 from stages.parameters.report import Report
@@ -13,7 +15,7 @@ ByModel = dict[str, dict[str, np.ndarray]]
 
 RIGHT = 120  # images that every model classifies correctly, of all classes, for comparison with the mistakes
 RIGHT_PER_CLASS = 12  # of these, at most
-MOST_IMAGES = 2400  # of 28x28 pixels on the page: it stays below about 1.2 MB
+MOST_IMAGES = 2400  # of `TUNED_SIZE`, on the page: it stays below about 1.2 MB
 PAIRS = 40  # confusions of each model in the list that replaces the matrix of many classes
 
 
@@ -44,7 +46,7 @@ def mistaken(predictions: ByModel) -> np.ndarray:
     return np.any([one["probabilities"].argmax(axis=1) != one["labels"] for one in predictions.values()], axis=0)
 
 
-def shown(predictions: ByModel, chosen: ByModel, seed: int, pixels: int = 784) -> np.ndarray:
+def shown(predictions: ByModel, chosen: ByModel, seed: int, pixels: int = TUNED_SIZE**2) -> np.ndarray:
     """The test images on the page: those of the galleries, a few per class that all models classify correctly, and all
     that a model misclassifies; if these are too many for the page, some of them, drawn at random.
 
@@ -59,7 +61,7 @@ def shown(predictions: ByModel, chosen: ByModel, seed: int, pixels: int = 784) -
     """
     labels, wrong = next(iter(predictions.values()))["labels"], mistaken(predictions)
     classes, rng = np.unique(labels), np.random.default_rng(seed)
-    share = 784 / max(784, pixels)  # of the numbers that are meant for 28x28 pixels
+    share = min(1, TUNED_SIZE**2 / pixels)
     most = min(RIGHT_PER_CLASS, max(1, int(share * RIGHT / len(classes))))
     good = [rng.permutation(np.flatnonzero(~wrong & (labels == which)))[:most] for which in classes]
     always = np.unique(np.concatenate([*good, *(numbers for named in chosen.values() for numbers in named.values())]))
@@ -83,17 +85,6 @@ def answers(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     order[absent, -1] = labels[absent]
     percent = np.rint(100 * np.take_along_axis(probabilities, order, axis=1))
     return np.column_stack([order, percent]).astype(np.uint8)
-
-
-def confusion_counts(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The number of images of each actual class (rows) that were predicted as each class (columns): int (classes, classes).
-
-    Args:
-        probabilities: (N, classes); labels (N,).
-    """
-    count = probabilities.shape[1]
-    codes = count * labels.astype(int) + probabilities.argmax(axis=1)
-    return np.bincount(codes, minlength=count**2).reshape(count, count)
 
 
 def payload(
@@ -122,7 +113,9 @@ def payload(
     def packed(values: np.ndarray) -> str:
         return base64.b64encode(values.astype(np.uint8).tobytes()).decode()
 
-    confusions = {model: confusion_counts(chances[model], labels) for model in order}
+    confusions = {
+        model: confusion_matrix(labels, chances[model].argmax(axis=1), labels=range(len(names))) for model in order
+    }
     many = len(names) > MAX_CLASSES
 
     def cells(counts: np.ndarray) -> list:  # the matrix; of many classes (actual, predicted, images), the highest first

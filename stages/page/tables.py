@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from stages.base.errors import InputError
 from stages.base.files import read_json
-from stages.base.runs import EXPERIMENTS, METRICS, SELECTION
+from stages.base.runs import EXPERIMENTS, FASHION_MNIST, METRICS, SELECTION
 from stages.parameters.schema import PARAMETERS, load_yaml
 
 SUMMARY = Path("reports/summary.json")
@@ -48,7 +48,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def over_seeds(recorded: list[dict[str, str]], blocks: dict) -> dict[str, list[float]]:
+def over_seeds(recorded: list[dict[str, str]], blocks: dict, dataset: str) -> dict[str, list[float]]:
     """The recorded test accuracies of each model, one per seed, from an experiment with the same parameters.
 
     Of several such experiments, the one with the most seeds is taken, and of those the last. An experiment with one seed
@@ -57,9 +57,10 @@ def over_seeds(recorded: list[dict[str, str]], blocks: dict) -> dict[str, list[f
     Args:
         recorded: The rows of `reports/experiments.csv`.
         blocks: The parameters of each model.
+        dataset: The name of the data: what is recorded is of Fashion-MNIST.
     """
     found: dict[str, list[float]] = {}
-    for model, block in blocks.items():
+    for model, block in blocks.items() if dataset == FASHION_MNIST else ():
         identity, experiments = fingerprint(block), {}
         for row in recorded:
             if row["block"] == identity and row["test_accuracy"] and re.fullmatch(rf"{model}-\d+", row["run"]):
@@ -164,7 +165,8 @@ def results() -> tuple[list[list[str]], str]:
         raise InputError(f"{SUMMARY} is missing: there are no results yet. Type `make run`.")
     summary = read_json(SUMMARY)
     defaults, blocks = (load_yaml(PARAMETERS)[key] for key in ("defaults", "models"))
-    seeds = over_seeds(read_rows(EXPERIMENTS), {model: defaults | (block or {}) for model, block in blocks.items()})
+    blocks = {model: defaults | (block or {}) for model, block in blocks.items()}
+    seeds = over_seeds(read_rows(EXPERIMENTS), blocks, summary["dataset"])
     return rows(summary, read_rows(TIMING), seeds), mixed_processors(read_json(SELECTION)["runs"])
 
 

@@ -1,6 +1,6 @@
 """The keys that say which models train, with which seeds, and on what."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -21,6 +21,5 @@ Seeds = Annotated[
 ]
 Threads = number(int, "a whole number from 1 to 256", ge=1, le=256)
 Devices = number(int, "a whole number from 1 to 64", ge=1, le=64)
-Backend = Annotated[Literal["tensorflow", "jax"], Field(description="tensorflow or jax")]
 Defaults = Annotated[dict[str, Any], Field(description="a mapping with the keys that models' blocks share")]
 Models = Annotated[dict[str, Any], Field(min_length=1, description="a mapping with one block per model")]

@@ -1,4 +1,4 @@
-"""The start of Keras with one of its backends."""
+"""The start of Keras and TensorFlow."""
 
 import gc
 import logging
@@ -7,14 +7,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 
-from stages.base.errors import InputError
 from stages.base.threads import use_threads
 
 
-def start_keras(threads: int, backend: str = "tensorflow") -> None:
-    """Load Keras and its backend, without the messages that TensorFlow prints at its start.
+def start_keras(threads: int) -> None:
+    """Load Keras and TensorFlow, without the messages that TensorFlow prints at its start.
 
     TensorFlow prints messages on processor instructions and missing GPU drivers at any log level. They are discarded unless
     loading fails. The loaded objects are excluded from Python's garbage collection, which would slow down every process,
@@ -22,25 +20,12 @@ def start_keras(threads: int, backend: str = "tensorflow") -> None:
 
     Args:
         threads: On which each library computes: see `use_threads`.
-        backend: `"tensorflow"` or `"jax"`.
-
-    Raises:
-        InputError: The backend's package is not installed.
     """
     if "keras.src" in sys.modules:  # `keras` alone may wait for its first use: see `stages.base.late`
-        loaded = sys.modules["keras"].backend.backend()
-        if loaded != backend:
-            raise InputError(f"Keras was loaded with the backend {loaded} before it could be started with {backend}.")
         return
-    if find_spec(backend) is None:
-        raise InputError(
-            f"backend is {backend}, but the package is not installed: type `pip install -r requirements-dev.txt`, or set "
-            "`backend: tensorflow` in params.yaml."
-        )
-    os.environ["KERAS_BACKEND"] = backend
     use_threads(threads)
     # TensorFlow and Keras import these packages if they are installed, for features that this project does not use.
-    unused = {"jax", "matplotlib", "sklearn"} - {backend, *sys.modules}
+    unused = {"jax", "matplotlib", "sklearn"} - set(sys.modules)
     sys.modules.update(dict.fromkeys(unused))  # None: importing them fails, and TensorFlow and Keras continue
     collects = gc.isenabled()
     gc.disable()

@@ -6,21 +6,20 @@ import os
 
 import keras
 
-from stages.trained import on_jax, on_tensorflow
+from stages.trained import on_tensorflow
 from stages.trained.saving import copied
 
 
 def multiply_adds(model: keras.Model) -> int | None:
     """The number of multiply-adds that classify one image: those of all convolutions and matrix products.
 
-    They are counted in the backend's graph of the model, so that layers of any kind, nested or custom, count as often as
+    They are counted in TensorFlow's graph of the model, so that layers of any kind, nested or custom, count as often as
     they are called. What only scales, shifts or adds, such as a normalization, does not count.
 
     Returns:
         The number, or None if it is unknown, because the graph has loops, as of recurrent layers.
     """
-    counted = copied(model)  # which no optimizer belongs to
-    return (on_jax if keras.backend.backend() == "jax" else on_tensorflow).multiply_adds(counted)
+    return on_tensorflow.multiply_adds(copied(model))  # to which no optimizer belongs
 
 
 def describe(model: keras.Model) -> str:

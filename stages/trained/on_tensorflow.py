@@ -1,4 +1,4 @@
-"""Functions for TensorFlow as the backend: the GPUs of the machine, and the multiply-adds of a model."""
+"""What TensorFlow knows: the GPUs of the machine, and the multiply-adds of a model."""
 
 import math
 import re

@@ -2,12 +2,9 @@
 
 import os
 from pathlib import Path
-from types import ModuleType
-
-import keras
 
 from stages.base.errors import InputError
-from stages.trained import on_jax, on_tensorflow
+from stages.trained import on_tensorflow
 
 # Values of oneDNN's environment variables that limit it to instruction sets without bfloat16, in ascending order. On
 # processors, TensorFlow computes with oneDNN. Source: oneDNN's documentation, "CPU Dispatcher Control".
@@ -28,7 +25,7 @@ def use_bfloat16(precision: str) -> bool:
     """
     if precision == "float32":
         return False
-    capabilities = gpu_capabilities()
+    capabilities = on_tensorflow.capabilities()
     if capabilities:
         return precision == "bfloat16" or min(capabilities) >= 8  # Ampere and later
     try:
@@ -45,18 +42,3 @@ def use_bfloat16(precision: str) -> bool:
             f"in it: set `precision: auto` in the model's block of params.yaml, or type `unset {name}`."
         )
     return True
-
-
-def gpu_capabilities() -> list[float]:
-    """The compute capability of each GPU that the backend finds; 0 if it is not an NVIDIA GPU."""
-    return backend().capabilities()
-
-
-def gpu_names() -> list[str]:
-    """The name of each GPU that the backend finds, such as `NVIDIA H100 80GB HBM3`."""
-    return backend().gpu_names()
-
-
-def backend() -> ModuleType:
-    """The module of what this project asks of the backend."""
-    return on_jax if keras.backend.backend() == "jax" else on_tensorflow

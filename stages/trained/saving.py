@@ -14,7 +14,8 @@ from stages.base.errors import Damaged, InputError
 from stages.base.files import DAMAGED, atomic_write
 from stages.layers import fast
 from stages.results.origin import read_origin
-from stages.trained.precision import gpu_names, use_bfloat16
+from stages.trained.on_tensorflow import gpu_names
+from stages.trained.precision import use_bfloat16
 
 FAST = {keras.layers.BatchNormalization: fast.BatchNormalization, keras.layers.Conv2D: fast.Conv2D}
 TO_KERAS = {ours: of_keras for of_keras, ours in FAST.items()}

@@ -116,8 +116,8 @@ class RemembersLosses(keras.Model):
 
     def __init__(self, model: keras.Model, data: Epochs, devices: int = 1):
         super().__init__(model.input, model.output, name=model.name)
-        self.replicas = devices if keras.backend.backend() == "tensorflow" else 1  # JAX: a step runs on all devices
-        shape = (len(data), self.replicas, data.batch_size // self.replicas)
+        self.replicas = devices
+        shape = (len(data), devices, data.batch_size // devices)
         kept = {"initializer": "zeros", "trainable": False}
         self.seen = self.add_weight(shape=shape, aggregation="sum", name="seen", **kept)
         self.step = self.add_weight(shape=(), dtype="int32", aggregation="only_first_replica", name="step", **kept)
@@ -125,17 +125,12 @@ class RemembersLosses(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if training:
             losses = keras.losses.categorical_crossentropy(y, keras.ops.cast(y_pred, "float32"), from_logits=True)
-            replica = keras.ops.convert_to_tensor(this_replica(), "int32")
+            replica = keras.ops.convert_to_tensor(on_tensorflow.this_replica(), "int32")
             place = keras.ops.stack([self.step.value, replica])[None]
             own = keras.ops.one_hot(replica, self.replicas)[:, None]
             self.seen.assign(keras.ops.scatter_update(self.seen, place, losses[None]) * own)  # summed over replicas
             self.step.assign((self.step + 1) % self.seen.shape[0])
         return super().compute_loss(x, y, y_pred, sample_weight, training)
-
-
-def this_replica():
-    """The number, from 0, of the device that runs this step; 0 with JAX, where one step runs on all devices."""
-    return on_tensorflow.this_replica() if keras.backend.backend() == "tensorflow" else 0
 
 
 class NextEpoch(keras.callbacks.Callback):

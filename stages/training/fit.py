@@ -127,8 +127,13 @@ def train(
         stopping = keras.callbacks.EarlyStopping(
             "val_cross_entropy", mode="min", patience=parameters.patience or 0, restore_best_weights=True
         )
-        often = devices == 1 and keras.backend.backend() == "tensorflow"
-        callbacks = [clock, StopIfNotFinite(update, often), history, NextEpoch(data), SeedDropout(len(data))]
+        callbacks = [
+            clock,
+            StopIfNotFinite(update, often=devices == 1),
+            history,
+            NextEpoch(data),
+            SeedDropout(len(data)),
+        ]
         if parameters.ema_momentum:
             callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
         resume = Resume(checkpoint, name, model, update, data, clock, history, stopping)
@@ -207,7 +212,7 @@ def fit(
     """Call Keras's `fit` of a compiled model for the epochs `epochs`, counted from 0."""
     batches = data
     # Not on several devices: there, validation results from batches were sometimes wrong, with the same weights.
-    if keras.backend.backend() == "tensorflow" and devices == 1:
+    if devices == 1:
         batches = on_tensorflow.as_dataset(data)
         validation = on_tensorflow.as_dataset(
             [tuple(part[start : start + 1000] for part in validation) for start in range(0, len(validation[0]), 1000)]
@@ -370,5 +375,4 @@ def functional(model: keras.Model) -> keras.Model:
 def make_deterministic(seed: int) -> None:
     """Seed Python, NumPy and the backend, and make TensorFlow use deterministic operations."""
     keras.utils.set_random_seed(seed)
-    if keras.backend.backend() == "tensorflow":
-        on_tensorflow.make_deterministic()
+    on_tensorflow.make_deterministic()

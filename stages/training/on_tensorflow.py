@@ -1,4 +1,4 @@
-"""Training with TensorFlow as the backend: input pipeline, distribution strategy, deterministic operations."""
+"""Training with TensorFlow: input pipeline, distribution strategy, deterministic operations."""
 
 import keras
 import numpy as np

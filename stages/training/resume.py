@@ -1,12 +1,11 @@
 """The state of a training in a checkpoint: what has to be kept so that it goes on as if it had not been interrupted."""
 
 import json
-from importlib.metadata import version
 
 import keras
 import numpy as np
 
-from stages.trained.precision import gpu_capabilities, gpu_names
+from stages.trained.on_tensorflow import capabilities, gpu_names
 from stages.training.callbacks import EpochClock, KeepHistory
 from stages.training.checkpoint import Arrays, Checkpoint
 from stages.training.epochs import Epochs
@@ -96,11 +95,8 @@ class Resume(keras.callbacks.Callback):
 
 
 def conditions() -> str:
-    """What a training depends on besides what its stage reads: the backend, its devices and packages."""
-    found = {"backend": keras.backend.backend(), "devices": keras.distribution.list_devices()}
-    if found["backend"] == "jax":
-        found |= {name: version(name) for name in ("jax", "jaxlib")}
-    return json.dumps(found | {"gpus": [gpu_names(), gpu_capabilities()]})
+    """What a training depends on besides what its stage reads: the devices."""
+    return json.dumps([keras.distribution.list_devices(), gpu_names(), capabilities()])
 
 
 def seconds_of(found: Arrays | None) -> float:
