@@ -119,7 +119,7 @@ def test_with_class_weights_rare_classes_count_as_much_as_frequent_ones():
     shares = []
     for weighted in (False, True):
         parameters = block(
-            plain, batch_size=400, optimizer="sgd", momentum=0, learning_rate=0.5, epochs=30, label_smoothing=0.2
+            plain, batch_size=400, optimizer="sgd", momentum=0.0, learning_rate=0.5, epochs=30, label_smoothing=0.2
         )
         trained = fit.train(plain, parameters, 0, images, labels, images[:9], labels[:9], class_weights=weighted)
         shares.append(predict(trained.model, images, "none").probabilities[:, 1].mean())
