@@ -11,7 +11,6 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from tqdm import tqdm
 
 from stages.base.errors import InputError, printable
 from stages.data.image_file import PHOTO_SUFFIXES, read_photo
-from stages.figures import photo as draw
 from stages.inference.classifier import EXPORTED, Classifier
 from stages.inference.photo import BACKGROUNDS, prepared
 from stages.runner.dvc_files import digest, refuse_damaged
@@ -27,7 +25,6 @@ from stages.runner.entry import entry_point
 from stages.runner.entry import sentence as error_sentence
 
 STDIN = "-"
-FIGURES = Path("data/figures")  # where `--figure` without a folder draws
 
 
 def files_of(inputs: list[str]) -> tuple[list[str], list[str]]:
@@ -61,35 +58,14 @@ def read(name: str) -> np.ndarray:
     return read_photo(Path(name))
 
 
-def results(classifier: Classifier, files: list[str], background: str, figures: Path | None) -> Iterator[dict]:
-    """The result of each file: `file`, and the keys of `answer` or `error`, a sentence. Draws into the folder `figures`."""
-    drawn: set[str] = set()
-    for name in files:
-        try:
-            converted = prepared(read(name), classifier.dataset, classifier.shape, background)
-            found = classifier.answer(converted.pixels)
-            found["warnings"] = converted.warnings + found["warnings"]
-            if figures:
-                figure = figures / figure_name(name, drawn)
-                drawn.add(figure.name)
-                draw.save_conversion(converted.steps, converted.pixels, found, name, figure)
-                found["figure"] = str(figure)
-            yield {"file": name, **found}
-        except (InputError, OSError) as error:
-            yield {"file": name, "error": error_sentence(error)}
-
-
-def figure_name(file: str, taken: set[str]) -> str:
-    """The name of a file's figure: its path with `-` for the separators, such as `my-photos-shirt.jpg.png`.
-
-    It always has one ending more than the file, so that no photo is written over, and a number if it is in `taken`.
-    """
-    name = "stdin" if file == STDIN else "-".join(part for part in Path(file).parts if part not in ("/", ".."))
-    figure, number = f"{name}.png", 1
-    while figure in taken:
-        number += 1
-        figure = f"{name}-{number}.png"
-    return figure
+def result_of(classifier: Classifier, name: str, background: str) -> dict:
+    """The result of a file: `file`, and the keys of `answer` or `error`, a sentence."""
+    try:
+        converted = prepared(read(name), classifier.dataset, classifier.shape, background)
+        found = classifier.answer(converted.pixels)
+        return {"file": name, **found, "warnings": converted.warnings + found["warnings"]}
+    except (InputError, OSError) as error:
+        return {"file": name, "error": error_sentence(error)}
 
 
 def sentence(result: dict) -> str:
@@ -120,7 +96,6 @@ def row(result: dict) -> dict:
         "third_probability": third.get("probability"),
         "out_of_distribution": result.get("out_of_distribution"),
         "warnings": "; ".join(result.get("warnings", [])),
-        "figure": result.get("figure"),
         "error": result.get("error"),
     }
     return {key: printable(str(cell)) for key, cell in cells.items()} if sys.stdout.isatty() else cells
@@ -143,23 +118,12 @@ def arguments() -> argparse.Namespace:
         default="auto",
         help="of clothing; light: it is darker than its background, dark: brighter (default: found from the border)",
     )
-    parser.add_argument(
-        "--figure",
-        nargs="?",
-        type=Path,
-        const=FIGURES,
-        metavar="FOLDER",
-        help=f"draw each photo, its conversion and the probabilities as PNG in this folder (default: {FIGURES})",
-    )
     model = EXPORTED / "model-tta.onnx"
     parser.add_argument("--model", type=Path, default=model, metavar="FILE", help="default: %(default)s")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a JSON list with all probabilities")
     form.add_argument("--csv", action="store_true", help="print CSV")
     given = parser.parse_args()
-    if given.figure not in (None, FIGURES) and (not given.inputs or given.figure.is_file()):
-        given.inputs.insert(0, str(given.figure))  # `--figure shirt.jpg`: the photo, not the folder
-        given.figure = FIGURES
     if not given.inputs:
         parser.error("name a photo, a folder of photos, or - for stdin")
     return given
@@ -173,7 +137,8 @@ def main() -> None:
         kinds = printable(", ".join(sorted({Path(file).suffix.lower() or Path(file).name for file in others})))
         print(f"note: left out, since their names are not those of photos: {len(others)} ({kinds}).", file=sys.stderr)
     refuse_damaged({os.path.relpath(given.model): digest(given.model)})
-    found = results(Classifier(given.model), files, given.background, given.figure)
+    classifier = Classifier(given.model)
+    found = (result_of(classifier, name, given.background) for name in files)
     failed, everything = 0, []
     table = csv.DictWriter(sys.stdout, list(row({"file": ""})), lineterminator="\n")
     if given.csv:
@@ -189,8 +154,6 @@ def main() -> None:
                 progress.write(sentence(result), file=sys.stderr if "error" in result else sys.stdout)
     if given.json:
         print(json.dumps(everything, indent=2, ensure_ascii=sys.stdout.isatty()))
-    if given.figure:
-        print(f"figures: {given.figure}/", file=sys.stderr)
     if failed:
         sys.exit(f"error: {failed} of {len(files)} files could not be classified.")
 

@@ -85,14 +85,13 @@ def test_accuracies_and_rates_are_those_of_full_size_images_alone(monkeypatch, c
     seconds = pd.DataFrame({"epoch": [0, 1, 2, 3, 4, 5], "seconds": [300.0, 104.0, 101.0, 52.0, 3.0, 5.0]})
     ends = [414.0, 515.0, 567.0, 570.0, 575.0]
     trained = fit.Trained(
-        model, history, seconds, [100.0, 100.0, 50.0, 2.0, 4.0], ends, steps=5, teachers_accuracy=None
+        model, history, seconds, [100.0, 100.0, 50.0, 2.0, 4.0], ends, steps=50, teachers_accuracy=None
     )
     changes = {"epochs": 5, "low_resolution_fraction": 0.4, "batch_size": 10, "epoch_fraction": 1}
     monkeypatch.setattr(ours, "load_split", lambda name: split)
     monkeypatch.setattr(models, "read_block", lambda name, mirror: block_of(name))
     monkeypatch.setattr(ours, "load_summary", lambda: {"mirror": True})
     monkeypatch.setattr(epochs, "batch_size", lambda block, count: block.batch_size)
-    monkeypatch.setattr(epochs, "MIN_STEPS", 1)
     monkeypatch.setattr(models, "load", {"plain": plain}.get)
     monkeypatch.setattr(fit, "train", lambda *_: trained)
     monkeypatch.setattr(sys, "argv", ["ours", "plain", "0", "0", json.dumps(changes), "2"])

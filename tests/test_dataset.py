@@ -319,6 +319,18 @@ def test_groups_stay_on_one_side_of_the_split(tmp_path):
         prepare.split(found.labels, source.splits, source.labels, PREPARE)
 
 
+def test_groups_of_which_the_data_put_some_in_the_test_are_told(tmp_path):
+    fill(tmp_path, ("all",), 24)
+    lines = [
+        f"all/{number}.png,{CLASSES[number % 3]},{number // 4},{'test' if number < 6 else 'train'}"
+        for number in range(24)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label,person,split", *lines]))
+    assert "groups in two of train, val and test: 1 (1)" in told(tmp_path, groups="person")
+    source, found = read(tmp_path, groups="person", faulty="drop")
+    assert sorted(source.splits[found.kept]) == ["test"] * 6 + ["train"] * 16
+
+
 def test_a_few_dozen_images_give_each_class_to_each_part():
     labels = np.repeat([0, 1, 2], [3, 10, 30])
     parts = prepare.split(labels, np.repeat("train", 43), None, PREPARE)

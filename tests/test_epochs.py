@@ -126,8 +126,9 @@ def test_batches_of_few_images_are_smaller(given, batch, count):
 
 
 def test_an_epoch_of_few_images_shows_each_of_them_about_equally_often(monkeypatch):
-    monkeypatch.setattr("stages.training.epochs.MIN_STEPS", 24)
-    data = epochs(epoch_fraction=0.5, hard_example_fraction=1)
-    assert (len(data), data.mines_examples) == (24, False)
-    assert set(np.bincount(data.order)) == {3, 4}
-    assert len(np.concatenate([data[step][0] for step in range(24)])) == len(data.order) == 384
+    monkeypatch.setattr("stages.training.epochs.MIN_STEPS", 14)
+    for batch, steps, often in ((16, 14, {2, 3}), (512, 28, {4, 5})):
+        data = epochs(batch_size=batch, epoch_fraction=0.5, hard_example_fraction=1)
+        assert (len(data), data.mines_examples) == (steps, False)
+        assert set(np.bincount(data.order)) == often
+        assert len(np.concatenate([data[step][0] for step in range(steps)])) == len(data.order) == 16 * steps

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
 
 from stages import predict
 from stages.base.errors import InputError
 from stages.data.image_file import read_photo
-from stages.inference import classifier, formats
+from stages.inference import formats
 from stages.inference.classifier import Classifier
 from stages.inference.photo import convert
 from stages.runner import dvc_files
@@ -65,7 +64,6 @@ def output(exported, photos, monkeypatch, capsys):
         return out, err + message
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(predict, "FIGURES", photos.parent / "figures")
     return predicted
 
 
@@ -143,47 +141,6 @@ def test_stdin_is_read(output, photos):
     out, _ = output("-", stdin=path.read_bytes())
     assert out.replace("-:", f"{path}:", 1) == output(path)[0]
     assert "-: not classified: it is empty" in output("-", status=1)[1]
-
-
-def test_figures_are_drawn_of_what_is_named(output, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict.draw, "save_conversion", lambda *given: given[-1].write_bytes(b""))
-    predict.FIGURES.mkdir()
-    path = photos / "blue shirt.png"
-    for arguments, folder, names in (
-        ([photos, "--figure", tmp_path], tmp_path, ["blue shirt.png.png", "more-Änderung.jpg.png"]),
-        (["--figure", photos / "more"], predict.FIGURES, ["more-Änderung.jpg.png"]),
-        ([photos / "more", "--figure", path], predict.FIGURES, ["blue shirt.png.png", "more-Änderung.jpg.png"]),
-        ([path, "--figure"], predict.FIGURES, ["blue shirt.png.png"]),
-    ):
-        output(*arguments)
-        assert [figure.name.partition("photos-")[2] for figure in sorted(folder.iterdir())] == names
-        for figure in folder.iterdir():
-            figure.unlink()
-
-
-def test_every_photo_gets_a_figure_of_its_own(output, tmp_path):
-    (tmp_path / "a").mkdir()
-    paths = [tmp_path / name for name in ("a/b.png", "a-b.png", os.fsdecode("1$ or 2$ 服".encode() + b"\xe9.png"))]
-    for path in paths:
-        shirt().save(path)
-    before = [path.read_bytes() for path in paths]
-    output(*paths, "--figure", tmp_path / "figures")
-    assert [Image.open(figure).width > 600 for figure in (tmp_path / "figures").iterdir()] == [True] * len(paths)
-    assert [path.read_bytes() for path in paths] == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence", "status"),
-    [
-        ([], "name a photo, a folder of photos, or - for stdin", 2),
-        (["https://example.org/x.jpg"], "it is an address, but a file is needed: type `curl -LO https://example", 1),
-        (["--model", "no.onnx", "x.png"], "no.onnx is missing: there is no exported model yet. Type `make run`", 1),
-        (["--model", "params.yaml", "x.png"], "params.yaml is not an ONNX file that stage export wrote", 1),
-    ],
-)
-def test_a_wrong_command_is_told_what_to_type(arguments, sentence, status, output, tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier, "EXPORTED", tmp_path)
-    assert sentence in output(*arguments, status=status)[1]
 
 
 def test_a_folder_shows_its_progress_on_a_terminal(output, photos, monkeypatch):

@@ -75,7 +75,7 @@ def test_a_training_writes_the_model_and_what_it_predicts(project):
     np.testing.assert_allclose(predicted["probabilities"], prediction.classify(model, images), atol=0.02)
     metrics, history = read_json(METRICS / "val" / "plain-0.json"), pd.read_csv(HISTORY / "plain-0.csv")
     assert metrics["accuracy"] == pytest.approx((predicted["probabilities"].argmax(axis=1) == labels).mean(), abs=1e-6)
-    assert metrics["training"] == [{"steps": 3 * 24, "teachers_accuracy": None, "batch_norm_momentum": 0}]
+    assert metrics["training"] == [{"steps": 3 * 20, "teachers_accuracy": None, "batch_norm_momentum": 0}]
     assert metrics["network"] == [{"parameters": 785 * 10, "multiply_adds": 784 * 10, "epochs": len(history)}]
     origin = read_origin(MODELS / "plain-0.keras")
     assert (origin["dataset"], origin["model"], origin["seed"]) == ("fashion-mnist", "plain", 0)

@@ -27,8 +27,7 @@ def main() -> None:
     low = epochs.low_resolution_epochs(block, train_split[0])
     for ended, accuracy in list(zip(trained.ends, trained.history["val_accuracy"], strict=True))[low:]:
         print(json.dumps({"seconds": ended - started, "val_accuracy": accuracy}))
-    size = epochs.batch_size(block, len(train_split[0]))
-    shown = max(epochs.MIN_STEPS, int(len(train_split[0]) * block.epoch_fraction) // size) * size
+    shown = trained.steps // len(trained.ends) * epochs.batch_size(block, len(train_split[0]))
     numbers, seconds = trained.seconds["epoch"], trained.seconds["seconds"]
     until_first_end = seconds[numbers <= 1].sum()  # epoch 0 is the training of the teachers
     seconds = seconds[numbers > 0].tolist()

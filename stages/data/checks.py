@@ -69,6 +69,11 @@ def check(source: Source, dataset: Dataset) -> Checked:
     kept = np.ones(len(codes), bool)
     kept[copies(source, codes, digests)] = dataset.duplicates == "keep"
 
+    if source.groups is not None:
+        splits = pd.Series(source.splits).groupby(source.groups).transform("nunique").to_numpy()
+        source.fault(sorted(set(source.groups[splits > 1])), "groups in two of train, val and test")
+        kept &= (splits == 1) | (source.splits != "train")
+
     def counts(split: str) -> np.ndarray:
         """The number of kept images of each class in a split, (classes,)."""
         return np.bincount(codes[kept & (source.splits == split)], minlength=len(names))

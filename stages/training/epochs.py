@@ -8,7 +8,7 @@ from stages.models.block import Block
 from stages.training import on_tensorflow
 from stages.training.augmentation import augmented, cutmix
 
-MIN_STEPS = 24  # of an epoch
+MIN_STEPS = 14  # of an epoch; twice as many where batches are half as large, or smaller
 
 
 def low_resolution_epochs(parameters: Block, images: np.ndarray) -> int:
@@ -63,7 +63,8 @@ class Epochs(keras.utils.PyDataset):
         super().__init__()
         self.images, self.targets, self.parameters, self.seed = images, targets, parameters, seed
         self.batch_size = batch_size(parameters, len(images))
-        self.steps = max(MIN_STEPS, int(len(images) * parameters.epoch_fraction) // self.batch_size)
+        least = MIN_STEPS * min(2, parameters.batch_size // self.batch_size)
+        self.steps = max(least, int(len(images) * parameters.epoch_fraction) // self.batch_size)
         chooses = parameters.epoch_fraction < 1 and self.steps * self.batch_size < len(images)
         self.mines_examples = chooses and parameters.hard_example_fraction > 0
         self.losses = np.full(len(images), np.inf, np.float32)
