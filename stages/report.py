@@ -94,7 +94,6 @@ def main() -> None:
     example = images[np.argsort(labels != names.index(about.get("example_class", names[0])), kind="stable")[:1]]
     predictions = {model: load_predictions("test", run) for model, run in runs.items()}
     overview = {
-        "learning_curves": draw.learning_curves(curves),
         "comparison": draw.comparison(table, selection["selected"]),
         "differences": draw.differences(statistics["pairs"], statistics_parameters.confidence),
         "reliability": draw.reliability(statistics["reliability"], temperatures),
@@ -169,7 +168,7 @@ def main() -> None:
             }
             for model in order
         ],
-        figures={name: inline(FIGURES / f"{name}.png") for name in overview if name != "learning_curves"},
+        figures={name: inline(FIGURES / f"{name}.png") for name in overview},
         eda={path.stem: inline(path) for path in sorted(EDA.glob("*.png"))},
         audit_figures={path.stem: inline(path) for path in sorted(AUDIT.glob("*.png"))},
         explain={path.stem: inline(path) for path in sorted(EXPLAIN.glob("*.png"))},

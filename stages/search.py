@@ -171,7 +171,6 @@ def main() -> None:
     compared = finalists.compare(accuracies, CURRENT_BLOCK, read("statistics.confidence", Confidence))
     table = compared.join([accuracies, pd.DataFrame.from_dict(tried, orient="index")])
     write_csv(FOLDER / f"{model}-finalists.csv", table.reset_index(names="configuration"))
-    figures.draw_finalists(compared, accuracies, FOLDER / f"{model}-finalists.png")
     best = compared.drop(index=CURRENT_BLOCK).iloc[0]
     print(finalists.verdict(best))
     print(f"{FOLDER}/{model}*: all trials, the best ones over seeds, figures. To have {best.name} in the project:")

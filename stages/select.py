@@ -53,17 +53,13 @@ def reason(ranking: list[dict], metric: str = "accuracy") -> str:
     if not others:
         return f"{best['model']} is the only model; its {name} is {value}."
     second = others[0]
-    if (second[key], second["val_loss"]) == (best[key], best["val_loss"]):
-        return (
-            f"{best['model']} and {second['model']} have the same {name}, {value}, and the same loss; "
-            f"{best['model']} comes first in the alphabet."
-        )
-    if second[key] == best[key]:
-        return (
-            f"{best['model']} and {second['model']} have the same {name}, {value}; "
-            f"{best['model']} has the lower loss, {best['val_loss']:.4f} against {second['val_loss']:.4f}."
-        )
-    return f"{best['model']} has the highest {name}, {value}; {second['model']} is next with {100 * second[key]:.2f} %."
+    if second[key] < best[key]:
+        return f"{best['model']} has the highest {name}, {value}; {second['model']} is next with {100 * second[key]:.2f} %."
+    equal = f"{best['model']} and {second['model']} have the same {name}, {value}"
+    if second["val_loss"] == best["val_loss"]:
+        return f"{equal}, and the same loss; {best['model']} comes first in the alphabet."
+    losses = f"{best['val_loss']:.4f} against {second['val_loss']:.4f}"
+    return f"{equal}; {best['model']} has the lower loss, {losses}."
 
 
 def warnings_of(run: str, metrics: dict) -> list[str]:

@@ -1,6 +1,6 @@
 """Read a set of images, and check what people get wrong: classes and copies."""
 
-import hashlib
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,9 +63,7 @@ def check(source: Source, dataset: Dataset) -> Checked:
     names = np.array(dataset.class_names or values, str)
     if len(names) != len(values):
         raise InputError(f"dataset.class_names holds {len(names)} names, but the labels are {some(values)}: name each.")
-    digests = np.array(
-        [int.from_bytes(hashlib.blake2b(one, digest_size=8).digest()) for one in source.images], np.uint64
-    )
+    digests = np.array([int.from_bytes(blake2b(one, digest_size=8).digest()) for one in source.images], np.uint64)
     kept = np.ones(len(codes), bool)
     kept[copies(source, codes, digests)] = dataset.duplicates == "keep"
 
@@ -82,11 +80,10 @@ def check(source: Source, dataset: Dataset) -> Checked:
     few = (counts("train") > 0) & (counts("train") <= len(drawn))
     untrained = counts("train") == 0
     source.fault(names[untrained], "classes without training images")
-    source.fault(
-        names[few], f"classes with fewer than {1 + len(drawn)} images, one for {' and '.join(['train', *drawn])} each"
-    )
+    parts = " and ".join(["train", *drawn])
+    source.fault(names[few], f"classes with fewer than {1 + len(drawn)} images, one for {parts} each")
     kept &= ~(few | untrained)[codes]
-    for split in {"val", "test"} - set(drawn):
+    for split in [split for split in ("val", "test") if split not in drawn]:
         if (absent := (counts(split) == 0) & (counts("train") > 0)).any():
             source.notes.append(f"classes without images in {split}: {some(names[absent])}")
     used, labels = np.unique(codes[kept], return_inverse=True)

@@ -38,22 +38,15 @@ PUBLISHED = {
 }
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def refuse_unless_published(name: str) -> None:
     """Raise `Damaged` if the SHA-256 of a file in `RAW` is not that of the publisher's file, whatever it holds.
 
     Args:
         name: A key of `PUBLISHED`.
     """
-    found = sha256(RAW / name)
+    found = hashlib.sha256((RAW / name).read_bytes()).hexdigest()
     if found != PUBLISHED[name]:
         other = {digest: file for file, digest in PUBLISHED.items()}.get(found)
         swapped = f", it is {other} under another name" if other else ""
-        raise Damaged(
-            RAW / name, f"its SHA-256 is {found}, but that of the publisher's file is {PUBLISHED[name]}{swapped}"
-        )
+        expected = f"that of the publisher's file is {PUBLISHED[name]}"
+        raise Damaged(RAW / name, f"its SHA-256 is {found}, but {expected}{swapped}")

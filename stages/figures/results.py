@@ -6,42 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import auc, roc_curve
 
 from stages.base.runs import ENSEMBLE
 from stages.figures.style import MAX_CLASSES, NEUTRAL, RIGHT, UNITS, WRONG, matrix, model_colours, short, show_pixels
-
-
-def learning_curves(curves: pd.DataFrame) -> Figure:
-    """Accuracy and loss by epoch, validation above training, one colour per model and one line per seed.
-
-    Training and validation have axes of their own: the training accuracy of a model with hard-example mining can be far
-    below its validation accuracy. All points are shown.
-
-    Args:
-        curves: Columns model, seed, epoch, accuracy, loss, val_accuracy, val_loss.
-    """
-    figure, grid = plt.subplots(2, 2, figsize=(11, 7), sharex=True)
-    colours = model_colours(list(curves["model"].unique()))
-    for row, prefix, split in zip(grid, ("val_", ""), ("Validation", "Training"), strict=True):
-        for axes, name, unit in zip(row, ("accuracy", "loss"), ("%", "nats"), strict=True):
-            for model, runs in curves.groupby("model", sort=False):
-                seeds = [rows for _, rows in runs.groupby("seed")]
-                style = {"marker": "o", "ms": 3, "lw": 1.6} if len(seeds) == 1 else {"lw": 1}
-                for count, rows in enumerate(seeds):
-                    values = rows[f"{prefix}{name}"] * (100 if name == "accuracy" else 1)
-                    label = None if count else model
-                    axes.plot(rows["epoch"], values, color=colours[model], label=label, **style)
-            axes.set(title=f"{split} {name}", ylabel=unit)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-    for axes in grid[1]:
-        axes.set_xlabel("epoch")
-    legend = figure.legend(*grid[0, 0].get_legend_handles_labels(), fontsize=9, loc="outside right upper")
-    if curves.groupby("model")["seed"].nunique().max() > 1:
-        legend.set_title("one line per seed", {"size": 9})
-        for line in legend.get_lines():
-            line.set_linewidth(2)
-    return figure
 
 
 def comparison(table: pd.DataFrame, selected: str) -> Figure:
@@ -188,9 +156,8 @@ def roc(predictions: dict[str, dict[str, np.ndarray]], names: Sequence[str]) -> 
     figure, axes = plt.subplots(figsize=(6.4, 5.2))
     colours = model_colours(list(predictions))
     for model, found in predictions.items():
-        positive, labels = found["probabilities"][:, 1], found["labels"]
-        text = f"{model}: AUROC {100 * roc_auc_score(labels, positive):.2f} %"
-        axes.plot(*(100 * np.array(roc_curve(labels, positive)[:2])), color=colours[model], lw=2, label=text)
+        x, y, _ = roc_curve(found["labels"], found["probabilities"][:, 1])
+        axes.plot(100 * x, 100 * y, color=colours[model], lw=2, label=f"{model}: AUROC {100 * auc(x, y):.2f} %")
     axes.plot([0, 100], [0, 100], color="black", lw=1, ls=":")
     title = f"ROC curves on the test images. Positive: {names[1]}"
     axes.set(title=title, xlabel="false positive rate, %", ylabel="true positive rate, %")

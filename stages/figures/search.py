@@ -1,4 +1,4 @@
-"""The figures of a search: its trials as Optuna draws them, and the finalists."""
+"""The figures of a search: its trials as Optuna draws them."""
 
 import math
 import warnings
@@ -6,13 +6,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.ticker import LogLocator, NullLocator
 from optuna import Study
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
-from stages.figures.style import NEUTRAL, RIGHT, save
+from stages.figures.style import save
 
 COLUMNS = 3  # of slices
 ACCURACY = "validation accuracy"
@@ -45,21 +44,3 @@ def draw_trials(study: Study, path: str) -> None:
             axes.xaxis.set_minor_locator(NullLocator())
     for name, axes in (("history", history), ("importance", importance), ("slices", slices[0])):
         save(axes.figure, Path(f"{path}-{name}.png"))
-
-
-def draw_finalists(table: pd.DataFrame, accuracies: pd.DataFrame, path: Path) -> None:
-    """Draw the accuracies with each seed, and their comparison by `stages.tuning.finalists.compare`; and save."""
-    figure, axes = plt.subplots(figsize=(8, 1.5 + 0.5 * len(table)))
-    places, present = range(len(table)), table["val_accuracy"] - table["advantage"]
-    axes.hlines(places, present + table["advantage_low"], present + table["advantage_high"], color=RIGHT, linewidth=2)
-    axes.plot(accuracies.loc[table.index], places, "o", markersize=4, color=NEUTRAL)
-    axes.plot(table["val_accuracy"], places, "D", markersize=6, color=RIGHT)
-    axes.axvline(present.iloc[0], color=NEUTRAL, linewidth=1.2, linestyle="--", zorder=0)
-    axes.set_yticks(places, table.index)
-    axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.set_xlabel(ACCURACY)
-    axes.set_title(
-        "Dots: each seed; diamond: their mean; dashed line: the mean of the block;\n"
-        "blue line: that plus Dunnett's interval of the advantage"
-    )
-    save(figure, path)

@@ -119,9 +119,8 @@ def tiled(rows: Sequence[np.ndarray], gap: int = 0) -> np.ndarray:
 def show_pixels(axes: Axes, image: np.ndarray, **options: object) -> None:
     """Show an image, (H, W, C), pixels 0-255: grey ones from white for 0 to black, RGB in their colours."""
     pixels = image[..., 0] if image.shape[-1] == 1 else np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    axes.imshow(
-        pixels, **{"cmap": "gray_r", "vmin": 0, "vmax": 255, "interpolation": interpolation(len(image))} | options
-    )
+    options = {"interpolation": interpolation(len(image))} | options
+    axes.imshow(pixels, **{"cmap": "gray_r", "vmin": 0, "vmax": 255} | options)
 
 
 def interpolation(size: int) -> str:
@@ -129,17 +128,14 @@ def interpolation(size: int) -> str:
     return "nearest" if size < 48 else "antialiased"
 
 
-def show_mosaic(
-    axes: Axes, rows: Sequence[np.ndarray], row_names: Sequence[str] = (), columns: Sequence[str] = ()
-) -> None:
+def show_mosaic(axes: Axes, rows: list[np.ndarray], row_names: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
     """Show rows of images, each (K, H, W, C), with names of all rows and columns, or of none."""
     height, step = rows[0].shape[1], rows[0].shape[1] + gap_of(rows[0].shape[1])
     show_pixels(axes, tiled(rows), interpolation=interpolation(height))
     axes.set_yticks([height / 2 + step * place for place in range(len(row_names))], row_names)
-    slanted = (
-        {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if max(map(len, columns), default=0) > 11 else {}
-    )
-    axes.set_xticks([height / 2 + step * place for place in range(len(columns))], columns, **slanted)
+    axes.set_xticks([height / 2 + step * place for place in range(len(columns))], columns)
+    if max(map(len, columns), default=0) > 11:
+        plt.setp(axes.get_xticklabels(), rotation=40, ha="left", rotation_mode="anchor")
     axes.tick_params(length=0, labelsize=9, labelbottom=False, labeltop=True)
     axes.grid(False)
     axes.spines[:].set_visible(False)
@@ -175,9 +171,8 @@ def matrix(
     if count > MAX_CLASSES:
         pairs = most_confused(values)
         shown = [f"{names[row]} → {names[column]}" for row, column in pairs]
-        return bars(
-            shown, [values[pair] for pair in pairs], [texts[pair] for pair in pairs], words["bars"], words["label"]
-        )
+        found = [values[pair] for pair in pairs], [texts[pair] for pair in pairs]
+        return bars(shown, *found, words["bars"], words["label"])
     more, fewer = max(0, count - 10), max(0, 10 - count)
     figure, axes = plt.subplots(figsize=(7.2 + 0.3 * more, 6.2 + 0.3 * more - 0.2 * fewer))
     image = axes.imshow(values, **colours)

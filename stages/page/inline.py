@@ -10,9 +10,7 @@ from PIL import Image
 COLUMNS = 50  # images per row of the sheet
 COLOURS = 32  # of each figure on the page; the files in `reports/figures` have more
 PHOTO_QUALITY = 35  # of WebP, 0 to 100: of a figure of photos
-SHEET_QUALITY = (
-    25  # of WebP; on Fashion-MNIST, the root mean square error of what is not black is 10 of 255 grey levels
-)
+SHEET_QUALITY = 25  # of WebP, of the images of the page
 
 
 def as_webp(image: Image.Image, **options: object) -> str:
