@@ -39,7 +39,8 @@ def draw(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, wanted
         The numbers of the drawn images, ascending.
     """
     if groups is not None:
-        folds = min(max(2, round(len(rows) / wanted.sum())), len(set(groups[rows])))
+        if (folds := min(max(2, round(len(rows) / wanted.sum())), len(set(groups[rows])))) < 2:
+            return rows  # of a single group: `split` refuses that
         split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(rows, labels[rows], groups[rows])
         return rows[next(split)[1]]
     rng = np.random.default_rng(seed)

@@ -315,8 +315,9 @@ def test_groups_stay_on_one_side_of_the_split(tmp_path):
     for rows in parts.values():
         assert np.ptp(np.bincount(found.labels[rows], minlength=3)) <= 10
     assert 24 <= len(parts["test"]) <= 48
-    with pytest.raises(InputError, match="all images of a class are in one group"):
-        prepare.split(found.labels, source.splits, source.labels, PREPARE)
+    for groups in (source.labels, np.repeat("one", len(source.labels))):
+        with pytest.raises(InputError, match="all images of a class are in one group"):
+            prepare.split(found.labels, source.splits, groups, PREPARE)
 
 
 def test_groups_of_which_the_data_put_some_in_the_test_are_told(tmp_path):
