@@ -38,9 +38,10 @@ def balance(labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
 
 
 def histogram(images: np.ndarray) -> pd.DataFrame:
-    """The share of each level among all pixels, (N, H, W, C): columns pixel (0-255), and share, or red, green and blue."""
-    channels = ("share",) if images.shape[-1] == 1 else ("red", "green", "blue")
-    shares = {name: np.bincount(images[..., i].ravel(), minlength=256) for i, name in enumerate(channels)}
+    """The share of each level among the pixels, (N, H, W, C): columns pixel (0-255), share; of RGB also red, green, blue."""
+    channels = ("red", "green", "blue")[: images.shape[-1] // 3 * 3]
+    parts = {"share": images} | {name: images[..., place] for place, name in enumerate(channels)}
+    shares = {name: np.bincount(part.ravel(), minlength=256) for name, part in parts.items()}
     return pd.DataFrame({"pixel": np.arange(256)} | {name: count / count.sum() for name, count in shares.items()})
 
 

@@ -50,11 +50,11 @@ def class_balance(table: pd.DataFrame) -> Figure:
 
 
 def pixel_histogram(table: pd.DataFrame) -> Figure:
-    """The share of each level among the training pixels: columns `pixel` (0-255), and `share`, or red, green and blue."""
+    """The share of each level among the training pixels, and of each colour: see `stages.eda.histogram`."""
     figure, axes = plt.subplots(figsize=(7, 3.4))
     title, xlabel = "Levels of the training pixels, by colour", "level, 0 to 255"
-    if "share" not in table:
-        for channel in table.columns[1:]:
+    if "red" in table:
+        for channel in table.columns[2:]:
             axes.plot(table["pixel"], 100 * table[channel], color=channel, lw=1.2, label=channel)
         axes.legend()
     else:

@@ -131,10 +131,7 @@ def coverage(table: pd.DataFrame) -> Figure:
 
 
 def confusion(counts: np.ndarray, names: Sequence[str], model: str) -> Figure:
-    """Confusion matrix, (classes, classes), rows actual. Only mistakes are coloured; the diagonal is grey.
-
-    Of many classes, only the most frequent confusions are shown, as bars.
-    """
+    """Confusion matrix, (classes, classes), rows actual. Only mistakes are coloured. Of many classes: see `matrix`."""
     mistakes = np.ma.masked_array(counts, np.eye(len(names), dtype=bool))
     right, many = f"{counts.trace():,} of {counts.sum():,} test images correct", len(names) > MAX_CLASSES
     words = {
