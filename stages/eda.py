@@ -38,7 +38,7 @@ def balance(labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
 
 
 def histogram(images: np.ndarray) -> pd.DataFrame:
-    """The share of each level among the pixels, (N, H, W, C): columns pixel (0-255), share; of RGB also red, green, blue."""
+    """The share of each level among pixels, (N, H, W, C): columns pixel (0-255), share; of RGB also red, green, blue."""
     channels = ("red", "green", "blue")[: images.shape[-1] // 3 * 3]
     parts = {"share": images} | {name: images[..., place] for place, name in enumerate(channels)}
     shares = {name: np.bincount(part.ravel(), minlength=256) for name, part in parts.items()}
