@@ -209,7 +209,8 @@ def graph() -> networkx.DiGraph:
         node = names.nodes[stage.addressing]
         node["params"] = {key for dep in stage.deps for key in getattr(dep, "params", [])}
         files = [dep for dep in stage.deps if not hasattr(dep, "params")]
-        node["deps"] = {Path(dep.fs_path).relative_to(ROOT).as_posix() for dep in files}
+        paths_of = [Path(dep.fs_path) for dep in files]
+        node["deps"] = {path.relative_to(ROOT).as_posix() for path in paths_of if path.is_relative_to(ROOT)}
     return names
 
 

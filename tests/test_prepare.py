@@ -18,7 +18,7 @@ from stages.data.checks import check, read_source
 from stages.data.idx import read_idx
 from stages.data.publisher import CLASS_NAMES, PUBLISHED, RAW, refuse_unless_published
 from stages.parameters.prepare import Prepare
-from tests.conftest import ROOT, dataset_of, write_idx
+from tests.conftest import DATASET, ROOT, dataset_of, edit, write_idx
 
 IMAGES = np.arange(3 * 784, dtype=np.uint32).astype(np.uint8).reshape(3, 28, 28)
 
@@ -70,6 +70,8 @@ def test_images_keep_their_labels_and_the_summary_tells_splits_apart(images):
 def test_the_committed_files_are_the_publishers_and_make_the_split_that_dvc_recorded(tmp_path):
     recorded = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["prepare"]
     parameters = recorded["params"]["params.yaml"]
+    if parameters["dataset"]["name"] != "fashion-mnist":
+        pytest.skip("the record is one of other images")
     for name in PUBLISHED:
         refuse_unless_published(name)
     dataset = dataset_of(**parameters["dataset"] | {"class_names": list(CLASS_NAMES)})
@@ -98,6 +100,7 @@ def test_other_files_are_refused_before_anything_is_parsed(damage, sentence, tmp
     monkeypatch.setattr(prepare, "read_source", None)
     shutil.copytree(ROOT / RAW, tmp_path / RAW)
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    edit(tmp_path, lambda content: content.update(dataset=DATASET))
     damage(tmp_path / RAW / "train-labels-idx1-ubyte.gz")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Damaged, match=rf"train-labels-idx1-ubyte\.gz cannot be used: .*{sentence}"):
