@@ -63,8 +63,7 @@ def told(dataset: Dataset, source: Source, checked: Checked) -> list[str]:
     lines = [
         f"{len(checked.labels):,} images: {', '.join(f'{len(rows):,} for {name}' for name, rows in parts.items())}",
         f"{len(names)} classes: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
-        f"Sizes: {sizes[0] if len(sizes) == 1 else some(sizes)}; {dataset.colors} images of {dataset.size}x{dataset.size} "
-        "pixels are used",
+        f"Sizes: {sizes[0] if len(sizes) == 1 else some(sizes)}; used as {dataset.size}x{dataset.size}, {dataset.colors}",
         *source.notes,
         *(f"left out: {fault}" for fault in source.faults),
     ]
@@ -75,12 +74,10 @@ def told(dataset: Dataset, source: Source, checked: Checked) -> list[str]:
             f"{names[counts.argmax()]} has {counts.max():,} images, {names[counts.argmin()]} {counts.min():,}: where rare "
             "classes matter as much, set select.metric to balanced_accuracy and dataset.class_weights to true"
         )
-    mirrored = "mirrored in training: set it to false where left and right are different classes"
-    still = "not mirrored, since the classes seem to be digits or letters: set it to true if they are not"
-    return [
-        *lines,
-        f"dataset.mirror is {str(dataset.mirror).lower()}, images are {mirrored if dataset.mirror else still}",
-    ]
+    advice = (
+        "set it to false where left and right are different classes" if dataset.mirror else "as of digits and letters"
+    )
+    return [*lines, f"dataset.mirror, whether training mirrors images, is {str(dataset.mirror).lower()}: {advice}"]
 
 
 def place(given: str) -> str:
@@ -117,8 +114,8 @@ def main() -> None:
     print("\n".join(f"- {line}." for line in lines))
     print(
         f"\nThe section `dataset` of params.yaml now names {name}. `make run` trains on it, and replaces what data/ and "
-        f"reports/\nhold of {before.name}. To go back: `git restore params.yaml dvc.lock reports && dvc checkout`. To keep "
-        "both,\ntype `git switch -c my-images` first, and commit there."
+        f"reports/\nhold of {before.name}. To keep both, type `git switch -c my-images` first, and commit there. To go "
+        "back:\n`git checkout HEAD -- params.yaml dvc.lock reports && make run`; what was never trained here is trained."
     )
 
 

@@ -113,15 +113,16 @@ def prepare(source: Source, checked: Checked, dataset: Dataset, parameters: Prep
 
 def heed(source: Source, dataset: Dataset) -> None:
     """Print the notes, and the faults that `params.yaml` lets go; raise `InputError` with all others."""
-    refused = []
+    refused, keys = [], {}
     for fault in source.faults:
-        policy = dataset.duplicates if fault.startswith(COPIES) else dataset.faulty
-        if policy == "refuse":
+        key = "duplicates" if fault.startswith(COPIES) else "faulty"
+        if (policy := getattr(dataset, key)) == "refuse":
             refused.append(f"{fault}.")
+            keys[f"dataset.{key}"] = None
         else:
             source.notes.append(f"{'kept' if policy == 'keep' else 'left out'}: {fault}")
     if refused:
-        advice = "Put this right, or leave it out: set dataset.faulty, or duplicates, to drop in params.yaml."
+        advice = f"Put this right, or leave it out: set {' and '.join(keys)} to drop in params.yaml."
         raise InputError("\n       ".join([f"{dataset.path} cannot be used as it is.", *refused, advice]))
     for note in source.notes:
         print(f"note: {note}.", file=sys.stderr)

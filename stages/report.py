@@ -76,7 +76,7 @@ def main() -> None:
     parameters, statistics_parameters = read("report", Report), read("statistics", Statistics)
     data, summary, selection = load_summary(), read_json(SUMMARY), read_json(SELECTION)
     (images, labels), names = load_split("test"), data["class_names"]
-    named = figure_names(names)
+    named, in_colour = figure_names(names), images.shape[-1] == 3
     runs = selection["best_runs"]
     origins = {model: read_origin(MODELS / f"{run}.keras") for model, run in runs.items()}
     curves = pd.read_csv(CURVES)
@@ -168,10 +168,10 @@ def main() -> None:
             }
             for model in order
         ],
-        figures={name: inline(FIGURES / f"{name}.png") for name in overview},
-        eda={path.stem: inline(path) for path in sorted(EDA.glob("*.png"))},
-        audit_figures={path.stem: inline(path) for path in sorted(AUDIT.glob("*.png"))},
-        explain={path.stem: inline(path) for path in sorted(EXPLAIN.glob("*.png"))},
+        figures={name: inline(FIGURES / f"{name}.png", in_colour) for name in overview},
+        eda={path.stem: inline(path, in_colour) for path in sorted(EDA.glob("*.png"))},
+        audit_figures={path.stem: inline(path, in_colour) for path in sorted(AUDIT.glob("*.png"))},
+        explain={path.stem: inline(path, in_colour) for path in sorted(EXPLAIN.glob("*.png"))},
     )
     write_text(REPORT, page)
     print(f"{REPORT}: {REPORT.stat().st_size / 1e6:.1f} MB.")

@@ -239,7 +239,7 @@ def test_every_fault_is_told_at_once_with_counts(tmp_path):
         "classes with fewer than 3 images, one for train and val and test each: 1 (rare)",
         "images outside of the folders of classes: 1 (loose.png)",
         "the same image under two classes: 1",
-        "set dataset.faulty, or duplicates, to drop",
+        "set dataset.faulty and dataset.duplicates to drop",
     ):
         assert words in message
     source, found = read(tmp_path, faulty="drop", duplicates="drop")
@@ -372,7 +372,7 @@ def test_new_writes_what_it_found_and_nothing_else(folder, monkeypatch, capsys):
     }  # fmt: skip
     shown = capsys.readouterr().out
     assert "30 images" in shown
-    assert "git restore params.yaml dvc.lock reports" in shown
+    assert "git checkout HEAD -- params.yaml dvc.lock reports" in shown
     after = (folder / "params.yaml").read_text()
     pairs = [pair for pair in zip(before.splitlines(), after.splitlines(), strict=True) if pair[0] != pair[1]]
     assert {line.split(":")[0].strip() for _, line in pairs} <= set(section)

@@ -99,4 +99,4 @@ def test_a_python_without_the_packages_is_told_what_to_type():
     command = "import sys; sys.path.insert(0, '.'); sys.argv[0] = '-m'; sys.orig_argv.append('stages.x'); import stages"
     printed = run(ROOT, sys.executable, "-I", "-S", "-c", command, succeeds=False)
     assert printed.startswith(f"error: {sys.executable} has no package numpy, ")
-    assert "make run" in printed
+    assert "make installed" in printed

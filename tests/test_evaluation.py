@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, top_k_accuracy_score
 
 from stages.base.runs import TIMING
@@ -14,6 +15,7 @@ from stages.data.publisher import CLASS_NAMES
 from stages.results.predictions import save_predictions
 from stages.scoring.classes import confusion, per_class
 from stages.scoring.scores import scores
+from stages.scoring.temperature import fit_temperature, with_temperature
 from stages.select import rank, reason
 from tests.probabilities import probabilities_for
 
@@ -152,3 +154,11 @@ def test_two_runs_make_an_ensemble_and_one_does_not():
     alone = {"ranking": [{"model": "b"}], "best_runs": {"b": "b-0"}, "runs": {"b": ["b-0"]}}
     assert members(alone) == []
     assert runs_to_compare(alone) == {"b": ["b-0"]}
+
+
+def test_a_temperature_stays_within_reason_if_every_validation_image_is_right():
+    rng = np.random.default_rng(0)
+    probabilities = softmax(5 * np.eye(4)[np.arange(54) % 4] + rng.normal(size=(54, 4)), axis=1)
+    labels = probabilities.argmax(axis=1)
+    confidence = with_temperature(probabilities, fit_temperature(probabilities, labels)).max(axis=1)
+    assert 0.9 < confidence.mean() < 54.5 / 55

@@ -195,8 +195,8 @@ def test_arrays_of_pixels_are_taken(shape, exported):
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [
-        (np.full((1, 28, 28, 1), 0.5), "values up to 0.5, but must hold 0 to 255: multiply them by 255"),
-        (np.eye(28) * 1.02, "values up to 1.02"),  # resampled by cubic interpolation
+        (np.full((1, 28, 28, 1), 0.5), "values from 0 to 0.5, but must hold 0 to 255: multiply them by 255"),
+        (np.eye(28) * 1.02, "values from 0 to 1.02"),  # resampled by cubic interpolation
         (np.full((1, 28, 28, 1), -0.5), "values from -0.5 to 0,"),
         (np.full((1, 28, 28, 1), np.nan), "values from nan to nan"),
         (np.zeros((28, 28, 3)), r"shape \(28, 28, 3\), but must have"),

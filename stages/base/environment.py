@@ -72,8 +72,8 @@ def refuse_another_python() -> None:
     missing = [name for name in ("numpy", "pydantic", "tensorflow", "keras") if find_spec(name) is None]
     if missing:
         sys.exit(
-            f"error: {sys.executable} has no package {', '.join(missing)}. Type `make run`, which installs the packages; "
-            "before single commands, type `. .venv/bin/activate`."
+            f"error: {sys.executable} has no package {', '.join(missing)}. Type `make installed`, which installs "
+            "them, and before single commands `. .venv/bin/activate`."
         )
 
 

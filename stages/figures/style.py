@@ -24,6 +24,7 @@ RIGHT, WRONG, NEUTRAL = "#0072B2", "#D55E00", "#B8B8B8"  # blue and vermilion: O
 
 UNITS = 28  # in which the height of an image is counted
 MAX_CLASSES = 20  # in one figure
+MANY_COLOURS = 2**14  # of a figure: only photos have more
 MAX_LETTERS = 20  # of a class's name in a figure; of longer ones, the beginning and the end
 # Beside the font of matplotlib, those of other scripts that are installed.
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "Arial Unicode MS")
@@ -54,9 +55,11 @@ def save(figure: Figure, path: Path) -> None:
     figure.canvas.draw()  # `figure.savefig` would draw twice, the first time for the layout
     image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
     plt.close(figure)
-    image = image.quantize(256, dither=Image.Dither.NONE)
+    few = image.quantize(256, dither=Image.Dither.NONE)
+    if image.getcolors(MANY_COLOURS) is None:  # photos: dithered, these look as they are
+        few = image.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
     with atomic_write(path) as beside:
-        image.save(beside, optimize=True)
+        few.save(beside, optimize=True)
 
 
 def short(name: str, letters: int = MAX_LETTERS) -> str:
@@ -119,19 +122,14 @@ def tiled(rows: Sequence[np.ndarray], gap: int = 0) -> np.ndarray:
 def show_pixels(axes: Axes, image: np.ndarray, **options: object) -> None:
     """Show an image, (H, W, C), pixels 0-255: grey ones from white for 0 to black, RGB in their colours."""
     pixels = image[..., 0] if image.shape[-1] == 1 else np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    options = {"interpolation": interpolation(len(image))} | options
+    options = {"interpolation": "nearest" if len(image) < 48 else "antialiased"} | options
     axes.imshow(pixels, **{"cmap": "gray_r", "vmin": 0, "vmax": 255} | options)
-
-
-def interpolation(size: int) -> str:
-    """How an image of this height is scaled: the pixels of a small one are seen as squares."""
-    return "nearest" if size < 48 else "antialiased"
 
 
 def show_mosaic(axes: Axes, rows: list[np.ndarray], row_names: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
     """Show rows of images, each (K, H, W, C), with names of all rows and columns, or of none."""
     height, step = rows[0].shape[1], rows[0].shape[1] + gap_of(rows[0].shape[1])
-    show_pixels(axes, tiled(rows), interpolation=interpolation(height))
+    show_pixels(axes, tiled(rows), interpolation="nearest" if height < 48 else "antialiased")
     axes.set_yticks([height / 2 + step * place for place in range(len(row_names))], row_names)
     axes.set_xticks([height / 2 + step * place for place in range(len(columns))], columns)
     if max(map(len, columns), default=0) > 11:

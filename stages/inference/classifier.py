@@ -128,13 +128,9 @@ def as_pixels(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
             "may be missing: stages.inference.photo.prepared makes a photo such an image."
         )
     low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
-    if not (low >= 0 and high <= 255):  # also if there is a NaN
-        raise InputError(f"the images hold values from {low:g} to {high:g}, but must hold 0 to 255.")
-    if 0 < high <= MAX_OF_FRACTIONS:
-        raise InputError(
-            f"the images hold values up to {high:g}, but must hold 0 to 255: multiply them by 255. (Images from 0 to 1 are "
-            "nearly black to the model.)"
-        )
+    if not (low >= 0 and high <= 255) or 0 < high <= MAX_OF_FRACTIONS:  # also if there is a NaN
+        advice = ": multiply them by 255" if 0 <= low < high <= MAX_OF_FRACTIONS else ""
+        raise InputError(f"the images hold values from {low:g} to {high:g}, but must hold 0 to 255{advice}.")
     return pixels
 
 

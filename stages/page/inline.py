@@ -9,7 +9,8 @@ from PIL import Image
 
 COLUMNS = 50  # images per row of the sheet
 COLOURS = 32  # of each figure on the page; the files in `reports/figures` have more
-PHOTO_QUALITY = 35  # of WebP, 0 to 100: of a figure of photos
+PHOTO_QUALITY = 50  # of WebP, 0 to 100: of a figure of photos
+MAX_HUE_ERROR = 2  # levels, of the differences between red, green and blue
 SHEET_QUALITY = 25  # of WebP, of the images of the page
 
 
@@ -20,13 +21,15 @@ def as_webp(image: Image.Image, **options: object) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def inline(path: Path) -> str:
-    """The PNG file of a figure as a data URL: `COLOURS` colours without loss; photos, which need more, are lossy."""
+def inline(path: Path, in_colour: bool = False) -> str:
+    """The PNG file of a figure as a data URL: `COLOURS` colours without loss or, of what needs more for photos, lossy."""
     with Image.open(path) as figure:
         every = figure.convert("RGB")
     few = every.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).convert("RGB")
-    lossless, lossy = as_webp(few, lossless=True, quality=100), as_webp(every, quality=PHOTO_QUALITY, method=4)
-    return lossy if len(lossy) < 0.75 * len(lossless) else lossless
+    pixels, fewer = np.asarray(every, np.int16), np.asarray(few, np.int16)
+    if in_colour and np.ptp(pixels - fewer, axis=-1).mean() > MAX_HUE_ERROR:
+        return as_webp(every, quality=PHOTO_QUALITY, method=4)
+    return as_webp(few, lossless=True, quality=100)
 
 
 def sheet(images: np.ndarray) -> str:
