@@ -113,17 +113,22 @@ def test_what_is_told_of_a_training(images):
 
 
 def test_with_class_weights_rare_classes_count_as_much_as_frequent_ones():
-    """Of images that say nothing of their class, the best probabilities are the shares of the classes, or all alike."""
-    images, labels = np.zeros((400, 28, 28, 1), np.uint8), np.repeat([0, 1], [360, 40])
-    images[0] = 1  # images that are all the same are refused
-    steps = keras.layers.Rescaling(1 / 255), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)
-    parameters = block(plain, batch_size=400, optimizer="sgd", momentum=0.0, learning_rate=1.0, epochs=20)
-    parameters, shares = parameters.model_copy(update={"label_smoothing": 0.2}), []
+    """Of brighter and darker images, which overlap, the boundary is where both are as likely if there were as many."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [1800, 200])
+    levels = np.clip(rng.normal(100 + 40 * labels, 20), 0, 255)
+    images = np.broadcast_to(levels[:, None, None, None], (2000, 4, 4, 1)).astype(np.uint8)
+    recalls = []
     for weighted in (False, True):
+        steps = keras.layers.Rescaling(1 / 40, -3), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)
+        network = keras.Sequential([keras.Input((4, 4, 1)), *steps])
+        parameters = block(plain, batch_size=2000, optimizer="sgd", momentum=0.9, learning_rate=0.5, epochs=40)
         data = images, labels, images[:9], labels[:9]
-        trained = fit.train(own(lambda: sequence(*steps)), parameters, 0, *data, class_weights=weighted)
-        shares.append(predict(trained.model, images, "none").probabilities[:, 1].mean())
-    assert shares == pytest.approx([0.18, 0.5], abs=0.02)
+        trained = fit.train(own(lambda network=network: network), parameters, 0, *data, class_weights=weighted)
+        predicted = predict(trained.model, images, "none").probabilities.argmax(axis=1)
+        recalls.append([(predicted[labels == label] == label).mean() for label in (0, 1)])
+    assert recalls[0][1] < 0.6 < 0.95 < recalls[0][0]
+    assert recalls[1] == pytest.approx([0.84, 0.84], abs=0.05)  # the boundary is half way: one standard deviation
 
 
 @pytest.mark.parametrize(("fraction", "hard", "mines"), [(0.5, 0.5, True), (1, 1, False), (0.5, 0, False)])

@@ -50,6 +50,7 @@ class Epochs(keras.utils.PyDataset):
         targets: float32 (N, classes), rows sum to 1: one-hot labels, or mixed with soft targets.
         parameters: The model's block.
         seed: Of the order and the augmentation.
+        weights: Of the loss of each class, (classes,); None: all count the same.
 
     Attributes:
         steps, batch_size: Batches of an epoch, and images of a batch.
@@ -59,9 +60,9 @@ class Epochs(keras.utils.PyDataset):
         mixed: bool, one value per image of this epoch: whether CutMix put a part of another image into it.
     """
 
-    def __init__(self, images: np.ndarray, targets: np.ndarray, parameters: Block, seed: int):
+    def __init__(self, images: np.ndarray, targets: np.ndarray, parameters: Block, seed: int, weights=None):
         super().__init__()
-        self.images, self.targets, self.parameters, self.seed = images, targets, parameters, seed
+        self.images, self.targets, self.parameters, self.seed, self.weights = images, targets, parameters, seed, weights
         self.batch_size = batch_size(parameters, len(images))
         least = MIN_STEPS * min(2, parameters.batch_size // self.batch_size)
         self.steps = max(least, int(len(images) * parameters.epoch_fraction) // self.batch_size)
@@ -99,10 +100,11 @@ class Epochs(keras.utils.PyDataset):
         """Batches per epoch. The incomplete last batch is left out; these are other images in each epoch."""
         return self.steps
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images, uint8 (batch_size, H, W, C), and targets, float32 (batch_size, classes)."""
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        """Images, uint8 (batch_size, H, W, C), targets, float32 (batch_size, classes), and weights, if there are any."""
         batch = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        return self.shown[batch], self.shown_targets[batch]
+        shown = self.shown[batch], self.shown_targets[batch]
+        return shown if self.weights is None else (*shown, (shown[1] @ self.weights).astype(np.float32))
 
 
 class RemembersLosses(keras.Model):

@@ -111,12 +111,10 @@ def train(
         soft, teaching = soft_targets(architecture, parameters, seed, *parts, **options)
         targets, smoothing = mixed_targets(targets, soft, parameters.distillation_weight, smoothing)
         teachers_accuracy = float((soft.argmax(axis=1) == train_labels).mean())
-    if class_weights:
-        weights = compute_class_weight("balanced", classes=np.arange(classes), y=train_labels).astype(np.float32)
-        targets, smoothing = weights[train_labels, None] * ((1 - smoothing) * targets + smoothing / classes), 0
     make_deterministic(seed)
     set_precision("bfloat16" if use_bfloat16(parameters.precision) else "float32")
-    data = Epochs(train_images, targets, parameters, seed)
+    weights = compute_class_weight("balanced", classes=np.arange(classes), y=train_labels) if class_weights else None
+    data = Epochs(train_images, targets, parameters, seed, weights)
     clock, history = EpochClock(), KeepHistory(on_epoch)
     with several_devices(devices):
         model = build(architecture, parameters, train_images, classes)
