@@ -214,7 +214,7 @@ def page(runs: list[str], selection: dict):
     def for_api(photo: str | None, run: str, background: str) -> dict:
         try:
             if photo is None:
-                raise InputError('there is no photo: give `handle_file("shirt.jpg")` as the first value.')
+                raise InputError('there is no photo: give `handle_file("photo.jpg")` as the first value.')
             return classify(prepare(read_photo(Path(photo)), background), run)
         except InputError as error:
             raise gr.Error(sentence(error), print_exception=False) from None

@@ -25,6 +25,7 @@ from stages.parameters.schema import PARAMETERS, read
 from stages.prepare import split
 from stages.runner.entry import entry_point
 
+SMALLEST = 8  # pixels, in which images are read to see what they are
 LARGEST = 64  # pixels, of a size that is chosen for images of mixed sizes: larger ones take longer
 UNBALANCED = 2  # times as many images of the most frequent class as of the rarest
 
@@ -45,9 +46,9 @@ def found_in(source: Source, checked: Checked) -> dict:
 
 def with_values(text: str, dataset: Dataset) -> str:
     """`params.yaml` with other values in the section `dataset`; the comments stay."""
-    before, section, after = re.split(r"^(dataset:\n(?:[ #].*\n|\n)*)", text, maxsplit=1, flags=re.MULTILINE)
+    before, section, after = re.split(r"^(dataset:.*\n(?:[ #].*\n|\n)*)", text, maxsplit=1, flags=re.MULTILINE)
     for key, value in dataset.model_dump().items():
-        plain = isinstance(value, str) and re.fullmatch(r"[\w./ -]+", value) and yaml.safe_load(value) == value
+        plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z/][\w./ -]*", value) and yaml.safe_load(value) == value
         written = value if plain else json.dumps(value, ensure_ascii=False)
         pattern = rf'^(  {key}: )("(?:\\.|[^"\\])*"|[^#\n]*?)(\s+#.*)?$'
         section = re.sub(pattern, lambda old, new=written: f"{old[1]}{new}{old[3] or ''}", section, flags=re.MULTILINE)
@@ -100,17 +101,27 @@ def main() -> None:
     parser.add_argument("--groups", help="a CSV's column, or a pattern of names: equal ones stay together")
     asked = parser.parse_args()
     before, path = read("dataset", Dataset), place(asked.path)
-    name = asked.name or Path(path).stem
+    name = asked.name or (Path(path).name if Path(path).is_dir() else Path(path).stem)
     if name == FASHION_MNIST or Path(path) == RAW:
         raise InputError(f"{FASHION_MNIST} is the project's own: type `git checkout params.yaml` to use it.")
-    looked_at = {"name": name, "path": path, "size": asked.size or LARGEST, "colors": "rgb", "class_names": None}
-    looked_at |= {"groups": asked.groups, "faulty": "drop", "duplicates": "drop", "class_weights": False}
-    dataset = before.model_copy(update=looked_at)
-    source = read_source(dataset)
-    checked = check(source, dataset)
-    dataset = dataset.model_copy(update=found_in(source, checked) | ({"size": asked.size} if asked.size else {}))
+    looked_at = {"name": name, "path": path, "groups": asked.groups, "faulty": "drop", "duplicates": "drop"}
+    if path != before.path:
+        looked_at |= {"class_names": None, "class_weights": False}
+    dataset = before.model_copy(update=looked_at | {"size": SMALLEST, "colors": "rgb"})
+    for _ in range(2):  # small, for what the sizes and colors are; then as the images will be
+        source = read_source(dataset)
+        checked = check(source, dataset)
+        found = found_in(source, checked)
+        found |= {"size": asked.size} if asked.size else {}
+        dataset = dataset.model_copy(update=found | {"faulty": "drop", "duplicates": "drop"})
+    dataset = dataset.model_copy(update=found)
     lines = told(dataset, source, checked)
-    write_text(PARAMETERS, with_values(PARAMETERS.read_text(encoding="utf-8"), dataset))
+    text = with_values(PARAMETERS.read_text(encoding="utf-8"), dataset)
+    if yaml.safe_load(text)["dataset"] != dataset.model_dump():
+        raise InputError(
+            f"{PARAMETERS} cannot be edited: write each key of `dataset` in one line, as in git, and type this again."
+        )
+    write_text(PARAMETERS, text)
     print("\n".join(f"- {line}." for line in lines))
     print(
         f"\nThe section `dataset` of params.yaml now names {name}. `make run` trains on it, and replaces what data/ and "

@@ -74,10 +74,7 @@ def split(
             parts[name] = draw(parts["train"], labels, groups, wanted, parameters.seed)
             parts["train"] = np.setdiff1d(parts["train"], parts[name])
     if len(set(labels[parts["train"]])) < classes:
-        raise InputError(
-            "with dataset.groups, all images of a class are in one group, so that none is left to train on: choose smaller "
-            "groups, or set it to null."
-        )
+        raise InputError("with these dataset.groups, a class has no training images: choose smaller groups, or none.")
     return parts
 
 
@@ -113,16 +110,14 @@ def prepare(source: Source, checked: Checked, dataset: Dataset, parameters: Prep
 
 def heed(source: Source, dataset: Dataset) -> None:
     """Print the notes, and the faults that `params.yaml` lets go; raise `InputError` with all others."""
-    refused, keys = [], {}
+    refused = []
     for fault in source.faults:
-        key = "duplicates" if fault.startswith(COPIES) else "faulty"
-        if (policy := getattr(dataset, key)) == "refuse":
+        if (policy := dataset.duplicates if fault.startswith(COPIES) else dataset.faulty) == "refuse":
             refused.append(f"{fault}.")
-            keys[f"dataset.{key}"] = None
         else:
             source.notes.append(f"{'kept' if policy == 'keep' else 'left out'}: {fault}")
     if refused:
-        advice = f"Put this right, or leave it out: set {' and '.join(keys)} to drop in params.yaml."
+        advice = "Put this right, or leave it out: set dataset.faulty (or, for the same images, duplicates) to drop."
         raise InputError("\n       ".join([f"{dataset.path} cannot be used as it is.", *refused, advice]))
     for note in source.notes:
         print(f"note: {note}.", file=sys.stderr)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from stages import new, prepare
@@ -20,6 +19,7 @@ from stages.data.resize import fitted
 from stages.inference.photo import prepared
 from stages.parameters.dataset import Dataset
 from stages.parameters.prepare import Prepare
+from stages.parameters.schema import load_yaml
 from tests.conftest import ROOT, commit, dataset_of, make_copy, run, write_idx
 
 RNG = np.random.default_rng(0)
@@ -138,9 +138,35 @@ def test_csv_of_files_and_labels_with_splits_and_groups(tmp_path):
         for number in range(24)
     ]
     (tmp_path / "labels.csv").write_text("\n".join(["Image,Class,split,person", *lines]))
-    source, found = read(tmp_path, groups="person")
+    source, found = read(tmp_path, groups="Person")
     assert (found.class_names, (source.splits == "test").sum()) == (sorted(CLASSES), 6)
     assert source.groups.tolist() == [str(number // 4) for number in range(24)]
+
+
+def test_what_a_csv_says_wrong_is_told(tmp_path):
+    fill(tmp_path, ("all",), 12)
+    rows = [f"all/{number}.png;{CLASSES[number % 3]};{'Test ' if number < 3 else 'train'}" for number in range(12)]
+    rows += ["all/99.png;x;train", "../all/1.png;x;train", "all/1.png;;train", "all/2.png;y;later"]
+    (tmp_path / "labels.csv").write_text("\ufeff" + "\n".join(["file;label;split", *rows]), encoding="utf-8")
+    message = told(tmp_path)
+    for words in (
+        "not in its folder: 2 (all/99.png, ../all/1.png)",
+        "without a label: 1 (all/1.png)",
+        "splits in labels.csv: 1 (later)",
+    ):
+        assert words in message
+    source, found = read(tmp_path, faulty="drop")
+    assert ((source.splits == "test").sum(), len(found.kept)) == (3, 12)
+    assert "finds no group: 12" in told(tmp_path, faulty="refuse", groups="persn")
+
+
+def test_files_of_an_npz_that_count_differently_are_refused(tmp_path):
+    images = RNG.integers(0, 256, (12, 8, 8))
+    np.savez(
+        tmp_path / "set.npz", x_train=images / 255, y_train=np.arange(12) % 3, x_test=images, y_test=np.arange(12) % 3
+    )
+    with pytest.raises(InputError, match="train and test count differently"):
+        read(tmp_path / "set.npz")
 
 
 @pytest.mark.parametrize(
@@ -236,10 +262,10 @@ def test_every_fault_is_told_at_once_with_counts(tmp_path):
     for words in (
         "files that cannot be read as images: 9",
         "folders without images, which are no classes: 1 (nothing)",
-        "classes with fewer than 3 images, one for train and val and test each: 1 (rare)",
+        "classes with fewer than 3 images for train and val and test: 1 (rare)",
         "images outside of the folders of classes: 1 (loose.png)",
         "the same image under two classes: 1",
-        "set dataset.faulty and dataset.duplicates to drop",
+        "set dataset.faulty (or, for the same images, duplicates) to drop",
     ):
         assert words in message
     source, found = read(tmp_path, faulty="drop", duplicates="drop")
@@ -296,7 +322,7 @@ def test_what_is_no_set_of_images_is_refused(tmp_path, make, sentence):
 
 
 def test_names_must_be_as_many_as_classes(tmp_path):
-    assert "class_names holds 2 names, but the labels are 3" in told(fill(tmp_path), class_names=["a", "b"])
+    assert "class_names holds 2 (a, b), but must name each of 3" in told(fill(tmp_path), class_names=["a", "b"])
 
 
 # --- The split ---
@@ -316,7 +342,7 @@ def test_groups_stay_on_one_side_of_the_split(tmp_path):
         assert np.ptp(np.bincount(found.labels[rows], minlength=3)) <= 10
     assert 24 <= len(parts["test"]) <= 48
     for groups in (source.labels, np.repeat("one", len(source.labels))):
-        with pytest.raises(InputError, match="all images of a class are in one group"):
+        with pytest.raises(InputError, match="a class has no training images"):
             prepare.split(found.labels, source.splits, groups, PREPARE)
 
 
@@ -351,7 +377,7 @@ def at(folder: Path, monkeypatch, *given: str) -> dict:
     monkeypatch.setattr("stages.runner.entry.ROOT", Path.cwd())
     monkeypatch.setattr("sys.argv", ["new", *given])
     new.main()
-    return yaml.safe_load(Path("params.yaml").read_text())["dataset"]
+    return load_yaml(Path("params.yaml"))["dataset"]  # by the parser of DVC
 
 
 @pytest.fixture
@@ -379,9 +405,11 @@ def test_new_writes_what_it_found_and_nothing_else(folder, monkeypatch, capsys):
     assert all(one.split(" # ")[1:] == other.split(" # ")[1:] for one, other in pairs)  # the comments stay
     fill(folder / "data" / "digits", ("0", "1"), mode="L")
     (folder / "data" / "digits" / "0" / "broken.png").touch()
-    section = at(folder, monkeypatch, "data/digits", "--name", "yes")
+    path = folder / "params.yaml"
+    path.write_text(path.read_text().replace("dataset:\n", "dataset: # mine\n"))
+    section = at(folder, monkeypatch, "data/digits", "--name", "1e3")
     found = section["name"], section["path"], section["colors"], section["mirror"], section["size"], section["faulty"]
-    assert found == ("yes", "data/digits", "grey", False, 16, "drop")
+    assert found == ("1e3", "data/digits", "grey", False, 16, "drop")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.base.errors import Damaged, InputError
+from stages.base.errors import InputError
 from stages.base.files import DAMAGED
 from stages.data.idx import read_idx
 from stages.data.image_file import without_transparency
@@ -26,15 +26,18 @@ Parts = dict[str, tuple[np.ndarray, np.ndarray]]  # images and labels by split
 def read_idx_files(files: list[Path]) -> Parts:
     """The arrays of images files and of the labels files beside them. EMNIST's are turned: their columns come first."""
     sets = {IDX_IMAGES.fullmatch(file.name)[1] for file in files}
+    names = {file: file.name.replace("images", "labels").replace("idx3", "idx1") for file in files}
+    if missing := [name for file, name in names.items() if not file.with_name(name).exists()]:
+        raise InputError(f"{files[0].parent} has no {', '.join(missing)}, which must lie beside the images.")
     if len(sets) > 1:
         raise InputError(
             f"{files[0].parent} holds several sets of IDX files, {some(sorted(sets))}: move one elsewhere."
         )
     parts = {}
     for file in sorted(files, key=lambda file: "train" not in file.name):
-        images, labels = read_idx(file, 3), file.name.replace("images", "labels").replace("idx3", "idx1")
+        images = read_idx(file, 3)
         turned = images.swapaxes(1, 2) if file.name.startswith("emnist") else images
-        parts[SPLITS[IDX_IMAGES.fullmatch(file.name)[2]]] = turned, read_idx(file.with_name(labels), 1)
+        parts[SPLITS[IDX_IMAGES.fullmatch(file.name)[2]]] = turned, read_idx(file.with_name(names[file]), 1)
     return parts
 
 
@@ -50,10 +53,8 @@ def read_npz(path: Path) -> Parts:
                     return {split: (arrays[pair[0]], arrays[pair[1]]) for split, pair in found.items()}
             names = some(arrays.files)
     except DAMAGED as error:
-        raise Damaged(path, error) from None
-    raise Damaged(
-        path, f"it holds the arrays {names}, but x_train and y_train are needed, or train_images and train_labels"
-    )
+        raise InputError(f"{path} cannot be read as an .npz file: {error}.") from None
+    raise InputError(f"{path} holds {names}, but x_train and y_train are needed, or train_images and train_labels.")
 
 
 def from_arrays(parts: Parts, dataset: Dataset) -> Source:
@@ -67,7 +68,12 @@ def from_arrays(parts: Parts, dataset: Dataset) -> Source:
         raise InputError("dataset.groups needs files with names: for arrays it must be null.")
     labels = [one_per_image(*arrays, split) for split, arrays in parts.items()]
     arrays = [with_channels_last(images, source) for images, _ in parts.values()]
-    white = white_of(arrays, source)
+    whites = {white_of(images, source) for images in arrays}
+    if len(whites) > 1:
+        raise InputError(
+            f"train and test count differently: white is {' and '.join(f'{white:g}' for white in whites)}."
+        )
+    white = whites.pop()
     size, channels = dataset.size, 3 if dataset.colors == "rgb" else 1
     source.images = np.empty((sum(map(len, arrays)), size, size, channels), np.uint8)
     start = 0
@@ -113,14 +119,14 @@ def with_channels_last(images: np.ndarray, source: Source) -> np.ndarray:
     return images
 
 
-def white_of(arrays: list[np.ndarray], source: Source) -> float:
+def white_of(images: np.ndarray, source: Source) -> float:
     """The value that is white: 255, 65535 or, where all values are low, 1 or the highest of them.
 
     Raises `InputError` if the values are no levels of brightness.
     """
-    if any(images.dtype.kind not in "buif" for images in arrays):
-        raise InputError(f"the images hold {arrays[0].dtype}, but must hold numbers from 0 to 255.")
-    low, high = min(images.min() for images in arrays), max(images.max() for images in arrays)
+    if images.dtype.kind not in "buif":
+        raise InputError(f"the images hold {images.dtype}, but must hold numbers from 0 to 255.")
+    low, high = images.min(), images.max()
     if not (low >= 0 and 0 < high <= 65535):  # also if there is a NaN
         raise InputError(
             f"the images hold {low:g} to {high:g}, but must hold 0 to 255, or 0 to 1: undo their normalization."

@@ -56,13 +56,14 @@ def read_source(dataset: Dataset) -> Source:
 def check(source: Source, dataset: Dataset) -> Checked:
     """Find the classes and the images that can be used. What cannot is named in `source.faults`."""
     values, codes = np.unique(source.labels, return_inverse=True)
-    order = sorted(range(len(values)), key=lambda place: in_order(values[place]))
-    values, codes = values[order], np.argsort(order)[codes]
-    if values.dtype.kind == "i" and values[0]:
+    if values.dtype.kind == "U":
+        order = sorted(range(len(values)), key=lambda place: in_order(values[place]))
+        values, codes = values[order], np.argsort(order)[codes]
+    elif values[0]:
         source.notes.append(f"labels start at {values[0]}: that is the first class, none is missing")
     names = np.array(dataset.class_names or values, str)
-    if len(names) != len(values):
-        raise InputError(f"dataset.class_names holds {len(names)} names, but the labels are {some(values)}: name each.")
+    if len(names) != len(values) or len(set(names)) < len(names):
+        raise InputError(f"dataset.class_names holds {some(names)}, but must name each of {some(values)} once.")
     digests = np.array([int.from_bytes(blake2b(one, digest_size=8).digest()) for one in source.images], np.uint64)
     kept = np.ones(len(codes), bool)
     kept[copies(source, codes, digests)] = dataset.duplicates == "keep"
@@ -70,19 +71,20 @@ def check(source: Source, dataset: Dataset) -> Checked:
     if source.groups is not None:
         splits = pd.Series(source.splits).groupby(source.groups).transform("nunique").to_numpy()
         source.fault(sorted(set(source.groups[splits > 1])), "groups in two of train, val and test")
-        kept &= (splits == 1) | (source.splits != "train")
+        kept &= (splits == 1) | (source.splits == "test")
 
     def counts(split: str) -> np.ndarray:
         """The number of kept images of each class in a split, (classes,)."""
         return np.bincount(codes[kept & (source.splits == split)], minlength=len(names))
 
-    drawn = [split for split in ("val", "test") if split not in source.splits]
-    few = (counts("train") > 0) & (counts("train") <= len(drawn))
     untrained = counts("train") == 0
     source.fault(names[untrained], "classes without training images")
-    parts = " and ".join(["train", *drawn])
-    source.fault(names[few], f"classes with fewer than {1 + len(drawn)} images, one for {parts} each")
-    kept &= ~(few | untrained)[codes]
+    kept &= ~untrained[codes]
+    drawn = [split for split in ("val", "test") if not counts(split).any()]
+    least, parts = max(2, 1 + len(drawn)), " and ".join(["train", *drawn])
+    few = (counts("train") > 0) & (counts("train") < least)
+    source.fault(names[few], f"classes with fewer than {least} images for {parts}")
+    kept &= ~few[codes]
     for split in [split for split in ("val", "test") if split not in drawn]:
         if (absent := (counts(split) == 0) & (counts("train") > 0)).any():
             source.notes.append(f"classes without images in {split}: {some(names[absent])}")
@@ -90,7 +92,7 @@ def check(source: Source, dataset: Dataset) -> Checked:
     if not 2 <= len(used) <= MAX_CLASSES:
         raise InputError(
             f"{dataset.path} has {len(used)} classes that can be used, but 2 to {MAX_CLASSES} are needed."
-            + "".join(f"\n       {fault}." for fault in source.faults)
+            + "".join(f"\n       {fault}." for fault in [*source.faults, *source.notes])
         )
     return Checked(np.flatnonzero(kept), labels.astype(np.uint8), names[used].tolist(), digests[kept])
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stages.base.errors import Damaged, InputError
+from stages.base.errors import InputError
 from stages.data.image_file import PHOTO_SUFFIXES, read_photo
 from stages.data.resize import fitted
 from stages.data.source import SPLITS, Source, in_order
@@ -50,7 +50,11 @@ def read_folder(root: Path, dataset: Dataset) -> Source:
     if bad:
         source.images, rows = np.delete(source.images, list(bad), axis=0), rows.drop(list(bad))
     source.names, source.labels, source.splits = (rows[key].to_numpy(str) for key in ("file", "label", "split"))
-    source.groups = rows["group"].to_numpy(str) if dataset.groups else None
+    if dataset.groups:
+        source.groups = rows["group"].to_numpy(str)
+        source.fault(
+            source.names[source.groups == ""], f"files of which dataset.groups, {dataset.groups!r}, finds no group"
+        )
     return source
 
 
@@ -72,7 +76,8 @@ def rows_of_folders(root: Path, groups: str | None, source: Source) -> pd.DataFr
                 folders[:] = sorted(one for one in folders if one[0] != ".")
                 for file in sorted(one for one in files if one[0] != "."):
                     if (suffix := Path(file).suffix.lower()) in PHOTO_SUFFIXES:
-                        rows.append((os.path.relpath(Path(place, file), root), name, split, group_of(file, groups)))
+                        path = os.path.relpath(Path(place, file), root)
+                        rows.append((path, name, split, group_of(path, groups)))
                     else:
                         others[suffix or file] += 1
             if len(rows) == found:
@@ -87,7 +92,11 @@ def rows_of_folders(root: Path, groups: str | None, source: Source) -> pd.DataFr
 def folders_in(path: Path) -> list[Path]:
     """The folders inside a folder, without hidden ones and those of macOS's archives, in order."""
     return sorted(
-        (folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith((".", "__"))),
+        (
+            folder
+            for folder in path.iterdir()
+            if folder.is_dir() and folder.name[0] != "." and folder.name != "__MACOSX"
+        ),
         key=lambda folder: in_order(folder.name),
     )
 
@@ -95,30 +104,37 @@ def folders_in(path: Path) -> list[Path]:
 def rows_of_csv(path: Path, groups: str | None, source: Source) -> pd.DataFrame | None:
     """The images that a CSV file names: see `rows_of_folders`; None if it has no columns of files and labels."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=None, engine="python", encoding="utf-8-sig")
     except ValueError as error:
-        raise Damaged(path, error) from None
-    given = {column.strip().lower(): column for column in table}
-    named = {key: next((given[name] for name in names if name in given), None) for key, names in COLUMNS.items()}
+        raise InputError(f"{path} cannot be read as CSV in UTF-8: {error}.") from None
+    table.columns = table.columns.str.strip().str.lower()
+    named = {key: next((name for name in names if name in table), None) for key, names in COLUMNS.items()}
     if not named["file"] or not named["label"]:
-        source.notes.append(f"{path.name} was not read: it has no columns {', '.join(list(COLUMNS)[:2])}")
+        source.notes.append(f"{path.name} was not read: its columns are {', '.join(table)}, none for file and label")
         return None
+    source.notes.append(f"{path.name} was read, with {len(table):,} rows")
     rows = pd.DataFrame({"file": table[named["file"]], "label": table[named["label"]].str.strip()})
-    split = table[named["split"]].str.lower() if named["split"] else pd.Series(path.stem.lower(), rows.index)
-    rows["split"] = split.map(SPLITS).fillna("train")
-    rows["group"] = table[groups] if groups in table else [group_of(file, groups) for file in rows["file"]]
-    missing = ~rows["file"].map(lambda file: (path.parent / file).is_file()).astype(bool)
-    source.fault(list(rows["file"][missing]), f"files that {path.name} names, but that are not there")
-    source.fault(list(rows["file"][~missing & (rows["label"] == "")]), f"files without a label in {path.name}")
-    return rows[~missing & (rows["label"] != "")]
+    given = (
+        table[named["split"]].str.strip().str.lower() if named["split"] else pd.Series(path.stem.lower(), rows.index)
+    )
+    rows["split"] = given.map(SPLITS).fillna("" if named["split"] else "train")
+    column = (groups or "").lower()
+    rows["group"] = table[column] if column in table else [group_of(file, groups) for file in rows["file"]]
+    root = path.parent.resolve()
+    inside = [(root / file).resolve() for file in rows["file"]]
+    there = np.array([file.is_file() and file.is_relative_to(root) for file in inside], bool)
+    source.fault(list(rows["file"][~there]), f"files that {path.name} names, but that are not in its folder")
+    source.fault(list(rows["file"][rows["label"] == ""]), "files without a label")
+    source.fault(sorted(set(given[rows["split"] == ""])), f"unknown splits in {path.name}")
+    return rows[there & (rows["label"] != "") & (rows["split"] != "")]
 
 
 def group_of(file: str, pattern: str | None) -> str:
-    """The part of a file's name that the images of a group share: what the pattern finds, or its first group; or all."""
+    """The part of a file's path that the images of a group share: what the pattern finds, or its group; else nothing."""
     try:
         found = re.search(pattern or "", file)
     except re.error as error:
         raise InputError(
             f"dataset.groups is {pattern!r}, but must be a column or a pattern of names: {error}."
         ) from None
-    return (found[1] if found.re.groups else found[0]) if found else file
+    return (found[0] if found.lastindex is None else found[found.lastindex]) if found else ""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 MAX_NAMED = 5  # files and images that a sentence names
+SPLIT_WORDS = {"train": "train training", "val": "val valid validation dev", "test": "test testing t10k eval holdout"}
 SPLITS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-    "testing": "test", "t10k": "test",
-}  # fmt: skip
+    f"{word}{end}": split for split, words in SPLIT_WORDS.items() for word in words.split() for end in ("", "_set")
+}
 
 
 @dataclass
