@@ -29,7 +29,8 @@ def loaded(monkeypatch, images):
     model = keras.Model(inputs, keras.layers.Dense(10)(features))
     found = page_of_app.Loaded(model, augmentation="none", temperature=2.0, threshold=0.5)
     monkeypatch.setattr(page_of_app, "load", lambda _: found)
-    monkeypatch.setattr(page_of_app, "class_names", lambda: list(CLASS_NAMES))
+    data = {"dataset": "fashion-mnist", "class_names": list(CLASS_NAMES)}
+    monkeypatch.setattr(page_of_app, "load_summary", lambda: data)
     monkeypatch.setattr(page_of_app, "train_images", lambda: (images[0][:100, ..., None], images[1][:100]))
     page_of_app.train_features.cache_clear()
 
