@@ -3,7 +3,7 @@
 It is no stage: `dvc repro` never runs it. The notebook, `cnn`, `sprint`, a shorter `sprint` ("dash") and `resnet`
 train in turn, several times, each in a new process. Each repetition starts by timing the machine's matrix products.
 Accuracies are on validation; the test set is not used. Our models train with seeds 0, 1, 2 ..., one per repetition. Writes
-`reports/benchmark.json`, the curves `reports/benchmark.csv` and the figure `reports/benchmark.png`.
+`reports/benchmark.json`, and the curves `reports/benchmark.csv`, which `dvc plots show` draws.
 """
 
 import argparse
@@ -23,7 +23,6 @@ from stages.base.environment import cores, processor, versions
 from stages.base.errors import InputError
 from stages.base.files import write_csv, write_json
 from stages.data.publisher import PUBLISHED, RAW
-from stages.figures.benchmark import draw
 from stages.parameters.runs import Models, Threads
 from stages.parameters.schema import read
 from stages.runner.entry import entry_point
@@ -202,7 +201,6 @@ def compare(repetitions: int) -> None:
             for epoch, point in enumerate(run["curve"], 1)
         ]
     )
-    draw(curves, summary, REPORTS / "benchmark.png")
     write_csv(REPORTS / "benchmark.csv", curves.round(4))
     write_json(REPORTS / "benchmark.json", summary)
 
