@@ -66,7 +66,7 @@ def test_each_repetition_trains_our_models_from_a_seed_of_its_own(monkeypatch, t
     assert [json.loads(given[3]) for given in ours[:2]] == [{}, {"epochs": 1}]
     measured = json.loads((tmp_path / "benchmark.json").read_text())["contenders"]
     assert list(measured) == ["notebook", "first", "quick"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmark.csv", "benchmark.json", "benchmark.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmark.csv", "benchmark.json"]
 
 
 def test_what_the_benchmark_changes_in_a_block_is_a_block_still(monkeypatch):
