@@ -45,7 +45,7 @@ set("gallery-model", models[models.length - 1]);
 notes.gallery = words("gallery-words");
 set("gallery-class", "6");
 notes.of_class = words("gallery-words");
-set("gallery-least", "95");
+set("gallery-least", "30");
 notes.sure = words("gallery-words");
 const more = document.getElementById("gallery-more");
 const before = tiles("gallery-tiles");
