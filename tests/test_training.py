@@ -122,7 +122,7 @@ def test_with_class_weights_rare_classes_count_as_much_as_frequent_ones():
     for weighted in (False, True):
         steps = keras.layers.Rescaling(1 / 40, -3), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)
         network = keras.Sequential([keras.Input((4, 4, 1)), *steps])
-        parameters = block(plain, batch_size=2000, optimizer="sgd", momentum=0.9, learning_rate=0.5, epochs=40)
+        parameters = block(plain, batch_size=2000, optimizer="sgd", momentum=0.9, learning_rate=1.0, epochs=20)
         data = images, labels, images[:9], labels[:9]
         trained = fit.train(own(lambda network=network: network), parameters, 0, *data, class_weights=weighted)
         predicted = predict(trained.model, images, "none").probabilities.argmax(axis=1)
