@@ -7,6 +7,7 @@ the split, which splits are the data's own, whether images may be mirrored, and 
 
 import hashlib
 import sys
+from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -16,7 +17,7 @@ from stages.base.files import write_json
 from stages.base.runs import FASHION_MNIST
 from stages.base.splits import PREPARED, save_split
 from stages.data.checks import COPIES, Checked, check, read_source
-from stages.data.publisher import CLASS_NAMES, PUBLISHED, refuse_unless_published
+from stages.data.publisher import CLASS_NAMES, PUBLISHED, RAW, refuse_unless_published
 from stages.data.source import Source
 from stages.parameters.dataset import Dataset
 from stages.parameters.prepare import Prepare
@@ -126,6 +127,10 @@ def heed(source: Source, dataset: Dataset) -> None:
 def main() -> None:
     dataset, parameters = read("dataset", Dataset), read("prepare", Prepare)
     if dataset.name == FASHION_MNIST:
+        if Path(dataset.path) != RAW:
+            raise InputError(
+                f"dataset.name is {FASHION_MNIST}, which is {RAW} alone: give {dataset.path} another name."
+            )
         for name in PUBLISHED:
             refuse_unless_published(name)
         dataset = dataset.model_copy(update={"class_names": list(CLASS_NAMES)})

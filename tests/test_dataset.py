@@ -160,6 +160,14 @@ def test_what_a_csv_says_wrong_is_told(tmp_path):
     assert "finds no group: 12" in told(tmp_path, faulty="refuse", groups="persn")
 
 
+def test_another_csv_file_beside_the_folders_of_classes_changes_nothing(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "notes.csv").write_text("remarks\nnone so far\n")
+    source, _ = read(tmp_path)
+    assert (len(source.images), source.faults) == (30, [])
+    assert any(note.startswith("notes.csv was not read: its columns are remarks") for note in source.notes)
+
+
 def test_files_of_an_npz_that_count_differently_are_refused(tmp_path):
     images = RNG.integers(0, 256, (12, 8, 8))
     np.savez(

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from stages import prepare
-from stages.base.errors import Damaged
+from stages.base.errors import Damaged, InputError
 from stages.base.files import write_json
 from stages.data.checks import check, read_source
 from stages.data.idx import read_idx
@@ -104,6 +104,17 @@ def test_other_files_are_refused_before_anything_is_parsed(damage, sentence, tmp
     damage(tmp_path / RAW / "train-labels-idx1-ubyte.gz")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Damaged, match=rf"train-labels-idx1-ubyte\.gz cannot be used: .*{sentence}"):
+        prepare.main()
+    assert not Path("data/prepared").exists()
+
+
+def test_other_data_are_never_taken_for_fashion_mnist(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / RAW, tmp_path / RAW)
+    shutil.copytree(ROOT / RAW, tmp_path / "others")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    edit(tmp_path, lambda content: content.update(dataset=DATASET | {"path": "others"}))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="which is data/fashion-mnist alone: give others another name"):
         prepare.main()
     assert not Path("data/prepared").exists()
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
 from stages import models
 from stages.base.errors import InputError
@@ -112,23 +113,23 @@ def test_what_is_told_of_a_training(images):
     assert fit.facts(trained) == known  # half of 800 images are 8 batches
 
 
-def test_with_class_weights_rare_classes_count_as_much_as_frequent_ones():
-    """Of brighter and darker images, which overlap, the boundary is where both are as likely if there were as many."""
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1], [1800, 200])
-    levels = np.clip(rng.normal(100 + 40 * labels, 20), 0, 255)
-    images = np.broadcast_to(levels[:, None, None, None], (2000, 4, 4, 1)).astype(np.uint8)
-    recalls = []
-    for weighted in (False, True):
-        steps = keras.layers.Rescaling(1 / 40, -3), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)
-        network = keras.Sequential([keras.Input((4, 4, 1)), *steps])
-        parameters = block(plain, batch_size=2000, optimizer="sgd", momentum=0.9, learning_rate=1.0, epochs=20)
-        data = images, labels, images[:9], labels[:9]
-        trained = fit.train(own(lambda network=network: network), parameters, 0, *data, class_weights=weighted)
-        predicted = predict(trained.model, images, "none").probabilities.argmax(axis=1)
-        recalls.append([(predicted[labels == label] == label).mean() for label in (0, 1)])
-    assert recalls[0][1] < 0.6 < 0.95 < recalls[0][0]
-    assert recalls[1] == pytest.approx([0.84, 0.84], abs=0.05)  # the boundary is half way: one standard deviation
+def test_with_class_weights_a_step_follows_the_gradient_of_the_weighted_loss():
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1, 2], [60, 30, 10])
+    images = rng.integers(0, 256, (100, 4, 4, 1), dtype=np.uint8)
+    steps = keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(3)
+    network = keras.Sequential([keras.Input((4, 4, 1)), *steps])
+    kernel, bias = network.get_weights()
+    sgd = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.5, "label_smoothing": 0.2}
+    data = images, labels, images[:9], labels[:9]
+    trained = fit.train(own(lambda: network), block(plain, batch_size=100, **sgd), 0, *data, class_weights=True)
+
+    pixels, targets = images.reshape(100, 16) / 255, 0.8 * np.eye(3)[labels] + 0.2 / 3
+    weights = np.array([100 / (3 * count) for count in (60, 30, 10)])[labels]  # all classes together count the same
+    slope = weights[:, None] * (softmax(pixels @ kernel + bias, axis=1) - targets) / 100
+    for found, before, gradient in zip(
+        trained.model.get_weights(), (kernel, bias), (pixels.T @ slope, slope.sum(axis=0)), strict=True
+    ):
+        np.testing.assert_allclose(found, before - 0.5 * gradient, atol=1e-5)
 
 
 @pytest.mark.parametrize(("fraction", "hard", "mines"), [(0.5, 0.5, True), (1, 1, False), (0.5, 0, False)])

@@ -42,7 +42,7 @@ def read_idx_files(files: list[Path]) -> Parts:
 
 
 def read_npz(path: Path) -> Parts:
-    """The arrays of an .npz file with the keys of `keras.datasets` or of MedMNIST. Raises `Damaged` if it has others."""
+    """The arrays of an .npz file with the keys of `keras.datasets` or of MedMNIST. Raises `InputError` if it has others."""
     try:
         with np.load(path) as arrays:
             for keys in NPZ_KEYS:

@@ -91,20 +91,17 @@ def rows_of_folders(root: Path, groups: str | None, source: Source) -> pd.DataFr
 
 def folders_in(path: Path) -> list[Path]:
     """The folders inside a folder, without hidden ones and those of macOS's archives, in order."""
-    return sorted(
-        (
-            folder
-            for folder in path.iterdir()
-            if folder.is_dir() and folder.name[0] != "." and folder.name != "__MACOSX"
-        ),
-        key=lambda folder: in_order(folder.name),
-    )
+    found = [one for one in path.iterdir() if one.is_dir() and one.name[0] != "." and one.name != "__MACOSX"]
+    return sorted(found, key=lambda folder: in_order(folder.name))
 
 
 def rows_of_csv(path: Path, groups: str | None, source: Source) -> pd.DataFrame | None:
     """The images that a CSV file names: see `rows_of_folders`; None if it has no columns of files and labels."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=None, engine="python", encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            heading = file.readline()
+        separator = max(",;\t|", key=heading.count)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
     except ValueError as error:
         raise InputError(f"{path} cannot be read as CSV in UTF-8: {error}.") from None
     table.columns = table.columns.str.strip().str.lower()
