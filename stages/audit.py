@@ -18,7 +18,7 @@ from stages import models
 from stages.base.errors import InputError
 from stages.base.files import write_csv, write_json
 from stages.base.runs import FASHION_MNIST, FOLD_MODEL, FOLDS, SELECTED
-from stages.base.splits import load_split, load_summary, sampled
+from stages.base.splits import PREPARED, load_split, load_summary, sampled
 from stages.figures import quality as draw
 from stages.figures.style import figure_names, save
 from stages.parameters.audit import Audit
@@ -109,6 +109,14 @@ def named_label_issues(rows: pd.DataFrame, split: np.ndarray, number: np.ndarray
     return table.assign(rank=table.groupby("split").cumcount() + 1)
 
 
+def with_files(table: pd.DataFrame, files: pd.DataFrame) -> pd.DataFrame:
+    """A table whose columns split and image, or split_a, image_a and so on, name images, with the files of these."""
+    for end in ("", "_a", "_b"):
+        if f"split{end}" in table:
+            table = table.merge(files.add_suffix(end), how="left")
+    return table
+
+
 def reasoning(mistakes: int, flagged: int, duplicates: dict) -> str:
     """How much of the test error label issues may explain, and how reliable that estimate is, as text for the report."""
     if not mistakes:
@@ -147,8 +155,9 @@ def main() -> None:
     start_keras(read("threads", Threads))
     test_images, test_labels = parts["test"]
 
+    split, number = places_of(parts)
     model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
-    chosen = sampled(len(fitted) + len(test_labels), parameters.max_images, 0)
+    chosen = sampled(len(split), parameters.max_images, 0)
     images = np.concatenate([split_images for split_images, _ in parts.values()])[chosen]
     found_features, _ = features.features_and_probabilities(model, images)
     data = load_summary()
@@ -157,10 +166,11 @@ def main() -> None:
     pairs = named_pairs(found, parts, names)
     things = "articles" if dataset == FASHION_MNIST else "images"
     duplicates = count_near_duplicates(pairs, near, confidence, things)
+    if len(chosen) < len(split):
+        duplicates["drawn"] = len(chosen)
     mistakes = np.flatnonzero(prediction.classify(model, test_images).argmax(axis=1) != test_labels)
 
     judge = saving.load_model(FOLD_MODEL, models.custom_objects(fold_origin["model"]))
-    split, number = places_of(parts)
     of_fitted, estimate = label_issues(folds["probabilities"], folds["labels"])
     of_test, test_estimate = label_issues(prediction.classify(judge, test_images), test_labels)
     of_fitted = named_label_issues(of_fitted, split, number, names)
@@ -187,8 +197,9 @@ def main() -> None:
             "reasoning": reasoning(len(mistakes), flagged, duplicates),
         },
     }
-    write_csv(REPORTS / "near_duplicates.csv", pairs[:PAIRS_KEPT])
-    write_csv(REPORTS / "label_issues.csv", pd.concat([of_test, of_fitted[:LABEL_ISSUES_KEPT]]))
+    files, issues = pd.read_csv(PREPARED / "files.csv"), pd.concat([of_test, of_fitted[:LABEL_ISSUES_KEPT]])
+    for name, table in (("near_duplicates", pairs[:PAIRS_KEPT]), ("label_issues", issues)):
+        write_csv(REPORTS / f"{name}.csv", table if dataset == FASHION_MNIST else with_files(table, files))
     write_json(REPORTS / "summary.json", summary)
     shown_images = {name: split_images for name, (split_images, _) in parts.items()}
     shown_names = dict(zip(names, figure_names(names), strict=True))

@@ -5,13 +5,12 @@ and label, or IDX files; or it is an .npz file. Then `make run` trains, compares
 """
 
 import argparse
-import json
+import io
 import os
-import re
 from pathlib import Path
 
 import numpy as np
-import yaml
+from ruamel.yaml import YAML
 
 from stages.base.errors import InputError
 from stages.base.files import write_text
@@ -45,21 +44,22 @@ def found_in(source: Source, checked: Checked) -> dict:
 
 
 def with_values(text: str, dataset: Dataset) -> str:
-    """`params.yaml` with other values in the section `dataset`; the comments stay."""
-    before, section, after = re.split(r"^(dataset:.*\n(?:[ #].*\n|\n)*)", text, maxsplit=1, flags=re.MULTILINE)
-    for key, value in dataset.model_dump().items():
-        plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z/][\w./ -]*", value) and yaml.safe_load(value) == value
-        written = value if plain else json.dumps(value, ensure_ascii=False)
-        pattern = rf'^(  {key}: )("(?:\\.|[^"\\])*"|[^#\n]*?)(\s+#.*)?$'
-        section = re.sub(pattern, lambda old, new=written: f"{old[1]}{new}{old[3] or ''}", section, flags=re.MULTILINE)
-    return before + section + after
+    """`params.yaml` with other values in the section `dataset`; all else stays as it is, also the comments."""
+    editor, edited = YAML(), io.StringIO()
+    editor.preserve_quotes, editor.width = True, 10**6
+    editor.representer.add_representer(
+        type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    content = editor.load(text)
+    content["dataset"].update(dataset.model_dump())
+    editor.dump(content, edited)
+    return edited.getvalue()
 
 
 def told(dataset: Dataset, source: Source, checked: Checked) -> list[str]:
     """What was found, and what was decided, in sentences."""
     counts, names = np.bincount(checked.labels), checked.class_names
-    groups = None if source.groups is None else source.groups[checked.kept]
-    parts = split(checked.labels, source.splits[checked.kept], groups, read("prepare", Prepare))
+    parts = split(source, checked, read("prepare", Prepare))
     sizes = [f"{width}x{height}" for (height, width), _ in source.sizes.most_common()]
     lines = [
         f"{len(checked.labels):,} images: {', '.join(f'{len(rows):,} for {name}' for name, rows in parts.items())}",
@@ -68,8 +68,8 @@ def told(dataset: Dataset, source: Source, checked: Checked) -> list[str]:
         *source.notes,
         *(f"left out: {fault}" for fault in source.faults),
     ]
-    if groups is not None:
-        lines.append(f"groups: {some(sorted(set(groups)))}")
+    if source.groups is not None:
+        lines.append(f"groups: {some(sorted(set(source.groups[checked.kept])))}")
     if counts.max() >= UNBALANCED * counts.min():
         lines.append(
             f"{names[counts.argmax()]} has {counts.max():,} images, {names[counts.argmin()]} {counts.min():,}: where rare "
@@ -116,12 +116,7 @@ def main() -> None:
         dataset = dataset.model_copy(update=found | {"faulty": "drop", "duplicates": "drop"})
     dataset = dataset.model_copy(update=found)
     lines = told(dataset, source, checked)
-    text = with_values(PARAMETERS.read_text(encoding="utf-8"), dataset)
-    if yaml.safe_load(text)["dataset"] != dataset.model_dump():
-        raise InputError(
-            f"{PARAMETERS} cannot be edited: write each key of `dataset` in one line, as in git, and type this again."
-        )
-    write_text(PARAMETERS, text)
+    write_text(PARAMETERS, with_values(PARAMETERS.read_text(encoding="utf-8"), dataset))
     print("\n".join(f"- {line}." for line in lines))
     print(
         f"\nThe section `dataset` of params.yaml now names {name}. `make run` trains on it, and replaces what data/ and "

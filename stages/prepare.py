@@ -2,7 +2,8 @@
 
 What the data do not split already is drawn, with the same share of each class. `summary.json` holds what later stages have
 to know of the data: their name and classes, the counts, the mean and standard deviation of the training pixels, a digest of
-the split, which splits are the data's own, whether images may be mirrored, and whether classes are weighted.
+the split, which splits are the data's own, whether images may be mirrored, and whether classes are weighted. `files.csv`
+names the file of each image.
 """
 
 import hashlib
@@ -10,15 +11,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from stages.base.errors import InputError
-from stages.base.files import write_json
+from stages.base.files import write_csv, write_json
 from stages.base.runs import FASHION_MNIST
 from stages.base.splits import PREPARED, save_split
 from stages.data.checks import COPIES, Checked, check, read_source
 from stages.data.publisher import CLASS_NAMES, PUBLISHED, RAW, refuse_unless_published
-from stages.data.source import Source
+from stages.data.source import Source, some
 from stages.parameters.dataset import Dataset
 from stages.parameters.prepare import Prepare
 from stages.parameters.schema import read
@@ -49,22 +51,21 @@ def draw(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, wanted
     return np.sort(np.concatenate(drawn))
 
 
-def split(
-    labels: np.ndarray, given: np.ndarray, groups: np.ndarray | None, parameters: Prepare
-) -> dict[str, np.ndarray]:
+def split(source: Source, checked: Checked, parameters: Prepare) -> dict[str, np.ndarray]:
     """The numbers of the images of train, val and test, each ascending. What the data do not split is drawn from train.
 
     Args:
-        labels: (N,), from 0.
-        given: The split of each image in the data, (N,).
-        groups: The group of each image, (N,), or None.
+        source: Its `notes` get a sentence on classes without images in val or test.
+        checked: The images that can be used; the numbers are places in `checked.kept`.
         parameters: The section `prepare` of `params.yaml`.
 
     Raises:
         InputError: With groups, a class would have no training images.
     """
+    labels, given = checked.labels, source.splits[checked.kept]
+    groups = None if source.groups is None else source.groups[checked.kept]
     parts = {name: np.flatnonzero(given == name) for name in ("train", "val", "test")}
-    classes = labels.max() + 1
+    classes = len(checked.class_names)
     for name in ("test", "val"):
         if not len(parts[name]):
             counts = np.bincount(labels[parts["train"]], minlength=classes)
@@ -76,18 +77,22 @@ def split(
             parts["train"] = np.setdiff1d(parts["train"], parts[name])
     if len(set(labels[parts["train"]])) < classes:
         raise InputError("with these dataset.groups, a class has no training images: choose smaller groups, or none.")
+    for name in ("val", "test"):
+        if len(absent := np.setdiff1d(range(classes), labels[parts[name]])):
+            source.notes.append(f"classes without images in {name}: {some(np.array(checked.class_names)[absent])}")
     return parts
 
 
-def prepare(source: Source, checked: Checked, dataset: Dataset, parameters: Prepare) -> tuple[dict[str, tuple], dict]:
+def prepare(
+    source: Source, checked: Checked, dataset: Dataset, parameters: Prepare
+) -> tuple[dict[str, tuple], dict, pd.DataFrame]:
     """Split the images and summarize the splits.
 
     Returns:
-        The splits by name, each images uint8 (N, S, S, C) and labels uint8 (N,); and the content of `summary.json`.
+        The splits by name, each images uint8 (N, S, S, C) and labels uint8 (N,); the content of `summary.json`; and that of
+        `files.csv`, one row per image: split, image (its number in the split, from 0) and file.
     """
-    given = source.splits[checked.kept]
-    groups = None if source.groups is None else source.groups[checked.kept]
-    numbers = split(checked.labels, given, groups, parameters)
+    numbers = split(source, checked, parameters)
     parts = {name: (source.images[checked.kept[rows]], checked.labels[rows]) for name, rows in numbers.items()}
     digest = hashlib.sha256(numbers["val"].astype("<i8").tobytes())
     if dataset.name != FASHION_MNIST:  # whose images are always the same
@@ -96,21 +101,26 @@ def prepare(source: Source, checked: Checked, dataset: Dataset, parameters: Prep
     batches = np.array_split(parts["train"][0], -(-len(numbers["train"]) // 10000))
     levels, counts = np.arange(256), sum(np.bincount(batch.ravel(), minlength=256) for batch in batches)
     mean = np.average(levels, weights=counts)
-    return parts, {
+    names = np.asarray(source.names)[checked.kept]
+    files = [
+        pd.DataFrame({"split": name, "image": range(len(rows)), "file": names[rows]}) for name, rows in numbers.items()
+    ]
+    summary = {
         "dataset": dataset.name,
         "class_names": checked.class_names,
         "counts": {name: len(labels) for name, (_, labels) in parts.items()},
         "train_pixel_mean": round(float(mean), 6),
         "train_pixel_std": round(float(np.sqrt(np.average((levels - mean) ** 2, weights=counts))), 6),
         "split_sha256": digest.hexdigest(),
-        "own_splits": [name for name in ("val", "test") if (given == name).any()],
+        "own_splits": [name for name in ("val", "test") if name in source.splits[checked.kept]],
         "mirror": dataset.mirror,
         "class_weights": dataset.class_weights,
     }
+    return parts, summary, pd.concat(files)
 
 
 def heed(source: Source, dataset: Dataset) -> None:
-    """Print the notes, and the faults that `params.yaml` lets go; raise `InputError` with all others."""
+    """Make notes of the faults that `params.yaml` lets go; raise `InputError` with all others."""
     refused = []
     for fault in source.faults:
         if (policy := dataset.duplicates if fault.startswith(COPIES) else dataset.faulty) == "refuse":
@@ -120,8 +130,6 @@ def heed(source: Source, dataset: Dataset) -> None:
     if refused:
         advice = "Put this right, or leave it out: set dataset.faulty (or, for the same images, duplicates) to drop."
         raise InputError("\n       ".join([f"{dataset.path} cannot be used as it is.", *refused, advice]))
-    for note in source.notes:
-        print(f"note: {note}.", file=sys.stderr)
 
 
 def main() -> None:
@@ -137,9 +145,12 @@ def main() -> None:
     source = read_source(dataset)
     checked = check(source, dataset)
     heed(source, dataset)
-    parts, summary = prepare(source, checked, dataset, parameters)
+    parts, summary, files = prepare(source, checked, dataset, parameters)
+    for note in source.notes:
+        print(f"note: {note}.", file=sys.stderr)
     for name, arrays in parts.items():
         save_split(name, *arrays)
+    write_csv(PREPARED / "files.csv", files)
     write_json(PREPARED / "summary.json", summary)
     print(", ".join(f"{name}: {count} images" for name, count in summary["counts"].items()))
 

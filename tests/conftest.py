@@ -22,8 +22,10 @@ import yaml
 from ruamel.yaml import YAML
 
 from stages.base import environment
+from stages.data.checks import Checked
 from stages.data.idx import read_idx
 from stages.data.publisher import PUBLISHED, RAW
+from stages.data.source import Source
 from stages.models import NO_MODELS
 from stages.models.block import Block
 from stages.parameters.dataset import Dataset
@@ -109,6 +111,12 @@ def block_of(model: str, **changes) -> Block:
 def dataset_of(name: str = "mine", **changes) -> Dataset:
     """A section `dataset`: that of Fashion-MNIST, with another name and other changes."""
     return Dataset(**DATASET | {"name": name, "duplicates": "refuse"} | changes)
+
+
+def labelled(labels: np.ndarray, given: np.ndarray) -> tuple[Source, Checked]:
+    """A source of which all images, with these labels from 0 and these splits, can be used; the images are missing."""
+    names = [str(label) for label in range(labels.max() + 1)]
+    return Source(labels=labels, splits=given), Checked(np.arange(len(labels)), labels, names, None)
 
 
 def edit(folder: Path, change: Callable[[dict], object]) -> None:

@@ -115,6 +115,10 @@ def test_pairs_are_named_and_counted_by_split():
     assert [counts["pairs"][splits]["exact"] for splits in ("train-train", "train-test", "val-test")] == [0, 3, 1]
     assert (counts["test_with_near_duplicate"], counts["different_labels"]) == (3, 2)
     assert (counts["groups"], counts["groups_with_different_labels"]) == (2, 1)
+    files = pd.DataFrame({"split": list(parts), "image": 1}).assign(file=["a.png", "b.png", "c.png"])
+    named = audit.with_files(table, files)
+    assert named["file_a"].fillna("").tolist() == ["a.png", "a.png", "", "", "", ""]
+    assert named["file_b"].fillna("").tolist() == ["", "c.png", "", "", "c.png", ""]
     first = audit.shown_pairs(table).iloc[0]
     assert first["label_a"] != first["label_b"]
     none = audit.count_near_duplicates(table[:0], NEAR, 0.95)

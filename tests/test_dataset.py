@@ -20,7 +20,7 @@ from stages.inference.photo import prepared
 from stages.parameters.dataset import Dataset
 from stages.parameters.prepare import Prepare
 from stages.parameters.schema import load_yaml
-from tests.conftest import ROOT, commit, dataset_of, make_copy, run, write_idx
+from tests.conftest import ROOT, commit, dataset_of, labelled, make_copy, run, write_idx
 
 RNG = np.random.default_rng(0)
 PREPARE = Prepare(val_per_class=500, test_share=0.2, seed=0)
@@ -83,7 +83,7 @@ def test_one_folder_a_class_with_and_without_splits(tmp_path):
         "val": 6,
         "test": 9,
     }
-    parts, summary = prepare.prepare(source, found, dataset(tmp_path), PREPARE)
+    parts, summary, _ = prepare.prepare(source, found, dataset(tmp_path), PREPARE)
     assert summary["counts"] == {"train": 30, "val": 6, "test": 9}
     assert summary["own_splits"] == ["val", "test"]
     for images, labels in parts.values():
@@ -288,6 +288,7 @@ def test_a_class_of_the_test_alone_and_one_without_test_images(tmp_path):
     assert "classes without training images: 1 (new)" in told(tmp_path)
     source, found = read(tmp_path, faulty="drop")
     assert found.class_names == list(CLASSES)
+    prepare.split(source, found, PREPARE)
     assert any(f"classes without images in test: 1 ({CLASSES[2]})" in note for note in source.notes)
 
 
@@ -320,8 +321,8 @@ def test_a_copy_within_a_class_is_kept_once_so_that_it_is_on_one_side_of_a_drawn
         (lambda path: None, "nothing is there"),
         (lambda path: path.mkdir(), "holds no images in folders"),
         (lambda path: path.write_text("x"), "must be an .npz file, or a folder"),
-        (lambda path: fill(path, ("one",)), "1 classes that can be used, but 2 to 200"),
-        (lambda path: fill(path / "all" / "deep", ("a", "b")), "1 classes that can be used"),
+        (lambda path: fill(path, ("one",)), "1 class that can be used, but 2 to 200"),
+        (lambda path: fill(path / "all" / "deep", ("a", "b")), "images belong to these: 2 (all/deep/a, all/deep/b)"),
     ],
 )
 def test_what_is_no_set_of_images_is_refused(tmp_path, make, sentence):
@@ -343,15 +344,16 @@ def test_groups_stay_on_one_side_of_the_split(tmp_path):
             picture().save(tmp_path / name / f"{name[0]}{number // 5}-{number % 5}.png")
     source, found = read(tmp_path, groups=r"(.+)-\d")
     assert len(set(source.groups)) == 36
-    parts = prepare.split(found.labels, source.splits, source.groups, PREPARE)
+    parts = prepare.split(source, found, PREPARE)
     sides = [set(source.groups[rows]) for rows in parts.values()]
     assert sum(map(len, sides)) == len(set.union(*sides)) == 36
     for rows in parts.values():
         assert np.ptp(np.bincount(found.labels[rows], minlength=3)) <= 10
     assert 24 <= len(parts["test"]) <= 48
     for groups in (source.labels, np.repeat("one", len(source.labels))):
+        source.groups = groups
         with pytest.raises(InputError, match="a class has no training images"):
-            prepare.split(found.labels, source.splits, groups, PREPARE)
+            prepare.split(source, found, PREPARE)
 
 
 def test_groups_of_which_the_data_put_some_in_the_test_are_told(tmp_path):
@@ -368,7 +370,7 @@ def test_groups_of_which_the_data_put_some_in_the_test_are_told(tmp_path):
 
 def test_a_few_dozen_images_give_each_class_to_each_part():
     labels = np.repeat([0, 1, 2], [3, 10, 30])
-    parts = prepare.split(labels, np.repeat("train", 43), None, PREPARE)
+    parts = prepare.split(*labelled(labels, np.repeat("train", 43)), PREPARE)
     assert [np.bincount(labels[parts[name]]).tolist() for name in ("train", "val", "test")] == [
         [1, 7, 20],
         [1, 1, 4],

@@ -127,7 +127,7 @@ def test_batches_of_few_images_are_smaller(given, batch, count):
 
 def test_an_epoch_of_few_images_shows_each_of_them_about_equally_often(monkeypatch):
     monkeypatch.setattr("stages.training.epochs.MIN_STEPS", 14)
-    for batch, steps, often in ((16, 14, {2, 3}), (512, 28, {4, 5})):
+    for batch, steps, often in ((16, 14, {2, 3}), (40, 28, {4, 5}), (512, 56, {8, 9})):
         data = epochs(batch_size=batch, epoch_fraction=0.5, hard_example_fraction=1)
         assert (len(data), data.mines_examples) == (steps, False)
         assert set(np.bincount(data.order)) == often

@@ -18,7 +18,7 @@ from stages.data.checks import check, read_source
 from stages.data.idx import read_idx
 from stages.data.publisher import CLASS_NAMES, PUBLISHED, RAW, refuse_unless_published
 from stages.parameters.prepare import Prepare
-from tests.conftest import DATASET, ROOT, dataset_of, edit, write_idx
+from tests.conftest import DATASET, ROOT, dataset_of, edit, labelled, write_idx
 
 IMAGES = np.arange(3 * 784, dtype=np.uint32).astype(np.uint8).reshape(3, 28, 28)
 
@@ -29,7 +29,7 @@ def test_every_class_gives_as_many_to_validation_but_at_most_a_fifth_and_nothing
     labels = np.tile(np.arange(10), 60)
 
     def parts(seed: int) -> dict[str, np.ndarray]:
-        return prepare.split(labels, given, None, Prepare(val_per_class=size, test_share=0.2, seed=seed))
+        return prepare.split(*labelled(labels, given), Prepare(val_per_class=size, test_share=0.2, seed=seed))
 
     first = parts(1)
     assert np.bincount(labels[first["val"]]).tolist() == [drawn] * 10
@@ -50,7 +50,10 @@ def test_images_keep_their_labels_and_the_summary_tells_splits_apart(images):
         prepare.prepare(source, checked, dataset, Prepare(val_per_class=5, test_share=0.2, seed=seed))
         for seed in (0, 0, 1)
     ]
-    parts, summary = made[0]
+    parts, summary, files = made[0]
+    for name, rows in files.groupby("split"):
+        named = images[rows["file"].astype(int)]
+        assert np.array_equal(parts[name][0][rows["image"], ..., 0], named)
     assert summary["counts"] == {"train": 850, "val": 50, "test": 100}
     assert summary["class_names"] == list("0123456789")
     assert summary["own_splits"] == ["test"]
@@ -60,7 +63,7 @@ def test_images_keep_their_labels_and_the_summary_tells_splits_apart(images):
         assert part.dtype == np.uint8
         for image, label in zip(part[:20, ..., 0], names[:20], strict=True):
             assert label == labels[(images == image).all(axis=(1, 2))][0]
-    digests = [each["split_sha256"] for _, each in made]
+    digests = [each["split_sha256"] for _, each, _ in made]
     assert digests[0] == digests[1] != digests[2]
     source.images[0, 0, 0] ^= 1
     changed = prepare.prepare(source, check(source, dataset), dataset, Prepare(val_per_class=5, test_share=0.2, seed=0))
@@ -76,7 +79,7 @@ def test_the_committed_files_are_the_publishers_and_make_the_split_that_dvc_reco
         refuse_unless_published(name)
     dataset = dataset_of(**parameters["dataset"] | {"class_names": list(CLASS_NAMES)})
     source = read_source(dataset)
-    parts, summary = prepare.prepare(source, check(source, dataset), dataset, Prepare(**parameters["prepare"]))
+    parts, summary, _ = prepare.prepare(source, check(source, dataset), dataset, Prepare(**parameters["prepare"]))
     assert source.faults == source.notes == []
     val = 10 * parameters["prepare"]["val_per_class"]
     assert summary["counts"] == {"train": 60000 - val, "val": val, "test": 10000}

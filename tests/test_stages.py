@@ -50,7 +50,7 @@ def project(tmp_path_factory, published):
     source = Source(images[chosen][..., None], labels[chosen], given, np.arange(1500).astype(str))
     dataset = dataset_of("fashion-mnist", duplicates="keep", class_names=list(CLASS_NAMES))
     section = Prepare(val_per_class=20, test_share=0.2, seed=0)
-    parts, summary = prepare(source, check(source, dataset), dataset, section)
+    parts, summary, _ = prepare(source, check(source, dataset), dataset, section)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(models, "__path__", [str(folder / "models")])

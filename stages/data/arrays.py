@@ -99,7 +99,7 @@ def one_per_image(images: np.ndarray, labels: np.ndarray, split: str) -> np.ndar
     if flat.ndim != 1 or len(flat) != len(images):
         raise InputError(
             f"there are {len(images)} {split} images, and {split} labels of the shape {labels.shape}: one label per "
-            "image is needed, (N,)."
+            "image is needed, (N,); for one-hot labels, store labels.argmax(axis=1)."
         )
     if flat.dtype.kind == "f" and not (flat % 1 == 0).all():
         raise InputError(f"the {split} labels hold {flat[flat % 1 != 0][0]}, but must be whole numbers or names.")

@@ -43,7 +43,7 @@ def read_source(dataset: Dataset) -> Source:
     inside = sorted(path.iterdir()) if path.is_dir() else [path]
     if idx := [file for file in inside if IDX_IMAGES.fullmatch(file.name)]:
         return from_arrays(read_idx_files(idx), dataset)
-    if len(npz := [file for file in inside if file.suffix == ".npz"]) == 1:
+    if len(npz := [file for file in inside if file.suffix == ".npz" or file.is_dir()]) == 1 and npz[0].is_file():
         return from_arrays(read_npz(npz[0]), dataset)
     if not path.is_dir():
         raise InputError(
@@ -85,14 +85,11 @@ def check(source: Source, dataset: Dataset) -> Checked:
     few = (counts("train") > 0) & (counts("train") < least)
     source.fault(names[few], f"classes with fewer than {least} images for {parts}")
     kept &= ~few[codes]
-    for split in [split for split in ("val", "test") if split not in drawn]:
-        if (absent := (counts(split) == 0) & (counts("train") > 0)).any():
-            source.notes.append(f"classes without images in {split}: {some(names[absent])}")
     used, labels = np.unique(codes[kept], return_inverse=True)
     if not 2 <= len(used) <= MAX_CLASSES:
         raise InputError(
-            f"{dataset.path} has {len(used)} classes that can be used, but 2 to {MAX_CLASSES} are needed."
-            + "".join(f"\n       {fault}." for fault in [*source.faults, *source.notes])
+            f"{dataset.path} has {len(used)} {'class' if len(used) == 1 else 'classes'} that can be used, but 2 to "
+            f"{MAX_CLASSES} are needed." + "".join(f"\n       {fault}." for fault in [*source.faults, *source.notes])
         )
     return Checked(np.flatnonzero(kept), labels.astype(np.uint8), names[used].tolist(), digests[kept])
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from stages.base.errors import InputError
 from stages.data.image_file import PHOTO_SUFFIXES, read_photo
 from stages.data.resize import fitted
-from stages.data.source import SPLITS, Source, in_order
+from stages.data.source import SPLITS, Source, in_order, some
 from stages.parameters.dataset import Dataset
 
 COLUMNS = {  # of a CSV file, in any case
@@ -67,7 +67,7 @@ def rows_of_folders(root: Path, groups: str | None, source: Source) -> pd.DataFr
     top = folders_in(root)
     parts = {folder: SPLITS[folder.name.lower()] for folder in top if folder.name.lower() in SPLITS}
     source.fault([folder.name for folder in top if parts and folder not in parts], "folders beside train and test")
-    rows, others, empty, loose = [], Counter(), [], []
+    rows, others, empty, loose, inner = [], Counter(), [], [], set()
     for part, split in (parts or {root: "train"}).items():
         loose += [file.name for file in part.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES]
         for folder in folders_in(part):
@@ -78,12 +78,15 @@ def rows_of_folders(root: Path, groups: str | None, source: Source) -> pd.DataFr
                     if (suffix := Path(file).suffix.lower()) in PHOTO_SUFFIXES:
                         path = os.path.relpath(Path(place, file), root)
                         rows.append((path, name, split, group_of(path, groups)))
+                        inner |= {os.path.relpath(place, root)} - {str(folder.relative_to(root))}
                     else:
                         others[suffix or file] += 1
             if len(rows) == found:
                 empty.append(folder.relative_to(root))
     source.fault(empty, "folders without images, which are no classes")
     source.fault(sorted(loose), "images outside of the folders of classes")
+    if inner:
+        source.notes.append(f"folders within those of classes, whose images belong to these: {some(sorted(inner))}")
     if others:
         source.notes.append(f"files that are no images by their names: {others.total():,} ({', '.join(others)})")
     return pd.DataFrame(rows, columns=["file", "label", "split", "group"])

@@ -57,6 +57,7 @@ def read_photo(source: Path | str | bytes, seen: Counter | None = None) -> np.nd
                 if seen is not None:
                     seen["grey" if image.mode in GREY_MODES else "color"] += 1
                     seen["have transparent parts, which were put on white"] += image.has_transparency_data
+                    seen["have more than 8 bits: white was taken for each from its own levels"] += image.mode[0] in "IF"
                     seen["were turned upright, as their EXIF data say"] += image.getexif().get(ORIENTATION, 1) != 1
                 image.draft(None, (2 * WORKING_SIZE, 2 * WORKING_SIZE))  # JPEG: decode only as many pixels as needed
                 ImageOps.exif_transpose(image, in_place=True)

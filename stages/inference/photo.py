@@ -105,10 +105,12 @@ def prepared(photo: np.ndarray, dataset: str, shape: tuple[int, int, int], backg
         photo: uint8 (H, W, 3): see `stages.data.image_file.read_photo`.
         dataset: The name of the data: photos are converted only for Fashion-MNIST, and scaled for others, as by `prepare`.
         shape: Height, width and channels of an input.
-        background: As in `convert`.
+        background: As in `convert`; `"auto"` for other data than Fashion-MNIST, else raises `InputError`.
     """
     if dataset == FASHION_MNIST:
         return convert(photo, background)
+    if background != "auto":
+        raise InputError(f"only photos of clothing are negated by their background; for {dataset}, leave it at auto.")
     pixels = fitted(photo, shape[0], shape[2])
     return Conversion(pixels, {"photo": photo, "scaled": pixels.squeeze()}, [])
 

@@ -115,7 +115,8 @@ def open_checkpoint(name: str, reads: dict[str, str]) -> Checkpoint:
     if orphans.is_forced():
         for path in folder.glob(f"{glob.escape(name)}.{key}.*checkpoint"):
             path.unlink(missing_ok=True)
-    opened = Checkpoint(folder / f"{name}.{key}.checkpoint", made_with, seconds_between())
+    every = float(os.environ.get(CHECKPOINT_VARIABLE, DEFAULT_SECONDS))
+    opened = Checkpoint(folder / f"{name}.{key}.checkpoint", made_with, every)
     for path in sorted(folder.glob(f"{glob.escape(name)}.*.checkpoint")):
         if has_ended(path) and not path.name.startswith(f"{name}.{key}."):
             continue  # of other values: there is nothing to go on with
@@ -128,16 +129,6 @@ def open_checkpoint(name: str, reads: dict[str, str]) -> Checkpoint:
             told = f"note: the checkpoint {path} is not used: {sentence(error)}. `rm '{path}'` removes it."
             print(told, file=sys.stderr, flush=True)
     return opened
-
-
-def seconds_between() -> float:
-    """The value of the environment variable `CHECKPOINT_VARIABLE`. Raises `InputError` if it is no number of seconds."""
-    text = os.environ.get(CHECKPOINT_VARIABLE) or str(DEFAULT_SECONDS)
-    if not re.fullmatch(r"\d+(\.\d+)?", text):
-        raise InputError(
-            f"the environment variable {CHECKPOINT_VARIABLE} is {text!r}, but must be a number of seconds, 0 or above."
-        )
-    return float(text)
 
 
 def difference(found: dict[str, str], expected: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from stages.models.block import Block
 from stages.training import on_tensorflow
 from stages.training.augmentation import augmented, cutmix
 
-MIN_STEPS = 14  # of an epoch; twice as many where batches are half as large, or smaller
+MIN_STEPS = 14  # of an epoch; as many times more, up to four, as batches are smaller than `batch_size`
 
 
 def low_resolution_epochs(parameters: Block, images: np.ndarray) -> int:
@@ -64,7 +64,7 @@ class Epochs(keras.utils.PyDataset):
         super().__init__()
         self.images, self.targets, self.parameters, self.seed, self.weights = images, targets, parameters, seed, weights
         self.batch_size = batch_size(parameters, len(images))
-        least = MIN_STEPS * min(2, parameters.batch_size // self.batch_size)
+        least = MIN_STEPS * min(4, parameters.batch_size // self.batch_size)
         self.steps = max(least, int(len(images) * parameters.epoch_fraction) // self.batch_size)
         chooses = parameters.epoch_fraction < 1 and self.steps * self.batch_size < len(images)
         self.mines_examples = chooses and parameters.hard_example_fraction > 0
