@@ -1,29 +1,29 @@
 """A page in the browser that classifies photos and drawings: `make app`, then http://127.0.0.1:7860.
 
-Two of the trained models can be compared. For each, the page shows the calibrated probabilities, whether the photo is
-probably none of the classes (out-of-distribution), which parts of it mattered (occlusion), and the most similar training
-images. Only this machine can open the page, and the page asks no other host for anything.
+The class comes from the exported model. Then the page shows which parts of the photo mattered (occlusion) and the most
+similar training images; if asked, also what another trained run says. Photos stay in memory. The page serves this machine
+alone, and asks no other host for anything.
 
-Other programs can call it (`pip install gradio_client`); see "Use via API" at the bottom of the page:
+Other programs can call it. The answer is JSON, see `stages.inference.classifier.answer`, or an `error`, a sentence:
 
-    from gradio_client import Client, handle_file
-
-    client = Client("http://127.0.0.1:7860")
-    client.predict(handle_file("shirt.jpg"), "cnn-0", "auto", api_name="/classify")
-    # {"class": "Shirt", "probability": ..., "next": [...], "probabilities": {...}, ...}
+    curl --data-binary @shirt.jpg 'http://127.0.0.1:7860/classify?run=cnn-0'
 """
 
 import argparse
 import base64
 import functools
-import html
 import io
 import os
 import socket
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
+import jinja2
 import numpy as np
+import psutil
 from PIL import Image
 
 from stages import models
@@ -33,7 +33,7 @@ from stages.base.runs import FASHION_MNIST, MODELS, PREDICTIONS, SELECTION, TEMP
 from stages.base.splits import load_split, load_summary
 from stages.data.image_file import read_photo
 from stages.explanation import occlusion
-from stages.inference.classifier import FALSE_ALARM_RATE, answer, both_ways
+from stages.inference.classifier import EXPORTED, FALSE_ALARM_RATE, Classifier, answer, both_ways
 from stages.inference.photo import Conversion, prepared
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
@@ -45,45 +45,81 @@ from stages.scoring.temperature import with_temperature
 from stages.trained import features, prediction, saving
 from stages.trained.backend import start_keras
 
+PAGE = Path("stages/page")
 SIMILAR = 5
 EXAMPLES = 6  # test images that are classified right, and as many that are not
-ENLARGED = 8  # pixels of the page per pixel of an image
-NO_MODEL = "none"
-EXAMPLES_FOLDER = Path("data/app")  # the examples' files
-KEPT_SECONDS = 3600  # of uploaded photos; all are removed when the page ends
-MOST_MEGABYTES = 50
-STYLE = """
-#warning {border-left: 4px solid #d55e00; padding: 0.2em 0.8em}
-.tiles {display: flex; flex-wrap: wrap; gap: 8px}
-.tiles figure {margin: 0; width: 112px; font-size: 12px}
-.tiles img {width: 112px; height: 112px; object-fit: contain; image-rendering: pixelated; background: #8884}
-"""
+MOST_MEGABYTES = 50  # of a photo
+LOADING = threading.Lock()  # of Keras's models, which several requests may need at once
 
 
-class Loaded(NamedTuple):
+class Run(NamedTuple):
     """A trained run, ready to classify."""
 
-    model: object  # from pixels to logits
-    augmentation: str  # its test-time augmentation
-    temperature: float  # of its calibration
-    threshold: float  # a highest probability below it, 0 to 1, means out-of-distribution
+    answer: Callable[[np.ndarray], dict]  # of pixels (H, W, C): see `stages.inference.classifier.answer`
+    probabilities: Callable[[np.ndarray], np.ndarray]  # from a single view: from images (N, H, W, C) to (N, classes)
+    features: Callable[[np.ndarray], np.ndarray]  # from images (N, H, W, C) to (N, D)
 
 
 @functools.cache
-def load(run: str) -> Loaded:
-    """A run from `data/models`; kept in memory. Raises `InputError` if the file holds another one."""
+def selection() -> dict:
+    """What `select` chose."""
+    return read_json(SELECTION)
+
+
+@functools.cache
+def runs() -> list[str]:
+    """All runs, the selected one first."""
+    found = [run for of_model in selection()["runs"].values() for run in of_model]
+    return sorted(found, key=lambda run: run != selection()["run"])
+
+
+def load(run: str) -> Run:
+    """A run: the selected one from the exported files, others from `data/models`, with TensorFlow. Kept in memory."""
+    if run not in runs():
+        raise InputError(f"there is no run {run!r}; the runs are {', '.join(runs())}.")
+    with LOADING:
+        return exported() if run == selection()["run"] else trained(run)
+
+
+@functools.cache
+def exported() -> Run:
+    """The selected run. Raises `InputError` if the exported files hold another one."""
+    paths = [EXPORTED / name for name in ("model-tta.onnx", "model.onnx")]
+    refuse_damaged({str(path): digest(path) for path in paths})
+    averaging, single = map(Classifier, paths)
+    if averaging.metadata["run"] != selection()["run"]:
+        raise InputError(
+            f"{paths[0]} holds {averaging.metadata['run']}, but {selection()['run']} is selected. Type `dvc repro export`."
+        )
+    return Run(averaging.answer, single.probabilities, single.features)
+
+
+@functools.cache
+def trained(run: str) -> Run:
+    """A run from `data/models`. Raises `InputError` if the file holds another one."""
     path = MODELS / f"{run}.keras"
     refuse_damaged({str(one): digest(one) for one in (path, PREDICTIONS / "val" / f"{run}.npz")})
     refuse_another_run(path, run)
     origin = read_origin(path)
+    start_keras(read("threads", Threads))
     temperature = read_json(TEMPERATURES)["temperatures"].get(origin["model"], 1.0)
     model = saving.load_model(path, models.custom_objects(origin["model"]))
-    augmentation = origin["parameters"]["test_time_augmentation"]
+    augmentation, dataset = origin["parameters"]["test_time_augmentation"], origin["dataset"]
     known = [load_predictions("val", run)["probabilities"]]
-    if (augmentation, origin["dataset"]) == ("none", FASHION_MNIST):  # then a photo is shown both ways: see `both_ways`
+    if (augmentation, dataset) == ("none", FASHION_MNIST):  # then a photo is shown both ways: see `both_ways`
         known.append(prediction.classify(model, load_split("val")[0][:, :, ::-1]))
     highest = np.max([with_temperature(found, temperature).max(axis=1) for found in known], axis=0)
-    return Loaded(model, augmentation, temperature, float(np.quantile(highest, FALSE_ALARM_RATE)))
+    threshold = float(np.quantile(highest, FALSE_ALARM_RATE))
+
+    def answer_of(pixels: np.ndarray) -> dict:
+        found = prediction.predict(model, both_ways(pixels, augmentation, dataset), augmentation).probabilities
+        return answer(with_temperature(found, temperature), class_names(), threshold, FALSE_ALARM_RATE)
+
+    return Run(
+        answer_of,
+        lambda images: prediction.classify(model, images),
+        lambda images: features.features_and_probabilities(model, images)[0],
+    )
 
 
 @functools.cache
@@ -93,208 +129,201 @@ def class_names() -> list[str]:
 
 
 @functools.cache
-def train_images() -> tuple[np.ndarray, np.ndarray]:
-    """The training images and their labels."""
-    return load_split("train")
+def compared_images() -> tuple[np.ndarray, np.ndarray]:
+    """The training images of which the most similar ones are shown, and their labels: see `stages.export`."""
+    images, labels = load_split("train")
+    with np.load(EXPORTED / "similar.npz") as kept:
+        return images[kept["images"]], labels[kept["images"]]
 
 
 @functools.cache
-def train_features(run: str) -> np.ndarray:
-    """The features of all training images, of length 1, float32 (N, D); kept in memory."""
-    found, _ = features.features_and_probabilities(load(run).model, train_images()[0])
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+def known_features(run: str) -> np.ndarray:
+    """The features of `compared_images`, of length 1, float32 (N, D)."""
+    if run == selection()["run"]:
+        with np.load(EXPORTED / "similar.npz") as kept:
+            return kept["features"].astype(np.float32)
+    return of_length_1(load(run).features(compared_images()[0]))
 
 
-def similar_images(run: str, pixels: np.ndarray) -> list[tuple[np.ndarray, str]]:
-    """The training images with the most similar features, each with its class and cosine similarity as text."""
-    own, _ = features.features_and_probabilities(load(run).model, pixels[None])
-    similarity = train_features(run) @ (own[0] / max(float(np.linalg.norm(own[0])), 1e-9))
-    images, labels = train_images()
-    nearest = np.argsort(-similarity, kind="stable")[:SIMILAR]
-    return [(images[place].squeeze(), f"{class_names()[labels[place]]}, {similarity[place]:.2f}") for place in nearest]
+def of_length_1(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (N, D), divided by their lengths."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def similar_images(run: str, pixels: np.ndarray) -> list[dict]:
+    """The training images with the most similar features: image, class and cosine similarity, the highest first."""
+    similarity = known_features(run) @ of_length_1(load(run).features(pixels[None]))[0]
+    images, labels = compared_images()
+    return [
+        {"image": as_url(images[place]), "class": class_names()[labels[place]], "similarity": float(similarity[place])}
+        for place in np.argsort(-similarity, kind="stable")[:SIMILAR]
+    ]
 
 
 def occlusion_image(run: str, pixels: np.ndarray, best: str) -> np.ndarray:
     """The image, where the parts that speak for its class are orange and those that speak against it blue."""
-    drops = occlusion.occlusion(lambda covered: prediction.classify(load(run).model, covered), pixels)
+    drops = occlusion.occlusion(load(run).probabilities, pixels)
     drop = drops[..., class_names().index(best)]  # (H, W)
     strength = (np.abs(drop) / max(float(np.abs(drop).max()), 1e-9))[..., None]
     color = np.where(drop[..., None] > 0, (230, 97, 0), (0, 114, 178))  # orange and blue, for all eyes
     shown = (1 - 0.75 * strength) * pixels + 0.75 * strength * color
-    return enlarged(np.rint(shown).astype(np.uint8))
+    return np.rint(shown).astype(np.uint8)
 
 
-def prepare(photo: np.ndarray, background: str) -> Conversion:
-    """A photo, uint8 (H, W, 3), made an image as the models were trained on them."""
-    return prepared(photo, load_summary()["dataset"], train_images()[0].shape[1:], background)
+def as_png(image: np.ndarray) -> bytes:
+    """An image, uint8 (H, W), (H, W, 1) or (H, W, 3), as the content of a PNG file."""
+    content = io.BytesIO()
+    Image.fromarray(image.squeeze()).save(content, "PNG")
+    return content.getvalue()
 
 
-def enlarged(image: np.ndarray) -> np.ndarray:
-    """An image, uint8 (H, W, 1) or (H, W, 3), `ENLARGED` times larger."""
-    return image.squeeze().repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
+def as_url(image: np.ndarray) -> str:
+    """An image, uint8 (H, W), (H, W, 1) or (H, W, 3), as a data URL."""
+    return f"data:image/png;base64,{base64.b64encode(as_png(image)).decode()}"
 
 
-def tiles(images: list[tuple[np.ndarray, str]], title: str) -> str:
-    """Images, uint8 (H, W) or (H, W, 3), with their captions as HTML."""
-    cells = []
-    for image, caption in images:
-        content = io.BytesIO()
-        Image.fromarray(image).save(content, "PNG")
-        data, text = base64.b64encode(content.getvalue()).decode(), html.escape(caption)
-        picture = f'<img src="data:image/png;base64,{data}" alt="{text}">'
-        cells.append(f"<figure>{picture}<figcaption>{text}</figcaption></figure>")
-    return f"<p>{html.escape(title)}</p><div class='tiles'>{''.join(cells)}</div>"
+def prepare(photo: bytes, background: str) -> Conversion:
+    """The content of a photo's file, made an image as the models were trained on them."""
+    return prepared(read_photo(photo), load_summary()["dataset"], load_split("test")[0].shape[1:], background)
 
 
-def classify(converted: Conversion, run: str) -> dict:
-    """The classification of a converted photo by a run of `data/models`: see `stages.inference.classifier.answer`."""
-    loaded = load(run)
-    views = both_ways(converted.pixels, loaded.augmentation, load_summary()["dataset"])
-    found = prediction.predict(loaded.model, views, loaded.augmentation).probabilities
-    found = answer(with_temperature(found, loaded.temperature), class_names(), loaded.threshold, FALSE_ALARM_RATE)
+def classify(photo: bytes, run: str, background: str) -> dict:
+    """The answer to `/classify`: see `stages.inference.classifier.answer`."""
+    converted = prepare(photo, background)
+    found = load(run).answer(converted.pixels)
     return found | {"warnings": converted.warnings + found["warnings"]}
 
 
-def write_examples(selection: dict) -> dict[str, list[str]]:
-    """Write test images as PNG: some that the selected run classifies right, and some that it does not."""
-    images, labels = load_split("test")
-    predicted = load_predictions("test", selection["run"])["probabilities"].argmax(axis=1)
-    written: dict[str, list[str]] = {}
-    EXAMPLES_FOLDER.mkdir(parents=True, exist_ok=True)
+def explain(photo: bytes, run: str, background: str) -> dict:
+    """The answer to `/explain`: the class, and pictures, as data URLs, of what it depends on."""
+    converted = prepare(photo, background)
+    best = load(run).answer(converted.pixels)["class"]
+    return {
+        "class": best,
+        "seen": as_url(converted.pixels),
+        "mattered": as_url(occlusion_image(run, converted.pixels, best)),
+        "similar": similar_images(run, converted.pixels),
+        "steps": [{"name": name, "image": as_url(image)} for name, image in converted.steps.items()],
+    }
+
+
+def examples() -> dict[str, dict[str, tuple[bytes, str]]]:
+    """Test images by their name in addresses, each as PNG and with its label: some classified right, some wrong."""
+    (images, labels), dataset = load_split("test"), load_summary()["dataset"]
+    predicted = load_predictions("test", selection()["run"])["probabilities"].argmax(axis=1)
+    found: dict[str, dict[str, tuple[bytes, str]]] = {}
     for kind, chosen in (("right", predicted == labels), ("wrong", predicted != labels)):
-        written[kind] = []
         for place in np.random.default_rng(0).permutation(np.flatnonzero(chosen))[:EXAMPLES]:
-            name = f"{kind}-{class_names()[labels[place]].replace('/', '-').replace(' ', '-')}-{place}.png"
-            image = images[place].squeeze()
-            image = (
-                255 - image if load_summary()["dataset"] == FASHION_MNIST else image
-            )  # dark on white, as photos of clothing are
-            Image.fromarray(image).save(EXAMPLES_FOLDER / name)
-            written[kind].append(str(EXAMPLES_FOLDER / name))
-    return written
+            # Clothing is shown dark on white, as in photos of it.
+            image = 255 - images[place] if dataset == FASHION_MNIST else images[place]
+            found.setdefault(kind, {})[f"{kind}-{place}.png"] = as_png(image), class_names()[labels[place]]
+    return found
 
 
-def page(runs: list[str], selection: dict):
-    """The page, a `gradio.Blocks`."""
-    import gradio as gr  # an extra: `main` says what to type if it is missing
+def html(shown: dict[str, dict[str, tuple[bytes, str]]]) -> str:
+    """The page. A drawing is light on black where the images mostly have a dark border."""
+    images, dataset = load_split("test")[0][:500], load_summary()["dataset"]
+    dark = dataset != FASHION_MNIST and np.median(images[:, [0, -1]]) < 64
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True)
+    return environment.get_template("app.html.jinja").render(
+        dataset=dataset,
+        fashion=dataset == FASHION_MNIST,
+        classes=class_names(),
+        runs=runs(),
+        examples={kind: list(of_kind) for kind, of_kind in shown.items()},
+        labels={name: label for of_kind in shown.values() for name, (_, label) in of_kind.items()},
+        brush="#eee" if dark else "#444",
+        canvas="#000" if dark else "#fff",
+        script=(PAGE / "app.js").read_text(encoding="utf-8"),
+    )
 
-    def shown(tab: str, photo, drawing, run: str, other: str, background: str):
-        """What the page shows for the photo or the drawing, by the selected tab."""
-        try:
-            if tab == "photo" and photo:
-                image = read_photo(Path(photo))
-            elif tab == "drawing" and drawing and drawing["composite"] is not None and drawing["composite"].any():
-                composite = Image.fromarray(drawing["composite"]).convert("RGBA")
-                white = Image.new("RGBA", composite.size, "white")
-                image = np.asarray(Image.alpha_composite(white, composite).convert("RGB"))
-            else:
-                gr.Info("Add a photo, or draw something.")
-                return [gr.skip()] * 11
-            converted = prepare(image, background)
-            results = [None if name == NO_MODEL else classify(converted, name) for name in (run, other)]
-        except InputError as error:
-            raise gr.Error(sentence(error).capitalize(), print_exception=False) from None
-        steps_taken = [(image, name) for name, image in converted.steps.items()]
-        outputs: list = [tiles(steps_taken, "From the photo to the input"), enlarged(converted.pixels)]
-        notes: list[str] = []
-        for name, found in zip((run, other), results, strict=True):
-            if found is None:
-                outputs += [gr.update(visible=False), {}, None, ""]
-                continue
-            notes += [note for note in (f"{name}: {note}" for note in found["warnings"]) if note not in notes]
-            outputs += [
-                gr.update(visible=True),
-                gr.update(value=found["probabilities"], label=f"{name}: calibrated probabilities"),
-                occlusion_image(name, converted.pixels, found["class"]),
-                tiles(similar_images(name, converted.pixels), "The most similar training images, by features"),
+
+def own_hosts(host: str) -> set[str]:
+    """The names and addresses of this machine, under which the page at `host` can be reached."""
+    local = {"127.0.0.1", "localhost", "::1"}
+    if host in local:
+        return local
+    addresses = {one.address.partition("%")[0] for many in psutil.net_if_addrs().values() for one in many}
+    return {name.lower() for name in {host, socket.gethostname(), socket.getfqdn(), *addresses, *local}}
+
+
+def served(host: str):
+    """The page and its answers, an ASGI application."""
+    from starlette.applications import Starlette  # an extra: `main` says what to type if it is missing
+    from starlette.concurrency import run_in_threadpool
+    from starlette.datastructures import Headers
+    from starlette.exceptions import HTTPException
+    from starlette.responses import HTMLResponse, JSONResponse, Response
+    from starlette.routing import Route
+
+    shown, hosts = examples(), own_hosts(host)
+    pictures = {name: content for of_kind in shown.values() for name, (content, _) in of_kind.items()}
+    page = html(shown)
+    policy = {"Content-Security-Policy": "default-src 'self' data: blob: 'unsafe-inline'; frame-ancestors 'none'"}
+
+    def replying(reply: Callable[[bytes, str, str], dict]):
+        """A handler that answers a photo, the body of a request."""
+
+        async def handler(request):
+            content = bytearray()
+            async for part in request.stream():
+                content += part
+                if len(content) > MOST_MEGABYTES * 10**6:
+                    raise InputError(f"it has more than {MOST_MEGABYTES} MB: scale it down.")
+            given = [
+                request.query_params.get(key, usual) for key, usual in (("run", runs()[0]), ("background", "auto"))
             ]
-        warning = "\n\n".join(f"⚠ {note}." for note in notes)
-        return [gr.update(value=warning, visible=bool(warning)), *outputs]
+            return JSONResponse(await run_in_threadpool(reply, bytes(content), *given))
 
-    def for_api(photo: str | None, run: str, background: str) -> dict:
-        try:
-            if photo is None:
-                raise InputError('there is no photo: give `handle_file("photo.jpg")` as the first value.')
-            return classify(prepare(read_photo(Path(photo)), background), run)
-        except InputError as error:
-            raise gr.Error(sentence(error), print_exception=False) from None
+        return handler
 
-    kept = (KEPT_SECONDS, KEPT_SECONDS)  # how often uploaded photos are looked through, and how old they may be
-    with gr.Blocks(
-        title=f"{load_summary()['dataset']} classifier", analytics_enabled=False, delete_cache=kept
-    ) as blocks:
-        gr.Markdown(f"# Which of {len(class_names())} classes is it?")
-        with gr.Row():
-            with gr.Column(scale=2, min_width=300):
-                tab = gr.State("photo")
-                with gr.Tab("Photo") as photo_tab:
-                    photo = gr.Image(
-                        type="filepath", image_mode=None, sources=["upload", "clipboard", "webcam"], height=300,
-                        label="A photo of one thing, on a plain background", elem_id="photo",
-                    )  # fmt: skip
-                    # Hand over the file unread: `read_photo` says what is wrong with it.
-                    photo.preprocess = lambda payload: payload and payload.path
-                with gr.Tab("Draw") as drawing_tab:
-                    drawing = gr.Sketchpad(
-                        canvas_size=(280, 280), fixed_canvas=True, height=380, type="numpy", layers=False,
-                        brush=gr.Brush(default_size=12, colors=["#333333", "#888888", "#bbbbbb"]),
-                        label="Draw one, and fill it", elem_id="drawing",
-                    )  # fmt: skip
-                run = gr.Dropdown(runs, value=selection["run"], label="Model", elem_id="model")
-                other = gr.Dropdown([NO_MODEL, *runs], value=NO_MODEL, label="Compared with", elem_id="other")
-                background = gr.Radio(["auto", "light", "dark"], value="auto", label="Background")
-                button = gr.Button("Classify", variant="primary", elem_id="classify")
-                seen = gr.Image(label="What the model sees", interactive=False, height=280, elem_id="seen", buttons=[])
-            with gr.Column(scale=5, min_width=300):
-                warning = gr.Markdown(visible=False, elem_id="warning")
-                results = []
-                with gr.Row():
-                    for place in ("first", "second"):
-                        with gr.Column(min_width=280, visible=place == "first") as column:
-                            label = gr.Label(
-                                num_top_classes=5, label="Calibrated probabilities", elem_id=f"{place}-label"
-                            )
-                            mattered = gr.Image(
-                                label="Which parts mattered: orange for the class, blue against it", interactive=False,
-                                height=280, elem_id=f"{place}-occlusion", buttons=[],
-                            )  # fmt: skip
-                            near = gr.HTML(elem_id=f"{place}-similar")
-                        results += [column, label, mattered, near]
-                steps = gr.HTML(elem_id="steps")
-        outputs = [warning, steps, seen, *results]
-        photo_tab.select(lambda: "photo", None, tab, api_visibility="private")
-        drawing_tab.select(lambda: "drawing", None, tab, api_visibility="private")
-        asked = [tab, photo, drawing, run, other, background]
-        button.click(shown, asked, outputs, api_visibility="private")
-        for changed in (run, other, background):
-            changed.input(shown, asked, outputs, api_visibility="private")
-        photo.input(shown, asked, outputs, api_visibility="private")
-        for kind, files in write_examples(selection).items():
-            gr.Examples(
-                [[file] for file in files], [photo], outputs,
-                lambda file: shown("photo", file, None, selection["run"], NO_MODEL, "auto"),
-                run_on_click=True, cache_examples=False, label=f"Test images that {selection['run']} classifies {kind}",
-                elem_id=f"{kind}-examples", api_visibility="private",
-            )  # fmt: skip
-        answer = gr.JSON(visible=False)
-        gr.Button(visible=False).click(
-            for_api, [photo, run, background], answer, api_name="classify",
-            api_description="Classify a photo: class, probability, next, probabilities, out_of_distribution, warnings.",
-        )  # fmt: skip
-    return blocks
+    async def example(request):
+        content = pictures.get(request.path_params["name"])
+        return Response(content, media_type="image/png") if content else refused(request, HTTPException(404))
+
+    def refused(_, error: Exception):
+        if isinstance(error, HTTPException):
+            text, status = "post a photo to /classify, or open / in a browser.", error.status_code
+        else:
+            text, status = str(error), 400
+        text = sentence(InputError(text))
+        return JSONResponse({"error": text[:1].upper() + text[1:]}, status)
+
+    routes = [
+        Route("/", lambda _: HTMLResponse(page, headers=policy)),
+        Route("/classify", replying(classify), methods=["POST"]),
+        Route("/explain", replying(explain), methods=["POST"]),
+        Route("/examples/{name}", example),
+    ]
+    handlers = {InputError: refused, HTTPException: refused}
+    application = Starlette(routes=routes, exception_handlers=handlers)
+
+    async def own_address_only(scope, receive, send):
+        """Refuse what another page in the browser asks: its name for this machine, or its origin, is another one."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            asked, origin = f"//{headers.get('host', '')}", headers.get("origin")
+            if urlsplit(asked).hostname not in hosts or (origin and urlsplit(origin).netloc != asked[2:]):
+                reply = JSONResponse(
+                    {"error": f"Only pages of this machine are answered: {', '.join(sorted(hosts))}."}, 403
+                )
+                return await reply(scope, receive, send)
+        return await application(scope, receive, send)
+
+    return own_address_only
 
 
-def refuse_a_port_in_use(port: int) -> None:
+def refuse_a_port_in_use(host: str, port: int) -> None:
     """Raise `InputError` if the page cannot be served at a port of this machine."""
     if not 1 <= port <= 65535:
         raise InputError(f"--port is {port}, but must be a whole number from 1 to 65535.")
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind(("127.0.0.1", port))
+            tried.bind((host, port))
         except OSError as error:
             raise InputError(
-                f"the page cannot be served at 127.0.0.1:{port} ({error.strerror}); perhaps it is open already. Type "
+                f"the page cannot be served at {host}:{port} ({error.strerror}); perhaps it is open already. Type "
                 f"`python -m stages.app --port {port + 1 if port < 65535 else 7860}` to serve it at another port."
             ) from None
 
@@ -303,27 +332,27 @@ def refuse_a_port_in_use(port: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.app", description="A page that classifies photos.")
     parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
-    port = parser.parse_args().port
-    refuse_a_port_in_use(port)
-    selection = read_json(SELECTION)
-    if not (MODELS / f"{selection['run']}.keras").exists():
-        raise InputError("there is no trained model yet. Type `make run`, which trains the models.")
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="0.0.0.0: all who reach this machine may use it (default: %(default)s, only it)",
+    )
+    given = parser.parse_args()
+    refuse_a_port_in_use(given.host, given.port)
     try:
-        import gradio as gr
+        import uvicorn
     except ImportError:
-        raise InputError("Gradio is not installed. Type `make app`, which installs it.") from None
-    start_keras(read("threads", Threads))
-    runs = [run for of_model in selection["runs"].values() for run in of_model]
-    load(selection["run"])
-    blocks = page(runs, selection)
-    print(f"The page: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    blocks.queue(default_concurrency_limit=1, max_size=None).launch(
-        server_name="127.0.0.1", server_port=port, share=False, quiet=True, max_file_size=f"{MOST_MEGABYTES}mb",
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-        css=STYLE, footer_links=["api"],
-        allowed_paths=[str(EXAMPLES_FOLDER)], ssr_mode=False, show_error=True,
-    )  # fmt: skip
+        raise InputError("the page's server is not installed. Type `make app`, which installs it.") from None
+    if not SELECTION.exists():
+        raise InputError("there is no trained model yet. Type `make run`, which trains the models.")
+    exported()
+    application = served(given.host)
+    print(
+        f"The page: http://{given.host}:{given.port} (Ctrl-C stops it). To open it from another machine, type there\n"
+        f"`ssh -L {given.port}:127.0.0.1:{given.port} {os.uname().nodename}`, then open http://127.0.0.1:{given.port}",
+        flush=True,
+    )
+    uvicorn.run(application, host=given.host, port=given.port, log_level="warning", ws="none", lifespan="off")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ augmentation, so that their accuracy is the one of the results table. All take `
 
 All validation images are classified with every file and compared with Keras: `reports/export.json`. The stage fails if a
 float32 file gives other probabilities. The test set is not read. Times are in `reports/timing/export.csv`.
+`similar.npz` holds the features of some training images, of which the page of `make app` shows the most similar ones.
 """
 
 import subprocess
@@ -14,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.preprocessing import normalize
 
 from stages import models
 from stages.base.errors import InputError
-from stages.base.files import read_json, write_csv, write_json
+from stages.base.files import atomic_write, read_json, write_csv, write_json
 from stages.base.runs import FASHION_MNIST, SELECTED, SELECTION, TEMPERATURES, TIMING
-from stages.base.splits import load_split, load_summary
+from stages.base.splits import load_split, load_summary, sampled
 from stages.data.publisher import DESCRIPTION
 from stages.inference import formats, measure
 from stages.inference.classifier import EXPORTED, FALSE_ALARM_RATE
@@ -29,11 +31,12 @@ from stages.parameters.schema import read
 from stages.results.origin import read_origin, refuse_another_run
 from stages.scoring.temperature import with_temperature
 from stages.stress import ood
-from stages.trained import prediction, saving
+from stages.trained import features, prediction, saving
 from stages.trained.backend import start_keras
 
 REPORT = Path("reports/export.json")
 SCALED = "the whole image, scaled to fit, on the median color of its border"
+COMPARED = 5000  # training images in similar.npz, drawn at random if there are more
 LARGEST_DIFFERENCE = 1e-3  # of a probability, between a float32 file and Keras
 CODE = ("dvc.yaml", "params.yaml", "stages")  # what an exported file depends on
 
@@ -143,6 +146,11 @@ def main() -> None:
         files.append({"file": file, "bytes": size(path), "test_time_augmentation": views, **compared})
         times.append({"file": file, "p50_ms": p50, "p99_ms": p99, "images_per_second": images_per_second})
 
+    train_images = load_split("train")[0]
+    chosen = sampled(len(train_images), COMPARED, 0)
+    vectors, _ = features.features_and_probabilities(model, train_images[chosen])
+    with atomic_write(EXPORTED / "similar.npz") as beside:
+        np.savez(beside, images=chosen, features=normalize(vectors).astype(np.float16))
     shares = detected(EXPORTED / "model-tta.onnx", threshold(augmentation), images.shape[1:], robustness)
     said = about(origin, run, classes, images.shape[1:], temperature, threshold(augmentation))
     write_json(

@@ -15,7 +15,7 @@ from stages.base.errors import InputError
 from stages.export import last_commit
 from stages.inference import formats, measure
 from stages.inference.classifier import Classifier
-from stages.trained import prediction, saving
+from stages.trained import features, prediction, saving
 from tests.conftest import block_of, commit, run
 from tests.models import custom, nested, separable, small
 
@@ -83,7 +83,11 @@ def test_every_file_says_what_keras_says_and_what_it_is(file, written):
     model, folder = written
     check(folder / file, model)
     if file.endswith(".onnx"):
-        said = Classifier(folder / file).metadata
+        classifier = Classifier(folder / file)
+        said = classifier.metadata
+        if file == formats.FEATURES_FILE:
+            expected, _ = features.features_and_probabilities(model, IMAGES)
+            np.testing.assert_allclose(classifier.features(IMAGES), expected, rtol=1e-3, atol=1e-4)
     elif file.endswith(".tflite"):
         said = json.loads(zipfile.ZipFile(folder / file).read("metadata.json"))
     else:

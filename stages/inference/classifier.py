@@ -86,6 +86,10 @@ class Classifier:
         found = self.probabilities(both_ways(pixels, self.augmentation, self.dataset))
         return answer(found, self.classes, self.threshold, self.false_alarm_rate)
 
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """The features of images as `probabilities` takes them, float32 (N, D); only `model.onnx` gives them."""
+        return self.output("features", images)
+
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Calibrated class probabilities.
 
@@ -99,9 +103,13 @@ class Classifier:
         Raises:
             InputError: The images have another shape, no numbers, or another range, such as 0 to 1.
         """
+        return self.output("probabilities", images)
+
+    def output(self, name: str, images: np.ndarray) -> np.ndarray:
+        """An output of the graph, (N, ...), for images as `probabilities` takes them."""
         pixels = as_pixels(images, self.shape)
         batches = np.array_split(pixels, -(-len(pixels) // BATCH_SIZE) or 1)
-        return np.concatenate([self._session.run(["probabilities"], {"pixels": batch})[0] for batch in batches])
+        return np.concatenate([self._session.run([name], {"pixels": batch})[0] for batch in batches])
 
 
 def from_json(text: str) -> object:

@@ -1,7 +1,8 @@
 """A trained model as files for use without this project: ONNX, LiteRT and TensorFlow's SavedModel.
 
 All have the same contract: the input `pixels`, float32 (N, H, W, C), 0 to 255, as the model was trained on them; the
-output `probabilities`, float32 (N, classes), calibrated. Equal models give byte-identical files.
+output `probabilities`, float32 (N, classes), calibrated. `model.onnx` also has the output `features`, (N, D): the input of
+the last dense layer. Equal models give byte-identical files.
 """
 
 import json
@@ -23,14 +24,15 @@ from stages.base.errors import InputError
 from stages.base.files import atomic_write
 from stages.data.transforms import TUNED_SIZE
 from stages.trained.backend import silent
+from stages.trained.features import with_features
 from stages.trained.prediction import VIEWS
 
-INPUT, OUTPUT = "pixels", "probabilities"
+INPUT, OUTPUT, FEATURES = "pixels", "probabilities", "features"
 METADATA = "metadata.json"  # in a LiteRT file, which is also a ZIP archive; in the folder assets.extra of a SavedModel
 as_json = partial(json.dumps, ensure_ascii=False)
 
 
-def serving_model(model: keras.Model, augmentation: str, temperature: float) -> keras.Model:
+def serving_model(model: keras.Model, augmentation: str, temperature: float, features: bool = False) -> keras.Model:
     """A model from pixels to calibrated probabilities.
 
     Args:
@@ -38,6 +40,7 @@ def serving_model(model: keras.Model, augmentation: str, temperature: float) -> 
         augmentation: The test-time augmentation that is averaged over, a key of `VIEWS`.
         temperature: The logits are divided by it, above 0. Source: Guo et al., "On calibration of modern neural networks"
             (2017).
+        features: Whether the features of a single view are a second output; only without test-time augmentation.
     """
     pixels = keras.Input(model.input_shape[1:], name=INPUT, dtype="float32")
     height, width = pixels.shape[1:3]
@@ -54,13 +57,14 @@ def serving_model(model: keras.Model, augmentation: str, temperature: float) -> 
         view = framed[:, start : start + height, start : start + width] if offset else pixels
         views.append(ops.flip(view, axis=2) if mirrored else view)
     if len(views) == 1:
-        logits = model(pixels, training=False)  # (N, classes)
+        inner, logits = with_features(model)(pixels, training=False)  # (N, classes)
     else:
         every = model(ops.concatenate(views), training=False)  # (V x N, classes)
         weights = np.array([weight for weight, *_ in VIEWS[augmentation]], np.float32)
         by_view = ops.reshape(every, (len(views), -1, every.shape[-1]))  # (V, N, classes)
         logits = ops.sum(by_view * weights[:, None, None], axis=0)  # (N, classes)
-    return keras.Model(pixels, layers.Softmax(name=OUTPUT)(logits / temperature))
+    probabilities = layers.Softmax(name=OUTPUT)(logits / temperature)
+    return keras.Model(pixels, [probabilities, layers.Flatten(name=FEATURES)(inner)] if features else probabilities)
 
 
 def write_saved_model(model: keras.Model, path: Path, metadata: dict) -> None:
@@ -101,6 +105,7 @@ def write_litert(model: keras.Model, path: Path, metadata: dict, int8: bool = Fa
         archive.write_out(f"{folder}/model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/model")
         converter.optimizations = [tf.lite.Optimize.DEFAULT] if int8 else []
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # runtimes before 2025 cannot
         content = converter.convert()
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
@@ -125,10 +130,11 @@ def write_onnx(model: keras.Model, path: Path, metadata: dict) -> None:
 
 
 def ordered(graph: onnx.GraphProto) -> onnx.GraphProto:
-    """An ONNX graph with its nodes ordered from the output back, and all values named by that order.
+    """An ONNX graph with its nodes ordered from the outputs back, and all values named by that order.
 
-    The converter's order of nodes and names of constants differ from run to run. The input is named `pixels`, the output
-    `probabilities`, and both have N rows. Raises `ValueError` if a node holds a graph, such as the body of a loop.
+    The converter's order of nodes and names of constants differ from run to run. The input is named `pixels`, the outputs
+    `probabilities` and, if there is a second one, `features`; all have N rows. Raises `ValueError` if a node holds a graph,
+    such as the body of a loop.
     """
     if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
         raise ValueError("loops, as of recurrent layers, are not supported")
@@ -154,17 +160,22 @@ def ordered(graph: onnx.GraphProto) -> onnx.GraphProto:
         for place, output in enumerate(node.output):
             names[output] = node.output[place] = f"{node.name}_{place}" if output else ""
 
-    visit(graph.output[0].name)
-    nodes[-1].output[0] = OUTPUT
-    for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
+    for value in graph.output:
+        visit(value.name)
+    outputs = dict(zip([names[value.name] for value in graph.output], (OUTPUT, FEATURES), strict=False))
+    for node in nodes:
+        for values in (node.input, node.output):
+            values[:] = [outputs.get(name, name) for name in values]
+    for value, name in zip((graph.input[0], *graph.output), (INPUT, OUTPUT, FEATURES), strict=False):
         value.name = name
         value.type.tensor_type.shape.dim[0].dim_param = "N"
     return onnx.helper.make_graph(nodes, "model", graph.input, graph.output, used, graph.doc_string)
 
 
+FEATURES_FILE = "model.onnx"
 # The files of stage `export`: how each is written, and whether its graph averages the views of test-time augmentation.
 FILES: dict[str, tuple[Callable, bool]] = {
-    "model.onnx": (write_onnx, False),
+    FEATURES_FILE: (write_onnx, False),
     "model-tta.onnx": (write_onnx, True),
     "model.tflite": (write_litert, False),
     "model-tta.tflite": (write_litert, True),
@@ -190,7 +201,8 @@ def write(name: str, model: keras.Model, augmentation: str, temperature: float, 
     tf.config.run_functions_eagerly(True)  # puts functions within the graph into it: ONNX has no calls of functions
     try:
         with silent(even_on_errors=True):
-            writer(serving_model(model, augmentation if averages else "none", temperature), path, metadata)
+            served = serving_model(model, augmentation if averages else "none", temperature, name == FEATURES_FILE)
+            writer(served, path, metadata)
     except Exception as error:  # the converters raise classes of their own
         text = " ".join(str(error).split())
         missing = re.search(r"'tf\.(\w+)' op is neither|No Op registered for (\w+)", text)

@@ -1,0 +1,209 @@
+// The page of `make app`: it posts a photo to /classify, then to /explain, and shows what comes back.
+const at = id => document.getElementById(id);
+const percent = part => (100 * part).toFixed(1) + " %";
+let current = null;  // the photo that is shown, a Blob
+let turn = 0;  // counts what was asked, so that an answer that comes late is dropped
+let table = [];  // the rows of the CSV file
+
+function element(name, text = "", attributes = {}) {
+  const made = Object.assign(document.createElement(name), attributes);
+  made.append(text);
+  return made;
+}
+
+function picture(source, caption) {
+  const made = element("figure");
+  made.append(element("img", "", { src: source, alt: caption, className: "small" }), element("figcaption", caption));
+  return made;
+}
+
+async function ask(what, photo, run) {
+  const query = new URLSearchParams({ run, background: at("background")?.value ?? "auto" });
+  let reply;
+  try {
+    reply = await fetch(`${what}?${query}`, { method: "POST", body: photo });
+  } catch {
+    throw new Error("The page has ended: type `make app` again, and reload.");
+  }
+  const found = await reply.json();
+  if (!reply.ok) throw new Error(found.error);
+  return found;
+}
+
+function warn(sentences) {
+  at("notes").replaceChildren(...[...new Set(sentences)].map(one => element("p", "⚠ " + one, { className: "warning" })));
+}
+
+function verdict(answers) {
+  const said = answers.map(one => one.answer);
+  at("verdict").replaceChildren(said[0].class, element("span", " " + percent(said[0].probability)));
+  const notes = answers.flatMap(one => one.answer.warnings.map(text => (answers.length > 1 ? `${one.run}: ` : "") + text));
+  if (said.length > 1) {
+    const same = said[0].class === said[1].class;
+    notes.unshift(answers.map(one => `${one.run} says ${one.answer.class} (${percent(one.answer.probability)})`).join(", ")
+      + (same ? ": the same class." : ": they differ."));
+  }
+  warn(notes);
+  const highest = answer => Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 5).map(pair => pair[0]);
+  const rows = [...new Set(said.flatMap(highest))].slice(0, 7).map(name => {
+    const values = said.map(one => one.probabilities[name]);
+    const row = element("tr", "", { className: Math.abs(values[0] - (values[1] ?? values[0])) > 0.1 ? "differs" : "" });
+    row.append(element("th", name, { scope: "row" }), ...values.map(value => {
+      const cell = element("td", percent(value));
+      const bar = element("i");
+      bar.style.width = `${(said.length > 1 ? 5 : 10) * value}rem`;
+      cell.prepend(bar);
+      return cell;
+    }));
+    return row;
+  });
+  at("bars").tHead.hidden = said.length < 2;
+  answers.forEach((one, place) => { at("bars").tHead.rows[0].cells[place + 1].textContent = one.run; });
+  at("bars").tBodies[0].replaceChildren(...rows);
+}
+
+async function show(photo, name = "") {
+  const mine = ++turn;
+  current = photo;
+  stopFilm();
+  at("canvas").hidden = at("clear").hidden = name !== "a drawing";
+  at("photo").hidden = name === "a drawing";
+  at("photo").src = URL.createObjectURL(photo);
+  at("photo").onload = () => at("photo").classList.toggle("small", at("photo").naturalWidth < 100);
+  document.querySelectorAll(".example").forEach(one => one.setAttribute("aria-pressed", one.id === name));
+  history.replaceState(null, "", at(name)?.className === "example" ? "#" + name : location.pathname);
+  const runs = [at("run").value, at("other").value].filter(Boolean);
+  at("verdict").classList.add("busy");
+  try {
+    const answers = await Promise.all(runs.map(async run => ({ run, answer: await ask("classify", photo, run) })));
+    if (mine !== turn) return;
+    verdict(answers);
+    at("why").hidden = false;
+    at("working").classList.add("busy");
+    const panels = runs.map(run => element("div", "", { className: "panel" }));
+    at("explained").replaceChildren(...panels);
+    await Promise.all(runs.map(async (run, place) => {
+      const why = await ask("explain", photo, run);
+      if (mine !== turn) return;
+      const large = element("div", "", { className: "row large" });
+      large.append(picture(why.seen, "what the model sees"),
+        picture(why.mattered, `orange: speaks for ${why.class}; blue: against it`));
+      const similar = element("div", "", { className: "row" });
+      similar.append(...why.similar.map(one => picture(one.image, `${one.class}, ${one.similarity.toFixed(2)}`)));
+      panels[place].append(...(runs.length > 1 ? [element("h3", run)] : []), large,
+        ...(why.similar.length ? [element("h2", "The most similar training images"), similar] : []));
+      at("steps").replaceChildren(...why.steps.map(one => picture(one.image, one.name)));
+    }));
+  } catch (error) {
+    if (mine !== turn) return;
+    at("verdict").replaceChildren("Not classified");
+    at("bars").tBodies[0].replaceChildren();
+    at("why").hidden = true;
+    warn([error.message]);
+  } finally {
+    if (mine === turn) ["verdict", "working"].forEach(id => at(id).classList.remove("busy"));
+  }
+}
+
+async function take(files) {
+  files = [...files];
+  if (!files.length) return;
+  show(files[0]);
+  at("many").hidden = files.length < 2;
+  if (files.length < 2) return;
+  table = [["file", "class", "probability", "out_of_distribution", "warnings", "error"]];
+  at("gallery").replaceChildren();
+  for (const [place, file] of files.entries()) {
+    at("count").textContent = `${place + 1} of ${files.length} photos`;
+    const tile = element("button", "", { onclick: () => { show(file); scrollTo({ top: 0 }); } });
+    tile.append(element("img", "", { src: URL.createObjectURL(file), alt: "" }));
+    try {
+      const found = await ask("classify", file, at("run").value);
+      tile.append(`${found.out_of_distribution ? "⚠ " : ""}${found.class}, ${percent(found.probability)}`);
+      table.push([file.name, found.class, found.probability, found.out_of_distribution, found.warnings.join("; "), ""]);
+    } catch (error) {
+      tile.append("⚠ " + error.message);
+      table.push([file.name, "", "", "", "", error.message]);
+    }
+    tile.append(element("div", file.name, { className: "soft" }));
+    at("gallery").append(tile);
+  }
+  at("count").textContent = `${files.length} photos`;
+}
+
+function stopFilm() {
+  at("film").srcObject?.getTracks().forEach(track => track.stop());
+  at("film").srcObject = null;
+  at("film").hidden = true;
+  at("camera").textContent = "Camera";
+}
+
+at("files").onchange = event => { take(event.target.files); };
+at("files").onclick = event => { event.target.value = ""; };  // so that the same file can be chosen again
+at("snap").onchange = event => { take(event.target.files); };
+at("camera").onclick = async () => {
+  if (at("film").srcObject) {
+    const still = element("canvas", "", { width: at("film").videoWidth, height: at("film").videoHeight });
+    still.getContext("2d").drawImage(at("film"), 0, 0);
+    still.toBlob(photo => show(photo));
+  } else if (matchMedia("(pointer: coarse)").matches || !navigator.mediaDevices) {
+    at("snap").click();
+  } else {
+    try {
+      at("film").srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
+      await at("film").play();
+      at("canvas").hidden = at("photo").hidden = true;
+      at("film").hidden = false;
+      at("camera").textContent = "Take the photo";
+    } catch (error) {
+      warn([`The camera cannot be used: ${error.message}.`]);
+    }
+  }
+};
+at("save").onclick = () => {
+  const cell = value => /[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value;
+  const text = table.map(row => row.map(cell).join(",") + "\n").join("");
+  element("a", "", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "classes.csv" }).click();
+};
+for (const id of ["run", "other", "background"]) at(id)?.addEventListener("change", () => current && show(current));
+for (const one of document.querySelectorAll(".example")) one.onclick = async () => {
+  show(await (await fetch("examples/" + one.id)).blob(), one.id);
+  scrollTo({ top: 0, behavior: "smooth" });
+};
+
+addEventListener("paste", event => { if (event.clipboardData.files.length) take(event.clipboardData.files); });
+addEventListener("dragover", event => { event.preventDefault(); at("drop").classList.add("over"); });
+addEventListener("dragleave", () => at("drop").classList.remove("over"));
+addEventListener("drop", event => {
+  event.preventDefault();
+  at("drop").classList.remove("over");
+  take(event.dataTransfer.files);
+});
+
+const pen = at("canvas").getContext("2d");
+function wipe() {
+  pen.fillStyle = CANVAS;
+  pen.fillRect(0, 0, 280, 280);
+}
+at("draw").onclick = () => {
+  stopFilm();
+  wipe();
+  at("canvas").hidden = at("clear").hidden = false;
+  at("photo").hidden = true;
+};
+at("clear").onclick = wipe;
+at("canvas").onpointerdown = event => {
+  at("canvas").setPointerCapture(event.pointerId);
+  Object.assign(pen, { strokeStyle: BRUSH, lineWidth: 22, lineCap: "round", lineJoin: "round" });
+  pen.beginPath();
+  at("canvas").onpointermove(event);
+};
+at("canvas").onpointermove = event => {
+  if (!at("canvas").hasPointerCapture(event.pointerId)) return;
+  const scale = 280 / at("canvas").clientWidth;
+  pen.lineTo(event.offsetX * scale, event.offsetY * scale);
+  pen.stroke();
+};
+at("canvas").onpointerup = () => at("canvas").toBlob(photo => show(photo, "a drawing"));
+
+(at(decodeURIComponent(location.hash.slice(1))) ?? document.querySelector(".example"))?.click();
