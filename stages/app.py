@@ -29,11 +29,11 @@ from PIL import Image
 from stages import models
 from stages.base.errors import InputError
 from stages.base.files import read_json
-from stages.base.runs import FASHION_MNIST, MODELS, PREDICTIONS, SELECTION, TEMPERATURES
+from stages.base.runs import FASHION_MNIST, MODELS, SELECTION, TEMPERATURES
 from stages.base.splits import load_split, load_summary
 from stages.data.image_file import read_photo
 from stages.explanation import occlusion
-from stages.inference.classifier import EXPORTED, FALSE_ALARM_RATE, Classifier, answer, both_ways
+from stages.inference.classifier import EXPORTED, Classifier, answer, both_ways
 from stages.inference.photo import Conversion, prepared
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
@@ -98,22 +98,19 @@ def exported() -> Run:
 def trained(run: str) -> Run:
     """A run from `data/models`. Raises `InputError` if the file holds another one."""
     path = MODELS / f"{run}.keras"
-    refuse_damaged({str(one): digest(one) for one in (path, PREDICTIONS / "val" / f"{run}.npz")})
+    refuse_damaged({str(path): digest(path)})
     refuse_another_run(path, run)
     origin = read_origin(path)
     start_keras(read("threads", Threads))
     temperature = read_json(TEMPERATURES)["temperatures"].get(origin["model"], 1.0)
     model = saving.load_model(path, models.custom_objects(origin["model"]))
     augmentation, dataset = origin["parameters"]["test_time_augmentation"], origin["dataset"]
-    known = [load_predictions("val", run)["probabilities"]]
-    if (augmentation, dataset) == ("none", FASHION_MNIST):  # then a photo is shown both ways: see `both_ways`
-        known.append(prediction.classify(model, load_split("val")[0][:, :, ::-1]))
-    highest = np.max([with_temperature(found, temperature).max(axis=1) for found in known], axis=0)
-    threshold = float(np.quantile(highest, FALSE_ALARM_RATE))
 
     def answer_of(pixels: np.ndarray) -> dict:
         found = prediction.predict(model, both_ways(pixels, augmentation, dataset), augmentation).probabilities
-        return answer(with_temperature(found, temperature), class_names(), threshold, FALSE_ALARM_RATE)
+        return answer(
+            with_temperature(found, temperature), class_names(), 0.0
+        )  # only the exported run notices strangers
 
     return Run(
         answer_of,

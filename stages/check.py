@@ -24,11 +24,12 @@ from stages.parameters.schema import PARAMETERS, Section, load_yaml, refuse, unk
 from stages.parameters.search import Search, read_ranges
 from stages.parameters.select import Select
 from stages.parameters.statistics import Statistics
+from stages.parameters.strangers import Strangers
 
 SECTIONS = {
     "dataset": Dataset, "prepare": Prepare, "eda": Eda, "seeds": Seeds, "threads": Threads, "devices": Devices,
     "defaults": Defaults, "models": Models, "search": Search, "statistics": Statistics, "folds": Folds, "audit": Audit,
-    "robustness": Robustness, "explain": Explain, "report": Report, "select": Select,
+    "robustness": Robustness, "explain": Explain, "report": Report, "select": Select, "strangers": Strangers,
 }  # fmt: skip
 
 

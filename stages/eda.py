@@ -138,8 +138,9 @@ def main() -> None:
     write_csv(REPORTS / "class_overlap.csv", pd.DataFrame(table, columns=["class", "neighbour", "share"]))
     save(draw.class_overlap(shares, named, NEIGHBOURS), REPORTS / "class_overlap.png")
 
-    first, second = most_confused(shares + shares.T, 1)[0]
-    print(f"{len(images):,} training images; {names[first]} and {names[second]} are the classes that overlap most")
+    pairs = most_confused(shares + shares.T, 1)
+    overlapping = [f"{names[first]} and {names[second]} are the classes that overlap most" for first, second in pairs]
+    print("; ".join([f"{len(images):,} training images", *overlapping]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ float32 file gives other probabilities. The test set is not read. Times are in `
 `similar.npz` holds the features of some training images, of which the page of `make app` shows the most similar ones.
 """
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +19,15 @@ from sklearn.preprocessing import normalize
 from stages import models
 from stages.base.errors import InputError
 from stages.base.files import atomic_write, read_json, write_csv, write_json
-from stages.base.runs import FASHION_MNIST, SELECTED, SELECTION, TEMPERATURES, TIMING
+from stages.base.runs import FASHION_MNIST, SELECTED, SELECTION, STRANGERS, TEMPERATURES, TIMING
 from stages.base.splits import load_split, load_summary, sampled
 from stages.data.publisher import DESCRIPTION
 from stages.inference import formats, measure
-from stages.inference.classifier import EXPORTED, FALSE_ALARM_RATE
+from stages.inference.classifier import EXPORTED, STRANGE, Classifier
 from stages.parameters.robustness import Robustness
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
+from stages.results.git import git
 from stages.results.origin import read_origin, refuse_another_run
 from stages.scoring.temperature import with_temperature
 from stages.stress import ood
@@ -35,6 +35,7 @@ from stages.trained import features, prediction, saving
 from stages.trained.backend import start_keras
 
 REPORT = Path("reports/export.json")
+NOTICED = Path("reports/strangers.json")
 SCALED = "the whole image, scaled to fit, on the median color of its border"
 COMPARED = 5000  # training images in similar.npz, drawn at random if there are more
 LARGEST_DIFFERENCE = 1e-3  # of a probability, between a float32 file and Keras
@@ -43,20 +44,13 @@ CODE = ("dvc.yaml", "params.yaml", "stages")  # what an exported file depends on
 
 def last_commit() -> str:
     """The last commit that changed `CODE`, and whether there are uncommitted changes; "unknown" without git."""
-    try:
-        last, changed = (
-            subprocess.run(
-                ["git", *command, "--", *CODE], capture_output=True, encoding="utf-8", check=True
-            ).stdout.strip()
-            for command in (["log", "-1", "--format=%H"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    last = git("log", "-1", "--format=%H", "--", *CODE).strip()
+    changed = last and git("status", "--porcelain", "--", *CODE)
     return f"{last or 'unknown'}{', with uncommitted changes' if changed else ''}"
 
 
 def about(
-    origin: dict, run: str, classes: list[str], shape: tuple[int, int, int], temperature: float, threshold: float
+    origin: dict, run: str, classes: list[str], shape: tuple[int, int, int], temperature: float, alarms: float
 ) -> dict:
     """What every file says of itself, without what is measured with the file."""
     pixels = DESCRIPTION["pixels"] if origin["dataset"] == FASHION_MNIST else SCALED
@@ -67,11 +61,12 @@ def about(
         "classes": classes,
         "input": f"pixels: float32 (N, {', '.join(map(str, shape))}), 0 to 255, {pixels}",
         "output": f"probabilities: float32 (N, {len(classes)}), calibrated, in the order of classes",
+        "strangeness": "float32 (N,), 0 to 1: how probably a picture shows none of the classes",
         "calibration": {"method": "temperature scaling, fitted on validation", "temperature": temperature},
         "out_of_distribution": {
-            "method": "the highest probability is below the threshold",
-            "threshold": threshold,
-            "false_alarm_rate": FALSE_ALARM_RATE,
+            "method": "the strangeness is above the threshold",
+            "threshold": STRANGE,
+            "false_alarm_rate": alarms,
         },
     }
 
@@ -96,13 +91,12 @@ def refuse_difference(path: Path, difference: float) -> None:
         )
 
 
-def detected(path: Path, threshold: float, shape: tuple[int, int, int], robustness: Robustness) -> dict[str, float]:
+def detected(path: Path, shape: tuple[int, int, int], robustness: Robustness) -> dict[str, float]:
     """The share of each kind of OOD inputs, as in stage `evaluate`, that an ONNX file finds to be OOD."""
-    shares = {}
+    shares, classifier = {}, Classifier(path)
     for kind in ood.INPUTS:
         drawn = ood.draw_ood(kind, robustness.images, shape, robustness.seed)
-        found, _ = measure.classify_all(path, drawn)
-        shares[kind] = round(float((found.max(axis=1) < threshold).mean()), 6)
+        shares[kind] = round(float((classifier.strangeness(drawn) > STRANGE).mean()), 6)
     return shares
 
 
@@ -122,22 +116,15 @@ def main() -> None:
     averaged, single = (
         with_temperature(found, temperature) for found in (predicted.probabilities, predicted.single_view)
     )
-    mirrored = single
-    if origin["dataset"] == FASHION_MNIST:  # see `classifier.both_ways`
-        mirrored = with_temperature(prediction.classify(model, images[:, :, ::-1]), temperature)
-
-    def threshold(views: str) -> float:
-        """The threshold of a file with these views."""
-        highest = averaged.max(axis=1) if views != "none" else np.maximum(single, mirrored).max(axis=1)
-        return float(np.quantile(highest, FALSE_ALARM_RATE).round(6))
-
+    with np.load(STRANGERS) as kept:
+        head = kept["weights"], float(kept["bias"])
+    said = about(origin, run, classes, images.shape[1:], temperature, read_json(NOTICED)["val_alarms"])
     files, times = [], []
     for file, (_, averages) in formats.FILES.items():
         path, views, expected = EXPORTED / file, augmentation if averages else "none", averaged if averages else single
         accuracy = round(float((expected.argmax(axis=1) == labels).mean()), 6)
-        said = about(origin, run, classes, images.shape[1:], temperature, threshold(views))
         metadata = said | {"test_time_augmentation": views, "val_accuracy": accuracy}
-        formats.write(file, model, augmentation, temperature, path, metadata)
+        formats.write(file, model, augmentation, temperature, path, metadata, head)
         found, images_per_second = measure.classify_all(path, images)
         compared = compare(found, expected, labels)
         p50, p99 = np.quantile(measure.latency(path, images), (0.5, 0.99))
@@ -151,8 +138,7 @@ def main() -> None:
     vectors, _ = features.features_and_probabilities(model, train_images[chosen])
     with atomic_write(EXPORTED / "similar.npz") as beside:
         np.savez(beside, images=chosen, features=normalize(vectors).astype(np.float16))
-    shares = detected(EXPORTED / "model-tta.onnx", threshold(augmentation), images.shape[1:], robustness)
-    said = about(origin, run, classes, images.shape[1:], temperature, threshold(augmentation))
+    shares = detected(EXPORTED / "model-tta.onnx", images.shape[1:], robustness)
     write_json(
         REPORT,
         {"dataset": origin["dataset"], "about": [said], "files": files, "detected_out_of_distribution": [shares]},

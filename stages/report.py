@@ -6,6 +6,7 @@ only the learning curves show all seeds. The template, style and script of the p
 """
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from stages.base.files import read_json, write_text
 from stages.base.runs import EXPERIMENTS, FASHION_MNIST, MODELS, OOD, ROBUSTNESS, SELECTION, TEMPERATURES
 from stages.base.splits import load_split, load_summary
 from stages.data.publisher import DESCRIPTION
+from stages.data.transforms import TUNED_SIZE
 from stages.figures import results as draw
 from stages.figures import robustness as draw_robustness
 from stages.figures.style import MAX_CLASSES, figure_names, model_colours, save
@@ -41,6 +43,7 @@ from stages.page.tables import (
 from stages.parameters.report import Report
 from stages.parameters.schema import read
 from stages.parameters.statistics import Statistics
+from stages.results.git import git
 from stages.results.origin import read_origin
 from stages.results.predictions import load_predictions
 
@@ -72,6 +75,23 @@ def by_model(folder: Path, runs: dict[str, str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def moved(summary: dict) -> list[str] | None:
+    """Sentences on the accuracies that differ from those of the last commit, or None if there is none to compare with."""
+    before = json.loads(git("show", f"HEAD:{SUMMARY}") or "{}")
+    if before.get("dataset") != summary["dataset"]:
+        return None
+    found = []
+    for model, now in summary["models"].items():
+        if then := before["models"].get(model):
+            for split in ("val", "test"):
+                old, new = (100 * row[f"{split}_accuracy"] for row in (then, now))
+                if f"{old:.2f}" != f"{new:.2f}":
+                    found.append(f"{model}: {split} accuracy {old:.2f} to {new:.2f} % ({new - old:+.2f})")
+        else:
+            found.append(f"{model} is new")
+    return found + [f"{model} is gone" for model in before["models"] if model not in summary["models"]]
+
+
 def main() -> None:
     parameters, statistics_parameters = read("report", Report), read("statistics", Statistics)
     data, summary, selection = load_summary(), read_json(SUMMARY), read_json(SELECTION)
@@ -98,7 +118,7 @@ def main() -> None:
         "differences": draw.differences(statistics["pairs"], statistics_parameters.confidence),
         "reliability": draw.reliability(statistics["reliability"], temperatures),
         "coverage": draw.coverage(statistics["coverage"]),
-        "robustness": draw_robustness.curves(robustness),
+        "robustness": draw_robustness.strengths(robustness, selection["selected"]),
         "corruptions": draw_robustness.samples(example, parameters.seed),
     }
     if len(names) == 2:
@@ -116,6 +136,11 @@ def main() -> None:
         }
         for model, one in predictions.items()
     }
+    large = images.shape[1] >= TUNED_SIZE
+    low_resolution = {  # as `stages.training.epochs.low_resolution_epochs` says
+        model: min(round(large * block["low_resolution_fraction"] * block["epochs"]), block["epochs"] - 1)
+        for model, block in blocks.items()
+    }
     on_page = shown(predictions, chosen, parameters.seed, images[0, ..., 0].size)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -123,7 +148,7 @@ def main() -> None:
     page = environment.get_template("report.html.jinja").render(
         style=(PAGE / "report.css").read_text(encoding="utf-8"),
         script=(PAGE / "report.js").read_text(encoding="utf-8"),
-        payload=payload(predictions, on_page, chosen, curves, order, model_colours(list(runs)), names),
+        payload=payload(predictions, on_page, chosen, curves, low_resolution, order, model_colours(list(runs)), names),
         sheet=sheet(images[on_page]),
         data=data,
         summary=summary,
@@ -145,6 +170,7 @@ def main() -> None:
         .reset_index()
         .to_dict("records"),
         ood=ood.to_dict("records"),
+        strangers=read_json(Path("reports/strangers.json")),
         audit=read_json(AUDIT / "summary.json"),
         origin=origins[selection["selected"]],
         model_sha256=hashlib.sha256((MODELS / f"{selection['run']}.keras").read_bytes()).hexdigest(),
@@ -169,6 +195,7 @@ def main() -> None:
             for model in order
         ],
         figures={name: inline(FIGURES / f"{name}.png", in_colour) for name in overview},
+        moved=moved(summary),
         eda={path.stem: inline(path, in_colour) for path in sorted(EDA.glob("*.png"))},
         audit_figures={path.stem: inline(path, in_colour) for path in sorted(AUDIT.glob("*.png"))},
         explain={path.stem: inline(path, in_colour) for path in sorted(EXPLAIN.glob("*.png"))},

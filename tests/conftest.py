@@ -96,6 +96,7 @@ SMALL = {  # settings for seconds of training
     "statistics": {"resamples": 100},
     "folds": {"epochs": 1, "count": 2, "model": "small"},
     "robustness": {"images": 100},
+    "strangers": {"pictures": 50},
     "search": {"small": {"learning_rate": {"low": 0.02, "high": 0.5, "log": True}, "warmup": {"low": 0.1, "high": 0.4},
                          "widths": [[8], [16, 32]]}},
 }  # fmt: skip

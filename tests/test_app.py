@@ -38,7 +38,7 @@ def loaded(monkeypatch, images):
         return np.eye(10)[np.full(len(some), 3)] * upper[:, None] + (1 - upper[:, None]) / 10
 
     run = Run(
-        lambda one: answer(probabilities(one[None]), CLASS_NAMES, 0.5, 0.05),
+        lambda one: answer(probabilities(one[None]), CLASS_NAMES, 0.0),
         probabilities,
         lambda some: some.reshape(len(some), -1).astype(float),
     )
@@ -218,7 +218,7 @@ def test_every_run_answers_also_when_many_ask(app):
     asked = [f"{what}?run={model}-0" for what in ("classify", "explain") for model in MODELS]
     with ThreadPoolExecutor(8) as clients:
         found = list(clients.map(lambda path: app.post(path, PHOTO.read_bytes()), asked * 3))
-    keys = {"class", "probability", "next", "probabilities", "out_of_distribution", "warnings"}
+    keys = {"class", "probability", "next", "probabilities", "strangeness", "out_of_distribution", "warnings"}
     assert set(found[0]) == keys
     assert found[: len(asked)] == found[len(asked) : 2 * len(asked)] == found[2 * len(asked) :]
     for answered, why in zip(found[: len(MODELS)], found[len(MODELS) : len(asked)], strict=True):

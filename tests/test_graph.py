@@ -285,13 +285,13 @@ EDITS = {
     "a new test metric": ("stages/evaluate.py", {"evaluate"}, {"compare", "report"}),
     "a comment in a model": (
         f"stages/models/{MODEL}.py",
-        {"check", f"train@{MODEL}", f"evaluate@{MODEL}", "folds", "export", "audit", "explain", "report"},
+        {"check", f"train@{MODEL}", f"evaluate@{MODEL}", "folds", "export", "audit", "explain", "report", "strangers"},
         {"select", "calibrate", "compare"},
     ),
     "a warning's wording": (
         "stages/scoring/training_warnings.py",
         {"select", "compare"},
-        {"calibrate", "export", "audit", "explain", "report"},
+        {"calibrate", "export", "audit", "explain", "report", "strangers"},
     ),
     "the significance test": ("stages/comparison/significance.py", {"compare"}, {"report"}),
     "the report's template": ("stages/page/report.html.jinja", {"report"}, set()),

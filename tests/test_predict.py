@@ -16,12 +16,12 @@ from stages import predict
 from stages.base.errors import InputError
 from stages.data.image_file import read_photo
 from stages.inference import formats
-from stages.inference.classifier import Classifier
+from stages.inference.classifier import STRANGE, Classifier
 from stages.inference.photo import convert
 from stages.runner import dvc_files
 from stages.trained import saving
 from tests.conftest import ROOT, run
-from tests.test_export import ABOUT, build, temperature
+from tests.test_export import ABOUT, build, head_of, temperature
 from tests.test_photo import encoded, shirt
 
 
@@ -32,7 +32,7 @@ def exported(tmp_path_factory) -> Path:
     model, folder = build("small"), tmp_path_factory.mktemp("exported")
     for file, views in (("model.onnx", "none"), ("model-tta.onnx", "flip")):
         about = ABOUT | {"dataset": "fashion-mnist", "test_time_augmentation": views}
-        formats.write(file, model, views, temperature(model), folder / file, about)
+        formats.write(file, model, views, temperature(model), folder / file, about, head_of(model))
     return folder
 
 
@@ -74,7 +74,7 @@ def test_a_photo_gets_its_class_the_probability_and_the_next_two(output, exporte
     out, err = output(path)
     line, *warnings = out.splitlines()
     assert line == f"{path}: {best[0]} (then {best[1]}, {best[2]})"
-    assert bool(warnings) == (probabilities.max() < model.threshold)
+    assert bool(warnings) == (model.strangeness(convert(read_photo(path)).pixels)[0] > STRANGE)
     assert err == ""
 
 
@@ -110,7 +110,6 @@ def test_a_replaced_or_foreign_model_is_refused_and_no_name_reaches_the_terminal
             | {
                 "classes": json.dumps(classes),
                 "test_time_augmentation": "none",
-                "out_of_distribution": json.dumps(ABOUT["out_of_distribution"]),
             },
         )
         onnx.save(model, tmp_path / "changed.onnx")
@@ -164,14 +163,15 @@ def test_the_command_is_quick_and_quiet(exported, photos, tmp_path):
 # --- As functions ---
 
 
-def test_an_uncertain_photo_is_warned_of(exported, photos):
+def test_a_strange_photo_is_warned_of(exported, photos, monkeypatch):
     model, pixels = Classifier(exported / "model-tta.onnx"), convert(read_photo(photos / "blue shirt.png")).pixels
-    model.threshold = 1.01
-    found = model.answer(pixels)
-    assert found["out_of_distribution"] is True
-    assert "may be none of the 10 classes" in found["warnings"][0]
-    model.threshold = 0
-    assert not model.answer(pixels)["warnings"]
+    for threshold in (0, 1):
+        monkeypatch.setattr("stages.inference.classifier.STRANGE", threshold)
+        found = model.answer(pixels)
+        assert found["out_of_distribution"] is (threshold == 0)
+        assert ["probably none of the 10 classes" in warning for warning in found["warnings"]] == [True] * (
+            1 - threshold
+        )
 
 
 def test_a_model_without_mirrored_views_sees_the_photo_both_ways(exported):

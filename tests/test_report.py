@@ -152,7 +152,16 @@ def test_the_page_shows_all_mistakes_and_some_that_are_right():
     assert (np.diff(images) > 0).all()
     curves = pd.DataFrame({"model": ["a", "b"], "seed": 0, "epoch": 1, "accuracy": 0.5, "loss": 1.0})
     curves = curves.assign(val_accuracy=0.5, val_loss=1.0)
-    data = payload(predictions, images, galleries, curves, ["b", "a"], {"a": "#123456", "b": "#abcdef"}, CLASS_NAMES)
+    data = payload(
+        predictions,
+        images,
+        galleries,
+        curves,
+        {"a": 0, "b": 1},
+        ["b", "a"],
+        {"a": "#123456", "b": "#abcdef"},
+        CLASS_NAMES,
+    )
     json.dumps(data)
     assert {run["model"]: run["colour"] for run in data["curves"]} == {"a": "#123456", "b": "#abcdef"}
     assert [images[place] for place in data["galleries"]["a"]["random"]] == [299, 5]

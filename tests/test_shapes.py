@@ -221,7 +221,7 @@ def test_the_page_has_room_for_so_many_images_and_pairs_of_many_classes():
         assert len(images) == most
         assert {0, 19999} <= set(images)
     curves = pd.DataFrame(columns=["model", "seed"])
-    data = payload(predictions, images, chosen, curves, ["model"], {}, names_of(200))
+    data = payload(predictions, images, chosen, curves, {"model": 0}, ["model"], {}, names_of(200))
     assert len(data["confusion"]["model"]) == PAIRS
     assert data["confusion"]["model"][0] == (1, 2, 100)
     assert data["missing"] == 10000 - (labels[images] % 2 == 1).sum() > 0

@@ -17,6 +17,7 @@ FOLDS = Path("data/folds/probabilities.npz")  # see stages.results.predictions
 FOLD_MODEL = Path("data/folds/model.keras")  # trained without the first fold
 SELECTION = Path("reports/selection.json")  # the chosen model, its best run, and why; the runs of every model
 SELECTED = Path("data/selected/model.keras")
+STRANGERS = Path("data/selected/strangers.npz")  # see `stages.strangers`
 TEMPERATURES = Path("reports/temperatures.json")  # of each model, fitted on validation
 EXPERIMENTS = Path("reports/experiments.csv")
 

@@ -14,7 +14,6 @@ CLASS_NAMES = (
 DESCRIPTION = {
     "title": "Fashion-MNIST",
     "of_what": "clothing",
-    "without": "without clothing",
     "example_class": "Coat",  # of the image whose corruptions are shown
     "input_note": "light clothing on black",
     "pixels": "bright clothing on a dark background",  # in the metadata of exported files

@@ -5,28 +5,34 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.figures.style import model_colours, show_mosaic
+from stages.figures.style import show_mosaic
 from stages.stress.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, corrupt
 from stages.stress.ood import INPUTS, draw_ood
 
 
-def curves(table: pd.DataFrame) -> Figure:
-    """Accuracy by strength, one panel per corruption and one line per model.
+def strengths(table: pd.DataFrame, model: str) -> Figure:
+    """The accuracy of a model by corruption and strength, as a table of colours; what harms it most is below.
 
     Args:
-        table: Columns model, corruption, strength (0 to 5), accuracy; one run per model, in the order of `params.yaml`.
+        table: Columns model, corruption, strength (0 to 5), accuracy, of one run per model.
+        model: The model that is shown.
     """
-    colours = model_colours(list(table["model"].unique()))
-    figure, grid = plt.subplots(2, 5, figsize=(13, 5.4), sharey=True)
-    for axes, kind in zip(grid.flat, KINDS, strict=True):
-        rows = table[table["corruption"] == kind]
-        for model, run in rows.groupby("model", sort=False):
-            axes.plot(run["strength"], 100 * run["accuracy"], "-o", ms=3, color=colours[model], label=model)
-        axes.set(title=kind, xlabel=UNITS[kind], ylim=(-3, 100))
-        axes.set_xticks([0, *STRENGTHS], ["clean", *map(str, LEVELS[kind])], fontsize=8.5)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("accuracy, %")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right upper")
+    rows = table[table["model"] == model].pivot(index="corruption", columns="strength", values="accuracy")
+    rows = 100 * rows.loc[rows.mean(axis=1).sort_values(ascending=False, kind="stable").index]
+    figure, axes = plt.subplots(figsize=(7.2, 5.4))
+    shown = axes.imshow(rows, cmap="YlOrBr_r", vmin=0, vmax=100, aspect="auto")
+    for (row, column), value in np.ndenumerate(rows.to_numpy()):
+        kind = rows.index[row]
+        level = f"  ({LEVELS[kind][column - 1]:g})" if column else ""
+        axes.text(
+            column, row, f"{value:.0f}{level}", ha="center", va="center", color="white" if value < 45 else "black"
+        )
+    axes.set_xticks(range(6), ["clean", *map(str, STRENGTHS)])
+    axes.set_yticks(range(len(rows)), [f"{kind}\n{UNITS[kind]}" for kind in rows.index], fontsize=8.5)
+    axes.set_xlabel("strength (in parentheses: the level)")
+    axes.set_title(f"{model}: accuracy on corrupted test images, %")
+    axes.grid(False)
+    figure.colorbar(shown, shrink=0.8, label="accuracy, %")
     return figure
 
 

@@ -23,7 +23,7 @@ from stages.base.errors import InputError
 from stages.base.runs import FASHION_MNIST
 
 EXPORTED = Path("data/exported")  # model.onnx and others: see `stages.export`
-FALSE_ALARM_RATE = 0.05  # share of validation images that are taken for out-of-distribution (OOD)
+STRANGE = 0.5  # strangeness: above it, a picture probably shows none of the classes (out-of-distribution)
 BATCH_SIZE = 100  # images per call: more take more memory, not less time
 MAX_OF_FRACTIONS = 2  # images without a higher value hold fractions of white, not 0 to 255: resampling overshoots 1
 
@@ -37,8 +37,6 @@ class Classifier:
         shape: Height, width and channels of an image.
         classes: The names of the classes, in the order of the probabilities.
         augmentation: The test-time augmentation whose views the file averages.
-        threshold: An image whose highest probability is below it is taken for out-of-distribution (OOD), 0 to 1.
-        false_alarm_rate: The share of validation images that are below it, 0 to 1.
     """
 
     def __init__(self, path: Path | str = EXPORTED / "model-tta.onnx", threads: int = 0):
@@ -70,8 +68,6 @@ class Classifier:
             self.dataset: str = self.metadata["dataset"]
             self.classes: list[str] = self.metadata["classes"]
             self.augmentation: str = self.metadata["test_time_augmentation"]
-            self.threshold = float(self.metadata["out_of_distribution"]["threshold"])
-            self.false_alarm_rate = float(self.metadata["out_of_distribution"]["false_alarm_rate"])
             self.shape = tuple(self._session.get_inputs()[0].shape[1:])
             found = self.probabilities(np.zeros((1, *self.shape))).shape
             if found != (1, len(self.classes)):
@@ -83,8 +79,12 @@ class Classifier:
 
     def answer(self, pixels: np.ndarray) -> dict:
         """What is said of one prepared photo, (H, W, C): see `answer`."""
-        found = self.probabilities(both_ways(pixels, self.augmentation, self.dataset))
-        return answer(found, self.classes, self.threshold, self.false_alarm_rate)
+        views = both_ways(pixels, self.augmentation, self.dataset)
+        return answer(self.probabilities(views), self.classes, float(self.strangeness(views).min()))
+
+    def strangeness(self, images: np.ndarray) -> np.ndarray:
+        """How probably images as `probabilities` takes them show none of the classes, float32 (N,): see `STRANGE`."""
+        return self.output("strangeness", images)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The features of images as `probabilities` takes them, float32 (N, D); only `model.onnx` gives them."""
@@ -158,33 +158,29 @@ def both_ways(pixels: np.ndarray, augmentation: str, dataset: str) -> np.ndarray
     return np.stack([pixels, pixels[:, ::-1]] if (augmentation, dataset) == ("none", FASHION_MNIST) else [pixels])
 
 
-def answer(found: np.ndarray, classes: Sequence[str], threshold: float, false_alarm_rate: float) -> dict:
+def answer(found: np.ndarray, classes: Sequence[str], strangeness: float) -> dict:
     """What is said of one photo.
 
     Args:
         found: Calibrated probabilities of `both_ways`, (1 or 2, classes). The row with the highest one counts.
         classes: The names of the classes.
-        threshold: A highest probability below it, 0 to 1, means out-of-distribution (OOD).
-        false_alarm_rate: The share of validation images below it, 0 to 1.
+        strangeness: 0 to 1: see `STRANGE`.
 
     Returns:
         class, probability, next (the two classes that follow, each with its probability), probabilities (by class),
-        out_of_distribution (bool), warnings (a list of sentences).
+        strangeness, out_of_distribution (bool: whether it is above `STRANGE`), warnings (a list of sentences).
     """
     probabilities = found[found.max(axis=1).argmax()].astype(float).round(6)
     ranked = [
         {"class": classes[place], "probability": float(probabilities[place])}
         for place in np.argsort(-probabilities, kind="stable")
     ]
-    unlikely = ranked[0]["probability"] < threshold
-    warning = (
-        f"the model is unsure; it may be none of the {len(classes)} classes: the highest probability is below "
-        f"{100 * threshold:.1f} %, as of only {100 * false_alarm_rate:.0f} % of the validation images"
-    )
+    warning = f"it is probably none of the {len(classes)} classes: it does not look like the training images"
     return {
         **ranked[0],
         "next": ranked[1:3],
         "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),
-        "out_of_distribution": unlikely,
-        "warnings": [warning] if unlikely else [],
+        "strangeness": round(strangeness, 6),
+        "out_of_distribution": strangeness > STRANGE,
+        "warnings": [warning] if strangeness > STRANGE else [],
     }

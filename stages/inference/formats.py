@@ -1,8 +1,9 @@
 """A trained model as files for use without this project: ONNX, LiteRT and TensorFlow's SavedModel.
 
 All have the same contract: the input `pixels`, float32 (N, H, W, C), 0 to 255, as the model was trained on them; the
-output `probabilities`, float32 (N, classes), calibrated. `model.onnx` also has the output `features`, (N, D): the input of
-the last dense layer. Equal models give byte-identical files.
+outputs `probabilities`, float32 (N, classes), calibrated, and `strangeness`, (N,), 0 to 1, by which pictures of none of the
+classes are noticed: see `stages.strangers`. `model.onnx` also has `features`, (N, D): the input of the last dense layer.
+Equal models give byte-identical files.
 """
 
 import json
@@ -27,20 +28,27 @@ from stages.trained.backend import silent
 from stages.trained.features import with_features
 from stages.trained.prediction import VIEWS
 
-INPUT, OUTPUT, FEATURES = "pixels", "probabilities", "features"
+INPUT = "pixels"
+OUTPUTS = OUTPUT, STRANGENESS, FEATURES = "probabilities", "strangeness", "features"
 METADATA = "metadata.json"  # in a LiteRT file, which is also a ZIP archive; in the folder assets.extra of a SavedModel
 as_json = partial(json.dumps, ensure_ascii=False)
 
 
-def serving_model(model: keras.Model, augmentation: str, temperature: float, features: bool = False) -> keras.Model:
-    """A model from pixels to calibrated probabilities.
+Head = tuple[np.ndarray, float]  # weights of the outputs of a model's layers, and a bias: see `stages.strangers`
+
+
+def serving_model(
+    model: keras.Model, augmentation: str, temperature: float, head: Head, features: bool = False
+) -> keras.Model:
+    """A model from pixels to the first two of `OUTPUTS`, or all three.
 
     Args:
         model: From pixels (N, H, W, C) to logits (N, classes), in float32.
         augmentation: The test-time augmentation that is averaged over, a key of `VIEWS`.
         temperature: The logits are divided by it, above 0. Source: Guo et al., "On calibration of modern neural networks"
             (2017).
-        features: Whether the features of a single view are a second output; only without test-time augmentation.
+        head: Of the strangeness.
+        features: Whether the features of a single view are the third output; only without test-time augmentation.
     """
     pixels = keras.Input(model.input_shape[1:], name=INPUT, dtype="float32")
     height, width = pixels.shape[1:3]
@@ -57,14 +65,23 @@ def serving_model(model: keras.Model, augmentation: str, temperature: float, fea
         view = framed[:, start : start + height, start : start + width] if offset else pixels
         views.append(ops.flip(view, axis=2) if mirrored else view)
     if len(views) == 1:
-        inner, logits = with_features(model)(pixels, training=False)  # (N, classes)
+        inner, logits, outputs = with_features(model)(pixels, training=False)  # (N, D), (N, classes), (N, L)
     else:
-        every = model(ops.concatenate(views), training=False)  # (V x N, classes)
+        _, every, outputs = with_features(model)(ops.concatenate(views), training=False)  # (V x N, classes)
         weights = np.array([weight for weight, *_ in VIEWS[augmentation]], np.float32)
         by_view = ops.reshape(every, (len(views), -1, every.shape[-1]))  # (V, N, classes)
         logits = ops.sum(by_view * weights[:, None, None], axis=0)  # (N, classes)
+        outputs = ops.reshape(outputs, (len(views), -1, outputs.shape[-1]))[0]  # (N, L), of the image as it is
     probabilities = layers.Softmax(name=OUTPUT)(logits / temperature)
-    return keras.Model(pixels, [probabilities, layers.Flatten(name=FEATURES)(inner)] if features else probabilities)
+    strangeness = ops.sigmoid(ops.sum(outputs * head[0], axis=-1) + head[1])
+    return keras.Model(
+        pixels, [probabilities, strangeness, *([layers.Flatten(name=FEATURES)(inner)] if features else [])]
+    )
+
+
+def named(model: keras.Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """A `serving_model` as a function from pixels to its outputs by name."""
+    return lambda pixels: dict(zip(OUTPUTS, model(pixels, training=False), strict=False))
 
 
 def write_saved_model(model: keras.Model, path: Path, metadata: dict) -> None:
@@ -76,7 +93,7 @@ def write_saved_model(model: keras.Model, path: Path, metadata: dict) -> None:
     serving = tf.Module()
     serving.weights = [weight.value for weight in model.weights]  # without the states of random generators
     signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)
-    classify = tf.function(lambda pixels: {OUTPUT: model(pixels, training=False)}, input_signature=[signature])
+    classify = tf.function(named(model), input_signature=[signature])
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.part") as folder:
         written = Path(folder) / path.name
@@ -100,7 +117,7 @@ def write_litert(model: keras.Model, path: Path, metadata: dict, int8: bool = Fa
     archive = keras.export.ExportArchive()
     archive.track(model)
     signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)
-    archive.add_endpoint("serve", lambda pixels: {OUTPUT: model(pixels, training=False)}, input_signature=[signature])
+    archive.add_endpoint("serve", named(model), input_signature=[signature])
     with tempfile.TemporaryDirectory() as folder:
         archive.write_out(f"{folder}/model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/model")
@@ -133,8 +150,7 @@ def ordered(graph: onnx.GraphProto) -> onnx.GraphProto:
     """An ONNX graph with its nodes ordered from the outputs back, and all values named by that order.
 
     The converter's order of nodes and names of constants differ from run to run. The input is named `pixels`, the outputs
-    `probabilities` and, if there is a second one, `features`; all have N rows. Raises `ValueError` if a node holds a graph,
-    such as the body of a loop.
+    as in `OUTPUTS`; all have N rows. Raises `ValueError` if a node holds a graph, such as the body of a loop.
     """
     if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
         raise ValueError("loops, as of recurrent layers, are not supported")
@@ -162,11 +178,11 @@ def ordered(graph: onnx.GraphProto) -> onnx.GraphProto:
 
     for value in graph.output:
         visit(value.name)
-    outputs = dict(zip([names[value.name] for value in graph.output], (OUTPUT, FEATURES), strict=False))
+    outputs = dict(zip([names[value.name] for value in graph.output], OUTPUTS, strict=False))
     for node in nodes:
         for values in (node.input, node.output):
             values[:] = [outputs.get(name, name) for name in values]
-    for value, name in zip((graph.input[0], *graph.output), (INPUT, OUTPUT, FEATURES), strict=False):
+    for value, name in zip((graph.input[0], *graph.output), (INPUT, *OUTPUTS), strict=False):
         value.name = name
         value.type.tensor_type.shape.dim[0].dim_param = "N"
     return onnx.helper.make_graph(nodes, "model", graph.input, graph.output, used, graph.doc_string)
@@ -184,7 +200,9 @@ FILES: dict[str, tuple[Callable, bool]] = {
 }
 
 
-def write(name: str, model: keras.Model, augmentation: str, temperature: float, path: Path, metadata: dict) -> None:
+def write(
+    name: str, model: keras.Model, augmentation: str, temperature: float, path: Path, metadata: dict, head: Head
+) -> None:
     """Write one of `FILES`, without the messages of the converters.
 
     Args:
@@ -193,6 +211,7 @@ def write(name: str, model: keras.Model, augmentation: str, temperature: float, 
         augmentation: Of the model, a key of `VIEWS`; only files that average views use it.
         temperature: See `serving_model`.
         metadata: What the file says of itself; values that JSON can hold.
+        head: See `serving_model`.
 
     Raises:
         InputError: A layer cannot be converted.
@@ -201,7 +220,9 @@ def write(name: str, model: keras.Model, augmentation: str, temperature: float, 
     tf.config.run_functions_eagerly(True)  # puts functions within the graph into it: ONNX has no calls of functions
     try:
         with silent(even_on_errors=True):
-            served = serving_model(model, augmentation if averages else "none", temperature, name == FEATURES_FILE)
+            served = serving_model(
+                model, augmentation if averages else "none", temperature, head, name == FEATURES_FILE
+            )
             writer(served, path, metadata)
     except Exception as error:  # the converters raise classes of their own
         text = " ".join(str(error).split())

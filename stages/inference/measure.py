@@ -30,7 +30,8 @@ def load(path: Path) -> Classify:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TensorFlow advertises ai-edge-litert, which not all systems have
             interpreter = tf.lite.Interpreter(str(path), num_threads=1)
-        source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]["index"]
+        source = interpreter.get_input_details()[0]
+        result = interpreter.get_signature_runner().get_output_details()[OUTPUT]["index"]
 
         def classify(images: np.ndarray) -> np.ndarray:
             if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:

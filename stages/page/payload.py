@@ -92,6 +92,7 @@ def payload(
     images: np.ndarray,
     chosen: ByModel,
     curves: pd.DataFrame,
+    low_resolution: dict[str, int],
     order: list[str],
     colours: dict[str, str],
     names: list[str],
@@ -103,6 +104,7 @@ def payload(
         images: The numbers of the test images on the sheet, in its order.
         chosen: For each model, the numbers of the images of each gallery.
         curves: `reports/curves.csv`.
+        low_resolution: How many epochs of each model, the first ones, show downscaled images.
         order: The models, the selected one first.
         colours: The colour of each model, as in the figures.
         names: Of the classes.
@@ -140,7 +142,12 @@ def payload(
         "correct": {model: int(counts.trace()) for model, counts in confusions.items()},
         "tested": np.bincount(labels, minlength=len(names)).tolist(),
         "curves": [
-            {"model": str(model), "seed": int(seed), "colour": colours[model]}
+            {
+                "model": str(model),
+                "seed": int(seed),
+                "colour": colours[model],
+                "low_resolution": low_resolution[str(model)],
+            }
             | {name: run[name].tolist() for name in ("epoch", "accuracy", "loss", "val_accuracy", "val_loss")}
             for (model, seed), run in curves.groupby(["model", "seed"], sort=False)
         ],

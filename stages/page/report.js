@@ -53,6 +53,23 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+/* ---- the menu */
+
+function unfold() { // what the address names, and the part around it
+  for (let part = $(decodeURIComponent(location.hash.slice(1))); part; part = part.parentElement)
+    if (part.tagName === "DETAILS") part.open = true;
+  $(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+}
+addEventListener("hashchange", unfold);
+for (const link of document.querySelectorAll("a[href^='#']")) link.addEventListener("click", () => setTimeout(unfold));
+unfold();
+const parts = [...document.querySelectorAll(".part")];
+const links = parts.map((part) => document.querySelector(`nav a[href='#${part.id}']`));
+addEventListener("scroll", () => {
+  const here = parts.findLastIndex((part) => part.getBoundingClientRect().top < 90);
+  links.forEach((link, place) => place === here ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
+}, { passive: true });
+
 /* ---- learning curves */
 
 /* The axis holds all points of the curves that are drawn. With several seeds, each has a thin line of its own. */
@@ -62,7 +79,7 @@ const several = data.curves.length > byModel.size;
 let kind = "accuracy", at = Infinity;
 
 function drawCurves() {
-  const width = 900, height = 390, left = 48, right = 12, top = 12, bottom = 44;
+  const width = 900, height = 390, left = 48, right = 12, top = 26, bottom = 44;
   const percent = kind === "accuracy", training = $("curve-training").checked;
   const lines = data.curves.flatMap((run) => [...(training ? [[run, kind, 1, "5 4"]] : []), [run, `val_${kind}`, several ? 1.2 : 2.4, ""]]);
   const values = lines.flatMap(([run, key]) => run[key]);
@@ -83,12 +100,15 @@ function drawCurves() {
   const step = Math.ceil(last / 12);
   for (let epoch = 1; epoch <= last; epoch += step)
     svg.append(make("svg:text", { x: x(epoch), y: height - 26, "text-anchor": "middle" }, String(epoch)));
-  svg.append(make("svg:text", { x: width - right, y: height - 6, "text-anchor": "end" }, percent ? "epoch (accuracy, %)" : "epoch (loss, nats)"));
+  svg.append(make("svg:text", { x: width - right, y: height - 6, "text-anchor": "end" }, "epoch"),
+    make("svg:text", { x: left, y: 12 }, percent ? "accuracy, %" : "loss, nats"));
   for (const [run, key, thick, dash] of lines) {
     const points = run.epoch.map((epoch, i) => `${x(epoch)},${y(run[key][i])}`);
-    svg.append(run.epoch.length > 1
-      ? make("svg:polyline", { fill: "none", stroke: run.colour, "stroke-width": thick, "stroke-dasharray": dash, points: points.join(" ") })
-      : make("svg:circle", { fill: run.colour, cx: x(1), cy: y(run[key][0]), r: 3 }));
+    const line = (part, opacity) => make("svg:polyline",
+      { fill: "none", stroke: run.colour, "stroke-width": thick, "stroke-dasharray": dash, "stroke-opacity": opacity, points: part.join(" ") });
+    svg.append(...(run.epoch.length > 1
+      ? [line(points.slice(0, run.low_resolution + 1), 0.35), line(points.slice(run.low_resolution), 1)]
+      : [make("svg:circle", { fill: run.colour, cx: x(1), cy: y(run[key][0]), r: 3 })]));
   }
   const cursor = make("svg:line", { class: "cursor", y1: top, y2: height - bottom });
   svg.append(cursor);
@@ -172,22 +192,22 @@ function matrix(side) {
   const model = $(`${side}-model`).value;
   $(side).replaceChildren();
   for (const id of [side, `${side}-section`]) $(id).hidden = !model;
-  if (model) $(side).append(matrixOf(model, true));
+  if (model) $(side).append(matrixOf(model));
 }
 
 function buttonOf(chosen, attributes) {
   return make("button", { ...attributes, type: "button", "data-cell": chosen.join(), onclick: () => press(chosen), onkeydown: walk, onfocus: stop });
 }
 
-function matrixOf(model, pressed) { // pressed: a cell is a button that shows its images
+function matrixOf(model) { // a cell is a button that shows its images
   const total = data.tested.reduce((a, b) => a + b, 0);
   const caption = `${model}: ${data.correct[model].toLocaleString("en")} of ${total.toLocaleString("en")} correct.`;
-  return data.many ? pairsOf(model, pressed, caption) : cellsOf(model, pressed, caption);
+  return data.many ? pairsOf(model, caption) : cellsOf(model, caption);
 }
 
-function pairsOf(model, pressed, caption) {
+function pairsOf(model, caption) {
   const rows = data.confusion[model].map(([actual, predicted, count]) => {
-    const found = pressed ? buttonOf([actual, predicted], { class: "cell" }) : make("span");
+    const found = buttonOf([actual, predicted], { class: "cell" });
     found.append(`${classes[actual]} → ${classes[predicted]}`);
     return make("tr", {}, make("td", {}, found), make("td", {}, count.toLocaleString("en")),
       make("td", {}, `${((100 * count) / data.tested[actual]).toFixed(1)} %`));
@@ -197,14 +217,14 @@ function pairsOf(model, pressed, caption) {
     make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows));
 }
 
-function cellsOf(model, pressed, caption) {
+function cellsOf(model, caption) {
   const counts = data.confusion[model];
   const most = Math.max(1, ...counts.flatMap((row, i) => row.filter((_, j) => i !== j)));
   const head = make("tr", {}, make("td"), ...classes.map((name) => make("th", { scope: "col" }, make("span", { title: name }, name))));
   const rows = counts.map((row, actual) => make("tr", {}, make("th", { scope: "row", title: classes[actual] }, classes[actual]), ...row.map((count, predicted) => {
     const words = `${count} of class ${classes[actual]} predicted as ${classes[predicted]} by ${model}`;
     const kind = { class: `cell ${actual === predicted ? "diagonal" : ""}`, title: words };
-    const found = pressed ? buttonOf([actual, predicted], { ...kind, "aria-label": words }) : make("span", kind);
+    const found = buttonOf([actual, predicted], { ...kind, "aria-label": words });
     found.append(count ? String(count) : "·");
     if (actual !== predicted && count) found.style.background = `color-mix(in srgb, var(--wrong) ${Math.round(8 + (77 * count) / most)}%, var(--back))`;
     return make("td", {}, found);
@@ -293,7 +313,6 @@ for (const link of document.querySelectorAll("[data-gallery-class]"))
 /* ---- each model */
 
 function eachModel() {
-  for (const place of document.querySelectorAll("[data-matrix]")) place.append(matrixOf(place.dataset.matrix, false));
   for (const list of document.querySelectorAll("[data-gallery]"))
     list.append(...data.galleries[list.dataset.model][list.dataset.gallery].map((place) => tile(place, list.dataset.model)));
 }

@@ -3,7 +3,6 @@
 import configparser
 import hashlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,12 +89,3 @@ def refuse_damaged(found: dict[str, str]) -> None:
     for path, known in recorded().items():
         if found.get(path, "") not in {"", known["md5"]}:
             raise Damaged(Path(path), f"its MD5 is {found[path]}, but dvc.lock records {known['md5']}")
-
-
-def git(*arguments: str) -> str:
-    """What a git command prints; empty if it fails, or there is no git."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False)
-    except OSError:
-        return ""
-    return done.stdout if done.returncode == 0 else ""

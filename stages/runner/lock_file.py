@@ -16,7 +16,8 @@ import zc.lockfile
 
 from stages.base.errors import InputError
 from stages.base.files import write_text
-from stages.runner.dvc_files import LOCK, git, read_lock, read_text
+from stages.results.git import git
+from stages.runner.dvc_files import LOCK, read_lock, read_text
 from stages.runner.graph import is_defined
 
 LOCK_COPY = Path(".dvc/tmp/lock.copy.yaml")

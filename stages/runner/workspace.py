@@ -10,7 +10,8 @@ import uuid
 from pathlib import Path
 
 from stages.base.errors import InputError
-from stages.runner.dvc_files import cache_folder, git, state_folder
+from stages.results.git import git
+from stages.runner.dvc_files import cache_folder, state_folder
 from stages.runner.graph import Stage
 
 GIT_WAIT_SECONDS = 3  # for the lock of another git command; an editor's git commands take less than one

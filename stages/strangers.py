@@ -1,0 +1,95 @@
+"""Stage `strangers`: learn to notice pictures of none of the classes, such as an animal among clothing.
+
+A logistic regression tells made-up strange pictures from familiar ones (see `stages.inference.strangers`) by the outputs
+of the layers of the selected model. Above 0.5, a picture counts as strange; so does a share `strangers.false_alarms` of
+familiar pictures that are made of validation images. `data/selected/strangers.npz` holds the weights, for `export`, and
+`reports/strangers.json` tells how well kinds are noticed that the regression was not fitted to. The test set is not read.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
+from stages import models
+from stages.base.files import atomic_write, write_json
+from stages.base.runs import FASHION_MNIST, SELECTED, STRANGERS, run_name
+from stages.base.splits import load_split
+from stages.inference import strangers
+from stages.parameters.runs import Threads
+from stages.parameters.schema import read
+from stages.parameters.strangers import Strangers
+from stages.results.origin import read_origin
+from stages.trained import features, prediction, saving
+from stages.trained.backend import start_keras
+
+REPORT = Path("reports/strangers.json")
+REGULARIZATION = 0.01  # scikit-learn's C
+FAMILIAR = 3  # as many familiar pictures as strange ones of so many kinds
+
+
+def fit(familiar: np.ndarray, strange: np.ndarray) -> tuple[np.ndarray, float]:
+    """A logistic regression of layers' outputs, (N, L) and (M, L): the weights, (L,), and the bias, both float32.
+
+    Familiar and strange pictures count the same in all.
+    """
+    every, is_strange = np.concatenate([familiar, strange]), np.repeat([0, 1], [len(familiar), len(strange)])
+    scaler = StandardScaler().fit(every)
+    regression = LogisticRegression(C=REGULARIZATION, max_iter=3000, class_weight="balanced")
+    regression.fit(scaler.transform(every), is_strange)
+    weights = regression.coef_[0] / scaler.scale_
+    return weights.astype(np.float32), np.float32(regression.intercept_[0] - weights @ scaler.mean_)
+
+
+def auroc(familiar: np.ndarray, strange: np.ndarray) -> float:
+    """The probability that a strange picture has a higher score than a familiar one; from scores (N,) and (M,)."""
+    labels = np.repeat([0, 1], [len(familiar), len(strange)])
+    return round(float(roc_auc_score(labels, np.concatenate([familiar, strange]))), 6)
+
+
+def main() -> None:
+    parameters, origin = read("strangers", Strangers), read_origin(SELECTED)
+    dataset, count, seed = origin["dataset"], parameters.pictures, parameters.seed
+    (train, _), (val, _) = load_split("train"), load_split("val")
+    kinds = strangers.kinds(dataset)
+    start_keras(read("threads", Threads))
+    model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
+    network = features.with_features(saving.copied(model, saving.TO_KERAS, float32=True))
+
+    def of(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The outputs of the layers, (N, L), and minus the highest probability, (N,), of pictures."""
+        _, logits, layers = prediction.in_batches(network, pictures)
+        return layers, -np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).max(axis=1)
+
+    familiar, _ = of(strangers.familiar(train, dataset, FAMILIAR * count, seed))
+    strange = {kind: of(strangers.strange(kind, train, dataset, count, seed))[0] for kind in kinds}
+    weights, bias = fit(familiar, np.concatenate(list(strange.values())))
+    made = strangers.pictograms(val, count, seed + 1) if dataset == FASHION_MNIST else val
+    known, unsure_of_known = of(made)
+    bias -= np.float32(np.quantile(known @ weights + bias, 1 - parameters.false_alarms))
+    rows = []
+    for kind in kinds:
+        found, unsure = of(strangers.strange(kind, val, dataset, count, seed + 1))
+        row = {"kind": kind, "noticed": round(float((found @ weights + bias > 0).mean()), 6)}
+        others = [outputs for other, outputs in strange.items() if other != kind]
+        if others:
+            held_out, shift = fit(familiar, np.concatenate(others))
+            row["auroc_held_out"] = auroc(known @ held_out + shift, found @ held_out + shift)
+        rows.append(row | {"auroc_of_confidence": auroc(unsure_of_known, unsure)})
+    alarms = round(float((of(val)[0] @ weights + bias > 0).mean()), 6)
+    with atomic_write(STRANGERS) as beside:
+        np.savez(beside, weights=weights, bias=bias)
+    about = {
+        "dataset": dataset,
+        "run": run_name(origin["model"], origin["seed"]),
+        "false_alarms": parameters.false_alarms,
+        "val_alarms": alarms,
+    }
+    write_json(REPORT, about | {"kinds": rows})
+    print(", ".join(f"{row['kind']}: {100 * row['noticed']:.0f} % noticed" for row in rows))
+
+
+if __name__ == "__main__":
+    main()
