@@ -120,6 +120,18 @@ def test_the_table_of_models(page):
     assert len(rows) == len(summary["models"]) + (summary["ensemble"] is not None)
 
 
+def test_the_first_table(page):
+    summary = page.json("summary.json")
+    table = page.csv("statistics/intervals.csv").query("metric == 'accuracy'").set_index("model")
+    (rows,) = page.with_header("model", "validation, %")
+    assert len(rows) == len(summary["models"]) + (summary["ensemble"] is not None)
+    for row in rows:
+        name = row[0].removesuffix(" (selected)")
+        values = summary["models"].get(name, summary["ensemble"])
+        assert row[1:3] == [with_std(values, "val_accuracy", percent), with_std(values, "test_accuracy", percent)]
+        assert row[3] == ends(table.loc[name if name in table.index else "ensemble"], percent)
+
+
 def test_the_headline(page):
     summary, selection = page.json("summary.json"), page.json("selection.json")
     accuracy = summary["models"][selection["selected"]]["test_accuracy"]
@@ -223,6 +235,19 @@ def test_ood_inputs(page):
     assert sorted(rows) == sorted(expected)
 
 
+def test_pictures_of_none_of_the_classes(page):
+    found = page.json("strangers.json")
+    (rows,) = page.with_header("made-up pictures")
+    assert rows == [
+        [
+            row["kind"], f"{100 * row['noticed']:.0f}", percent(row["auroc_held_out"], 1),
+            percent(row["auroc_of_confidence"], 1),
+        ]
+        for row in found["kinds"]
+    ]  # fmt: skip
+    assert page.says(f"{percent(found['false_alarms'])} %", f"{percent(found['val_alarms'])} %", "strange")
+
+
 def test_the_quality_of_the_data(page):
     audit = page.json("audit/summary.json")
     near_duplicates = audit["near_duplicates"]
@@ -260,10 +285,12 @@ def test_the_data_of_the_pages_script(page):
 
 def test_no_table_is_left_untested(page):
     several = len(page.runs()) > 1
-    tested = {"model", "class", "corruption", "splits", "file"} | ({"in words"} if several else set())
+    tested = {"model", "class", "corruption", "splits", "file", "made-up pictures"} | (
+        {"in words"} if several else set()
+    )
     assert {header[0] for header, _ in page.tables} == tested
     unbalanced = "test_balanced_accuracy" in (page.reports / "summary.json").read_text()
-    assert len(page.tables) == 8 + several + unbalanced + 10 + len(page.runs())
+    assert len(page.tables) == 10 + several + unbalanced + 10 + len(page.runs())
 
 
 def test_the_exported_files(page):

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages import report
 from stages.data.publisher import CLASS_NAMES
 from stages.figures.results import comparison
 from stages.page.inline import COLUMNS, sheet
@@ -183,3 +184,15 @@ def test_models_of_nearly_the_same_accuracy_have_labels_that_can_be_read():
     boxes = [label.get_window_extent() for label in figure.axes[0].texts]
     assert len(boxes) == len(accuracies)
     assert not any(first.overlaps(second) for index, first in enumerate(boxes) for second in boxes[:index])
+
+
+def test_what_moved_since_the_last_commit_is_told(monkeypatch):
+    rows = {name: {"val_accuracy": 0.9, "test_accuracy": 0.8} for name in "ab"}
+    before = {"dataset": "mine", "models": rows}
+    monkeypatch.setattr(report, "git", lambda *_: json.dumps(before))
+    assert report.moved(before) == []
+    after = {"dataset": "mine", "models": {"a": rows["a"] | {"test_accuracy": 0.8051}, "c": rows["b"]}}
+    assert report.moved(after) == ["a: test accuracy 80.00 to 80.51 % (+0.51)", "c is new", "b is gone"]
+    assert report.moved(before | {"dataset": "yours"}) is None
+    monkeypatch.setattr(report, "git", lambda *_: "")
+    assert report.moved(before) is None

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from stages.figures.style import scatter_classes, short, show_pixels
 
 # Few steps each: a saved figure has at most 256 colours.
-DIVERGING = plt.get_cmap("PuOr_r", 31)  # purple, white, orange: safe for colour-blind readers
+DIVERGING = plt.get_cmap("PuOr", 31)  # orange, white, purple: safe for colour-blind readers
 GREY = plt.get_cmap("gray_r", 64)
 COLUMNS = 6  # images side by side in `occlusion`
 OUTLINE = 32  # the lowest grey level inside the outline
@@ -57,16 +57,16 @@ def occlusion(
             rows[0, column].set_title(title, fontsize=9)
             show_pixels(rows[0, column], images[index], cmap=GREY)
             for axes, (what, classes) in zip(rows[1:, column], maps.items(), strict=False):
-                values = 100 * drops[index, ..., classes[index]]
+                values = -100 * drops[index, ..., classes[index]]  # changes of the probability
                 shown = axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
                 inside = images[index, ..., 0] >= OUTLINE
                 if outline and len(np.unique(inside)) == 2:
                     axes.contour(inside, levels=[0.5], colors="#777777", linewidths=0.8, antialiased=False)
-                lowest, highest = (round(float(change)) for change in (-values.max(), -values.min()))
+                lowest, highest = (round(float(change)) for change in (values.min(), values.max()))
                 axes.set_xlabel(f"{lowest:+d} to {highest:+d} points", fontsize=9)
                 if column == 0:
                     axes.set_ylabel(f"change of\n{what}")
-    label = "percentage points by which the probability falls (orange) or rises (purple) when the place is covered"
+    label = "change of the probability when the place is covered, percentage points: it falls (orange) or rises (purple)"
     figure.colorbar(shown, ax=grid, location="bottom", shrink=0.6, aspect=40, pad=0.02, label=label)
     figure.suptitle(
         f"Occlusion maps. Each pixel shows how the probability changes when a black square of {patch} x {patch} pixels "
