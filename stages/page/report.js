@@ -226,7 +226,7 @@ function cellsOf(model, caption) {
     const kind = { class: `cell ${actual === predicted ? "diagonal" : ""}`, title: words };
     const found = buttonOf([actual, predicted], { ...kind, "aria-label": words });
     found.append(count ? String(count) : "·");
-    if (actual !== predicted && count) found.style.background = `color-mix(in srgb, var(--wrong) ${Math.round(8 + (77 * count) / most)}%, var(--back))`;
+    if (actual !== predicted && count) found.style.background = `color-mix(in srgb, var(--wrong) ${Math.round(8 + (47 * count) / most)}%, var(--back))`;
     return make("td", {}, found);
   })));
   return make("table", { class: "matrix" }, make("caption", {}, `${caption} Rows: actual class; columns: predicted class.`),
