@@ -282,9 +282,12 @@ def served(host: str):
         if isinstance(error, HTTPException):
             text, status = "post a photo to /classify, or open / in a browser.", error.status_code
         else:
-            text, status = str(error), 400
-        text = sentence(InputError(text))
+            text, status = error, 400
+        text = sentence(text if isinstance(text, Exception) else InputError(text))
         return JSONResponse({"error": text[:1].upper() + text[1:]}, status)
+
+    def failed(_, error: Exception):
+        return JSONResponse({"error": f"The page failed ({type(error).__name__}); its terminal says more."}, 500)
 
     routes = [
         Route("/", lambda _: HTMLResponse(page, headers=policy)),
@@ -292,7 +295,7 @@ def served(host: str):
         Route("/explain", replying(explain), methods=["POST"]),
         Route("/examples/{name}", example),
     ]
-    handlers = {InputError: refused, HTTPException: refused}
+    handlers = {InputError: refused, HTTPException: refused, OSError: refused, 500: failed}
     application = Starlette(routes=routes, exception_handlers=handlers)
 
     async def own_address_only(scope, receive, send):

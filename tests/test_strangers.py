@@ -51,13 +51,17 @@ def test_the_outputs_of_layers_are_their_means_and_maxima():
     saving.set_precision("float32")
     inputs = keras.Input((4, 4, 1))
     maps = keras.layers.ReLU()(keras.layers.Conv2D(3, 3)(inputs))
-    hidden = keras.layers.Activation("tanh")(keras.layers.Dense(2)(keras.layers.Flatten()(maps)))
+    flat = keras.layers.Flatten(name="flatten")(maps)
+    hidden = keras.layers.Activation("tanh")(keras.layers.Dense(2)(flat))
     model = keras.Model(inputs, keras.layers.Dense(5)(hidden))
     images = np.random.default_rng(0).integers(0, 256, (7, 4, 4, 1), dtype=np.uint8)
     _, _, layers = prediction.in_batches(features.with_features(model), images)
     found = keras.Model(inputs, [maps, hidden]).predict_on_batch(images)
     expected = np.concatenate([found[0].mean(axis=(1, 2)), found[0].max(axis=(1, 2)), found[1]], axis=1)
     np.testing.assert_allclose(layers, expected, rtol=1e-4)
+    keras.backend.clear_session()  # so that names begin anew, as in another process
+    inputs = keras.Input((4, 4, 1))
     plain = keras.Model(inputs, keras.layers.Dense(5)(keras.layers.Flatten()(inputs)))  # has no such layer
+    plain = keras.Model(inputs, keras.layers.Dense(5)(keras.layers.Flatten(name="concatenate")(inputs)))
     _, _, layers = prediction.in_batches(features.with_features(plain), images)
     np.testing.assert_array_equal(layers, images.reshape(7, -1))

@@ -66,7 +66,9 @@ def occlusion(
                 axes.set_xlabel(f"{lowest:+d} to {highest:+d} points", fontsize=9)
                 if column == 0:
                     axes.set_ylabel(f"change of\n{what}")
-    label = "change of the probability when the place is covered, percentage points: it falls (orange) or rises (purple)"
+    label = (
+        "change of the probability when the place is covered, percentage points: it falls (orange) or rises (purple)"
+    )
     figure.colorbar(shown, ax=grid, location="bottom", shrink=0.6, aspect=40, pad=0.02, label=label)
     figure.suptitle(
         f"Occlusion maps. Each pixel shows how the probability changes when a black square of {patch} x {patch} pixels "

@@ -42,7 +42,7 @@ def comparison(table: pd.DataFrame, selected: str) -> Figure:
     axes.set(
         xscale="log",
         title="Test accuracy against multiply-adds" + (", means over the seeds" if several else ""),
-        xlabel="multiply-adds per image",
+        xlabel="multiply-adds per view of an image",
         ylabel="test accuracy, %",
     )
     if unknown:

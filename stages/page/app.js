@@ -1,7 +1,7 @@
 // The page of `make app`: it posts a photo to /classify, then to /explain, and shows what comes back.
 const at = id => document.getElementById(id);
 const percent = part => (100 * part).toFixed(1) + " %";
-let current = null;  // the photo that is shown, a Blob
+let current = null, named = "";  // the photo that is shown, a Blob, and the name of an example
 let turn = 0;  // counts what was asked, so that an answer that comes late is dropped
 let table = [];  // the rows of the CSV file
 
@@ -30,20 +30,23 @@ async function ask(what, photo, run) {
   return found;
 }
 
-function warn(sentences) {
-  at("notes").replaceChildren(...[...new Set(sentences)].map(one => element("p", "⚠ " + one, { className: "warning" })));
+function warn(sentences, plain = []) {
+  const notes = plain.map(one => element("p", one));
+  at("notes").replaceChildren(...notes, ...[...new Set(sentences)].map(one => element("p", "⚠ " + one, { className: "warning" })));
 }
 
-function verdict(answers) {
+function verdict(answers, label) {
   const said = answers.map(one => one.answer);
-  at("verdict").replaceChildren(said[0].class, element("span", " " + percent(said[0].probability)));
+  const found = [said[0].class, element("span", " " + percent(said[0].probability))];
+  at("verdict").replaceChildren(...(said[0].out_of_distribution ? ["Probably none of these", element("span", " most like "), ...found] : found));
   const notes = answers.flatMap(one => one.answer.warnings.map(text => (answers.length > 1 ? `${one.run}: ` : "") + text));
+  const plain = label && label !== said[0].class ? [`This test image is labelled ${label}.`] : [];
   if (said.length > 1) {
     const same = said[0].class === said[1].class;
-    notes.unshift(answers.map(one => `${one.run} says ${one.answer.class} (${percent(one.answer.probability)})`).join(", ")
+    plain.push(answers.map(one => `${one.run} says ${one.answer.class} (${percent(one.answer.probability)})`).join(", ")
       + (same ? ": the same class." : ": they differ."));
   }
-  warn(notes);
+  warn(notes, plain);
   const highest = answer => Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 5).map(pair => pair[0]);
   const rows = [...new Set(said.flatMap(highest))].slice(0, 7).map(name => {
     const values = said.map(one => one.probabilities[name]);
@@ -64,26 +67,34 @@ function verdict(answers) {
 
 async function show(photo, name = "") {
   const mine = ++turn;
-  current = photo;
+  [current, named] = [photo, name];
   stopFilm();
   at("canvas").hidden = at("clear").hidden = name !== "a drawing";
   at("photo").hidden = name === "a drawing";
   at("photo").src = URL.createObjectURL(photo);
+  at("photo").onerror = () => { at("photo").hidden = true; };
   at("photo").onload = () => at("photo").classList.toggle("small", at("photo").naturalWidth < 100);
   document.querySelectorAll(".example").forEach(one => one.setAttribute("aria-pressed", one.id === name));
   history.replaceState(null, "", at(name)?.className === "example" ? "#" + name : location.pathname);
-  const runs = [at("run").value, at("other").value].filter(Boolean);
+  const runs = [...new Set([at("run").value, at("other").value])].filter(Boolean);
   at("verdict").classList.add("busy");
+  at("answer").classList.add("old");
   try {
     const answers = await Promise.all(runs.map(async run => ({ run, answer: await ask("classify", photo, run) })));
     if (mine !== turn) return;
-    verdict(answers);
+    verdict(answers, at(name)?.dataset.label);
+    at("answer").classList.remove("old");
     at("why").hidden = false;
     at("working").classList.add("busy");
     const panels = runs.map(run => element("div", "", { className: "panel" }));
     at("explained").replaceChildren(...panels);
     await Promise.all(runs.map(async (run, place) => {
-      const why = await ask("explain", photo, run);
+      let why;
+      try {
+        why = await ask("explain", photo, run);
+      } catch (error) {
+        return panels[place].append(element("p", `⚠ ${run}: ${error.message}`, { className: "warning" }));
+      }
       if (mine !== turn) return;
       const large = element("div", "", { className: "row large" });
       large.append(picture(why.seen, "what the model sees"),
@@ -99,6 +110,7 @@ async function show(photo, name = "") {
     at("verdict").replaceChildren("Not classified");
     at("bars").tBodies[0].replaceChildren();
     at("why").hidden = true;
+    at("answer").classList.remove("old");
     warn([error.message]);
   } finally {
     if (mine === turn) ["verdict", "working"].forEach(id => at(id).classList.remove("busy"));
@@ -111,19 +123,20 @@ async function take(files) {
   show(files[0]);
   at("many").hidden = files.length < 2;
   if (files.length < 2) return;
-  table = [["file", "class", "probability", "out_of_distribution", "warnings", "error"]];
+  table = [["file", "model", "class", "probability", "out_of_distribution", "warnings", "error"]];
+  const run = at("run").value;
   at("gallery").replaceChildren();
   for (const [place, file] of files.entries()) {
     at("count").textContent = `${place + 1} of ${files.length} photos`;
     const tile = element("button", "", { onclick: () => { show(file); scrollTo({ top: 0 }); } });
     tile.append(element("img", "", { src: URL.createObjectURL(file), alt: "" }));
     try {
-      const found = await ask("classify", file, at("run").value);
+      const found = await ask("classify", file, run);
       tile.append(`${found.out_of_distribution ? "⚠ " : ""}${found.class}, ${percent(found.probability)}`);
-      table.push([file.name, found.class, found.probability, found.out_of_distribution, found.warnings.join("; "), ""]);
+      table.push([file.name, run, found.class, found.probability, found.out_of_distribution, found.warnings.join("; "), ""]);
     } catch (error) {
       tile.append("⚠ " + error.message);
-      table.push([file.name, "", "", "", "", error.message]);
+      table.push([file.name, run, "", "", "", "", error.message]);
     }
     tile.append(element("div", file.name, { className: "soft" }));
     at("gallery").append(tile);
@@ -165,7 +178,7 @@ at("save").onclick = () => {
   const text = table.map(row => row.map(cell).join(",") + "\n").join("");
   element("a", "", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "classes.csv" }).click();
 };
-for (const id of ["run", "other", "background"]) at(id)?.addEventListener("change", () => current && show(current));
+for (const id of ["run", "other", "background"]) at(id)?.addEventListener("change", () => current && show(current, named));
 for (const one of document.querySelectorAll(".example")) one.onclick = async () => {
   show(await (await fetch("examples/" + one.id)).blob(), one.id);
   scrollTo({ top: 0, behavior: "smooth" });
@@ -182,6 +195,13 @@ addEventListener("drop", event => {
 
 const pen = at("canvas").getContext("2d");
 function wipe() {
+  turn++;
+  current = null;
+  at("verdict").replaceChildren("");
+  at("verdict").classList.remove("busy");
+  at("why").hidden = true;
+  at("bars").tBodies[0].replaceChildren();
+  warn([]);
   pen.fillStyle = CANVAS;
   pen.fillRect(0, 0, 280, 280);
 }

@@ -125,7 +125,7 @@ function drawCurves() {
       swatch.style.background = runs[0].colour;
       const of = (key) => write(runs.map((run) => run[key][Math.min(at, run.epoch.length) - 1]));
       const name = end < at ? `${model}, ended with epoch ${end}:` : model;
-      return make("span", {}, swatch, `${name} ${of(`val_${kind}`)} (training ${of(kind)});`);
+      return make("span", {}, swatch, `${name} ${of(`val_${kind}`)} (training ${of(kind)})`);
     })];
     $("curve-values").replaceChildren(...readings);
     svg.setAttribute("aria-valuenow", at);

@@ -1,5 +1,7 @@
 """The features of images: the input of a network's last dense layer."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -8,20 +10,29 @@ from scipy.special import softmax
 from stages.trained.prediction import in_batches
 
 
-def with_features(model: keras.Model) -> keras.Model:
-    """A model from pixels to three outputs: its features and its logits, see below, and its `layers`, (N, L).
+class Pooled(keras.layers.Layer):
+    """The mean and the maximum over the places of maps (N, H, W, C), other outputs as they are: all of them as (N, L)."""
 
-    These are the outputs of all ReLU, addition and activation layers, or of none the features: of maps (N, H, W, C), the
-    mean and the maximum over the places.
+    def call(self, outputs):
+        found = []
+        for output in outputs:
+            output = ops.cast(output, "float32")
+            maps = len(output.shape) == 4
+            found += [ops.mean(output, (1, 2)), ops.max(output, (1, 2))] if maps else [output]
+        return ops.concatenate([ops.reshape(one, (-1, math.prod(one.shape[1:]))) for one in found], axis=-1)
+
+
+def with_features(model: keras.Model) -> keras.Model:
+    """A model from pixels to three outputs: its features and its logits, see below, and those of its layers, (N, L).
+
+    The last are the outputs of all ReLU, addition and activation layers, `Pooled`; if there are none, the features.
     """
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     logits = model.outputs[0]
-    features, pooled = dense[-1].input if dense else logits, []
+    features = dense[-1].input if dense else logits
     kinds = keras.layers.ReLU, keras.layers.Add, keras.layers.Activation
-    for output in [layer.output for layer in model.layers if isinstance(layer, kinds)] or [features]:
-        maps = len(output.shape) == 4
-        pooled += [ops.mean(output, (1, 2)), ops.max(output, (1, 2))] if maps else [keras.layers.Flatten()(output)]
-    layers = ops.concatenate([ops.cast(one, "float32") for one in pooled], axis=-1)
+    outputs = [layer.output for layer in model.layers if isinstance(layer, kinds)] or [features]
+    layers = Pooled(name="outputs_of_layers", dtype="float32")(outputs)  # a name that no layer of the model has
     return keras.Model(model.inputs[0], [features, logits, layers])
 
 
