@@ -1,8 +1,8 @@
 """A page in the browser that classifies photos and drawings: `make app`, then http://127.0.0.1:7860.
 
 The class comes from the exported model. Then the page shows which parts of the photo mattered (occlusion) and the most
-similar training images; if asked, also what another trained run says. Photos stay in memory. The page serves this machine
-alone, and asks no other host for anything.
+similar training images; if asked, also what another trained run says. Photos stay in memory. Without `--host`, the page
+serves this machine alone. It asks no other host for anything.
 
 Other programs can call it. The answer is JSON, see `stages.inference.classifier.answer`, or an `error`, a sentence:
 
@@ -18,8 +18,8 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from socket import AF_INET, AF_INET6
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import jinja2
 import numpy as np
@@ -77,19 +77,24 @@ def load(run: str) -> Run:
     """A run: the selected one from the exported files, others from `data/models`, with TensorFlow. Kept in memory."""
     if run not in runs():
         raise InputError(f"there is no run {run!r}; the runs are {', '.join(runs())}.")
+    if run == selection()["run"]:
+        return exported()
     with LOADING:
-        return exported() if run == selection()["run"] else trained(run)
+        return trained(run)
 
 
 @functools.cache
 def exported() -> Run:
     """The selected run. Raises `InputError` if the exported files hold another one."""
     paths = [EXPORTED / name for name in ("model-tta.onnx", "model.onnx")]
-    refuse_damaged({str(path): digest(path) for path in paths})
+    refuse_damaged({str(path): digest(path) for path in (*paths, EXPORTED / "similar.npz")})
     averaging, single = map(Classifier, paths)
-    if averaging.metadata["run"] != selection()["run"]:
+    data = load_summary()
+    found = averaging.metadata["run"], averaging.dataset, averaging.classes
+    if found != (selection()["run"], data["dataset"], data["class_names"]):
         raise InputError(
-            f"{paths[0]} holds {averaging.metadata['run']}, but {selection()['run']} is selected. Type `dvc repro export`."
+            f"{paths[0]} holds {found[0]} of {found[1]}, but {selection()['run']} of {data['dataset']} is selected, or its "
+            "classes are others. Type `dvc repro export`."
         )
     return Run(averaging.answer, single.probabilities, single.features)
 
@@ -108,10 +113,9 @@ def trained(run: str) -> Run:
 
     def answer_of(pixels: np.ndarray) -> dict:
         found = prediction.predict(model, both_ways(pixels, augmentation, dataset), augmentation).probabilities
-        return answer(
-            with_temperature(found, temperature), class_names(), 0.0
-        )  # only the exported run notices strangers
+        return answer(with_temperature(found, temperature), class_names(), None)
 
+    _ = occlusion.PATCH, features.Pooled  # loads these late modules now, while no other thread does
     return Run(
         answer_of,
         lambda images: prediction.classify(model, images),
@@ -240,7 +244,8 @@ def own_hosts(host: str) -> set[str]:
     local = {"127.0.0.1", "localhost", "::1"}
     if host in local:
         return local
-    addresses = {one.address.partition("%")[0] for many in psutil.net_if_addrs().values() for one in many}
+    every = [one for many in psutil.net_if_addrs().values() for one in many if one.family in (AF_INET, AF_INET6)]
+    addresses = {one.address.partition("%")[0] for one in every}
     return {name.lower() for name in {host, socket.gethostname(), socket.getfqdn(), *addresses, *local}}
 
 
@@ -302,11 +307,10 @@ def served(host: str):
         """Refuse what another page in the browser asks: its name for this machine, or its origin, is another one."""
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            asked, origin = f"//{headers.get('host', '')}", headers.get("origin")
-            if urlsplit(asked).hostname not in hosts or (origin and urlsplit(origin).netloc != asked[2:]):
-                reply = JSONResponse(
-                    {"error": f"Only pages of this machine are answered: {', '.join(sorted(hosts))}."}, 403
-                )
+            host, origin = headers.get("host", ""), headers.get("origin")
+            name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+            if name.lower() not in hosts or origin not in {None, f"http://{host}"}:
+                reply = JSONResponse({"error": "Open the page by the address that was printed when it started."}, 403)
                 return await reply(scope, receive, send)
         return await application(scope, receive, send)
 
@@ -335,7 +339,7 @@ def main() -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="0.0.0.0: all who reach this machine may use it (default: %(default)s, only it)",
+        help="0.0.0.0: whoever reaches this machine may use it (default: %(default)s, it alone)",
     )
     given = parser.parse_args()
     refuse_a_port_in_use(given.host, given.port)
@@ -347,9 +351,12 @@ def main() -> None:
         raise InputError("there is no trained model yet. Type `make run`, which trains the models.")
     exported()
     application = served(given.host)
+    print(f"The page: http://{given.host}:{given.port} (Ctrl-C stops it).")
     print(
-        f"The page: http://{given.host}:{given.port} (Ctrl-C stops it). To open it from another machine, type there\n"
-        f"`ssh -L {given.port}:127.0.0.1:{given.port} {os.uname().nodename}`, then open http://127.0.0.1:{given.port}",
+        f"To open it from another machine, type `ssh -L {given.port}:127.0.0.1:{given.port} {os.uname().nodename}` there, "
+        f"then open http://127.0.0.1:{given.port}"
+        if given.host in own_hosts("localhost")
+        else "Whoever reaches this machine by this address or its name can use it; there is no password.",
         flush=True,
     )
     uvicorn.run(application, host=given.host, port=given.port, log_level="warning", ws="none", lifespan="off")

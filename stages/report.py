@@ -76,11 +76,11 @@ def by_model(folder: Path, runs: dict[str, str]) -> pd.DataFrame:
 
 
 def moved(summary: dict) -> list[str] | None:
-    """Sentences on the accuracies that differ from those of the last commit, or None if there is none to compare with."""
-    before = json.loads(git("show", f"HEAD:{SUMMARY}") or "{}")
+    """The last commit, then sentences on accuracies that differ from its own; None if there is nothing to compare with."""
+    before = json.loads(git("show", f"HEAD:./{SUMMARY}") or "{}")
     if before.get("dataset") != summary["dataset"]:
         return None
-    found = []
+    found = [git("rev-parse", "--short", "HEAD").strip()]
     for model, now in summary["models"].items():
         if then := before["models"].get(model):
             for split in ("val", "test"):

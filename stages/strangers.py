@@ -3,7 +3,8 @@
 A logistic regression tells made-up strange pictures from familiar ones (see `stages.inference.strangers`) by the outputs
 of the layers of the selected model. Above 0.5, a picture counts as strange; so does a share `strangers.false_alarms` of
 familiar pictures that are made of validation images. `data/selected/strangers.npz` holds the weights, for `export`, and
-`reports/strangers.json` tells how well kinds are noticed that the regression was not fitted to. The test set is not read.
+`reports/strangers.json` tells how well each kind is noticed by a regression that was fitted to the other kinds, if there
+are some. The test set is not read.
 """
 
 from pathlib import Path
@@ -16,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from stages import models
 from stages.base.files import atomic_write, write_json
 from stages.base.runs import FASHION_MNIST, SELECTED, STRANGERS, run_name
-from stages.base.splits import load_split
+from stages.base.splits import load_split, sampled
 from stages.inference import strangers
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
@@ -26,6 +27,7 @@ from stages.trained import features, prediction, saving
 from stages.trained.backend import start_keras
 
 REPORT = Path("reports/strangers.json")
+MOST = 10000  # validation images that are looked at
 REGULARIZATION = 0.01  # scikit-learn's C
 FAMILIAR = 3  # as many familiar pictures as strange ones of so many kinds
 
@@ -43,6 +45,11 @@ def fit(familiar: np.ndarray, strange: np.ndarray) -> tuple[np.ndarray, float]:
     return weights.astype(np.float32), np.float32(regression.intercept_[0] - weights @ scaler.mean_)
 
 
+def threshold(scores: np.ndarray, false_alarms: float) -> float:
+    """The score above which a share `false_alarms` of the scores (N,) is, or a little less."""
+    return float(np.quantile(scores, 1 - false_alarms, method="higher"))
+
+
 def auroc(familiar: np.ndarray, strange: np.ndarray) -> float:
     """The probability that a strange picture has a higher score than a familiar one; from scores (N,) and (M,)."""
     labels = np.repeat([0, 1], [len(familiar), len(strange)])
@@ -53,6 +60,7 @@ def main() -> None:
     parameters, origin = read("strangers", Strangers), read_origin(SELECTED)
     dataset, count, seed = origin["dataset"], parameters.pictures, parameters.seed
     (train, _), (val, _) = load_split("train"), load_split("val")
+    val = val[sampled(len(val), MOST, seed)]
     kinds = strangers.kinds(dataset)
     start_keras(read("threads", Threads))
     model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
@@ -65,22 +73,29 @@ def main() -> None:
 
     familiar, _ = of(strangers.familiar(train, dataset, FAMILIAR * count, seed))
     strange = {kind: of(strangers.strange(kind, train, dataset, count, seed))[0] for kind in kinds}
-    weights, bias = fit(familiar, np.concatenate(list(strange.values())))
     made = strangers.pictograms(val, count, seed + 1) if dataset == FASHION_MNIST else val
     known, unsure_of_known = of(made)
-    bias -= np.float32(np.quantile(known @ weights + bias, 1 - parameters.false_alarms))
+
+    def fitted(outputs: list[np.ndarray]) -> tuple[np.ndarray, float]:
+        """The weights and the bias from strange pictures' outputs; a share `false_alarms` of the known ones is above 0."""
+        weights, bias = fit(familiar, np.concatenate(outputs))
+        return weights, bias - threshold(known @ weights + bias, parameters.false_alarms)
+
     rows = []
     for kind in kinds:
         found, unsure = of(strangers.strange(kind, val, dataset, count, seed + 1))
-        row = {"kind": kind, "noticed": round(float((found @ weights + bias > 0).mean()), 6)}
-        others = [outputs for other, outputs in strange.items() if other != kind]
-        if others:
-            held_out, shift = fit(familiar, np.concatenate(others))
-            row["auroc_held_out"] = auroc(known @ held_out + shift, found @ held_out + shift)
+        weights, bias = fitted([strange[other] for other in kinds if other != kind] or list(strange.values()))
+        scores = found @ weights + bias
+        row = {
+            "kind": kind,
+            "noticed": round(float((scores > 0).mean()), 6),
+            "auroc": auroc(known @ weights + bias, scores),
+        }
         rows.append(row | {"auroc_of_confidence": auroc(unsure_of_known, unsure)})
+    weights, bias = fitted(list(strange.values()))
     alarms = round(float((of(val)[0] @ weights + bias > 0).mean()), 6)
     with atomic_write(STRANGERS) as beside:
-        np.savez(beside, weights=weights, bias=bias)
+        np.savez(beside, weights=weights, bias=np.float32(bias))
     about = {
         "dataset": dataset,
         "run": run_name(origin["model"], origin["seed"]),

@@ -38,7 +38,7 @@ def loaded(monkeypatch, images):
         return np.eye(10)[np.full(len(some), 3)] * upper[:, None] + (1 - upper[:, None]) / 10
 
     run = Run(
-        lambda one: answer(probabilities(one[None]), CLASS_NAMES, 0.0),
+        lambda one: answer(probabilities(one[None]), CLASS_NAMES, None),
         probabilities,
         lambda some: some.reshape(len(some), -1).astype(float),
     )
@@ -270,6 +270,15 @@ def test_a_person_uses_the_page(app, phone, tmp_path):
             press("#save")
         rows = Path(download.value.path()).read_text().splitlines()
         assert [row.partition(",")[0] for row in rows] == ["file", "t-shirt.png", "boot.jpg", "broken.jpg"]
+        before = page.get_attribute("#photo", "src")
+        page.evaluate("""async () => {
+            const pasted = new DataTransfer();
+            const photo = await (await fetch(document.querySelector(".example img").src)).blob();
+            pasted.items.add(new File([photo], "pasted.png", {type: "image/png"}));
+            dispatchEvent(new ClipboardEvent("paste", {clipboardData: pasted}));
+        }""")
+        page.wait_for_function("before => document.getElementById('photo').src !== before", arg=before)
+        page.wait_for_function("!document.querySelector('.busy')")
         press("summary")
         page.select_option("#other", f"{MODELS[1]}-0")
         page.wait_for_selector("#bars thead:not([hidden])", timeout=120000)
@@ -277,11 +286,11 @@ def test_a_person_uses_the_page(app, phone, tmp_path):
         press("#draw")
         box = page.locator("#canvas").bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        before = page.inner_text("#verdict")
+        assert page.inner_text("#verdict") == ""
         page.mouse.move(x, y)
         page.mouse.down()
         page.mouse.move(x + 40, y + 60, steps=5)
         page.mouse.up()
-        page.wait_for_function(f"!document.querySelector('.busy') && {json.dumps(before)} !== ''")
+        page.wait_for_function("document.getElementById('verdict').textContent && !document.querySelector('.busy')")
         assert page.locator("#canvas").is_visible()
         assert not faults

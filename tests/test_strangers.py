@@ -47,6 +47,12 @@ def test_the_regression_tells_apart_what_differs_in_a_few_places():
     assert (strange @ weights + bias > 0).mean() > 0.85
 
 
+@pytest.mark.parametrize(("count", "share", "above"), [(1000, 0.02, 20), (24, 0.02, 0), (6, 0.5, 3), (100, 0.05, 5)])
+def test_no_more_than_the_share_of_false_alarms_is_above_the_threshold(count, share, above):
+    scores = np.random.default_rng(0).permutation(count).astype(float)
+    assert above - 1 <= (scores > stage.threshold(scores, share)).sum() <= above
+
+
 def test_the_outputs_of_layers_are_their_means_and_maxima():
     saving.set_precision("float32")
     inputs = keras.Input((4, 4, 1))

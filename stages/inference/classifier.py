@@ -69,6 +69,7 @@ class Classifier:
             self.classes: list[str] = self.metadata["classes"]
             self.augmentation: str = self.metadata["test_time_augmentation"]
             self.shape = tuple(self._session.get_inputs()[0].shape[1:])
+            self.strangeness(np.zeros((1, *self.shape)))  # files of earlier commits have none
             found = self.probabilities(np.zeros((1, *self.shape))).shape
             if found != (1, len(self.classes)):
                 raise ValueError(f"it gives {found[-1]} probabilities, and names {len(self.classes)} classes")
@@ -158,17 +159,17 @@ def both_ways(pixels: np.ndarray, augmentation: str, dataset: str) -> np.ndarray
     return np.stack([pixels, pixels[:, ::-1]] if (augmentation, dataset) == ("none", FASHION_MNIST) else [pixels])
 
 
-def answer(found: np.ndarray, classes: Sequence[str], strangeness: float) -> dict:
+def answer(found: np.ndarray, classes: Sequence[str], strangeness: float | None) -> dict:
     """What is said of one photo.
 
     Args:
         found: Calibrated probabilities of `both_ways`, (1 or 2, classes). The row with the highest one counts.
         classes: The names of the classes.
-        strangeness: 0 to 1: see `STRANGE`.
+        strangeness: 0 to 1: see `STRANGE`; None if it is not known.
 
     Returns:
         class, probability, next (the two classes that follow, each with its probability), probabilities (by class),
-        strangeness, out_of_distribution (bool: whether it is above `STRANGE`), warnings (a list of sentences).
+        strangeness, out_of_distribution (whether it is above `STRANGE`; both None if not known), warnings (sentences).
     """
     probabilities = found[found.max(axis=1).argmax()].astype(float).round(6)
     ranked = [
@@ -180,7 +181,7 @@ def answer(found: np.ndarray, classes: Sequence[str], strangeness: float) -> dic
         **ranked[0],
         "next": ranked[1:3],
         "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),
-        "strangeness": round(strangeness, 6),
-        "out_of_distribution": strangeness > STRANGE,
-        "warnings": [warning] if strangeness > STRANGE else [],
+        "strangeness": None if strangeness is None else round(strangeness, 6),
+        "out_of_distribution": None if strangeness is None else strangeness > STRANGE,
+        "warnings": [warning] if strangeness is not None and strangeness > STRANGE else [],
     }

@@ -23,7 +23,7 @@ async function ask(what, photo, run) {
   try {
     reply = await fetch(`${what}?${query}`, { method: "POST", body: photo });
   } catch {
-    throw new Error("The page has ended: type `make app` again, and reload.");
+    throw new Error("The photo cannot be read; or the page has ended: then type `make app` again, and reload.");
   }
   const found = await reply.json();
   if (!reply.ok) throw new Error(found.error);
@@ -35,7 +35,7 @@ function warn(sentences, plain = []) {
   at("notes").replaceChildren(...notes, ...[...new Set(sentences)].map(one => element("p", "⚠ " + one, { className: "warning" })));
 }
 
-function verdict(answers, label) {
+function verdict(answers, label, faults) {
   const said = answers.map(one => one.answer);
   const found = [said[0].class, element("span", " " + percent(said[0].probability))];
   at("verdict").replaceChildren(...(said[0].out_of_distribution ? ["Probably none of these", element("span", " most like "), ...found] : found));
@@ -46,7 +46,7 @@ function verdict(answers, label) {
     plain.push(answers.map(one => `${one.run} says ${one.answer.class} (${percent(one.answer.probability)})`).join(", ")
       + (same ? ": the same class." : ": they differ."));
   }
-  warn(notes, plain);
+  warn([...notes, ...faults], plain);
   const highest = answer => Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 5).map(pair => pair[0]);
   const rows = [...new Set(said.flatMap(highest))].slice(0, 7).map(name => {
     const values = said.map(one => one.probabilities[name]);
@@ -78,43 +78,50 @@ async function show(photo, name = "") {
   history.replaceState(null, "", at(name)?.className === "example" ? "#" + name : location.pathname);
   const runs = [...new Set([at("run").value, at("other").value])].filter(Boolean);
   at("verdict").classList.add("busy");
+  at("working").classList.remove("busy");
   at("answer").classList.add("old");
-  try {
-    const answers = await Promise.all(runs.map(async run => ({ run, answer: await ask("classify", photo, run) })));
-    if (mine !== turn) return;
-    verdict(answers, at(name)?.dataset.label);
+  at("why").hidden = true;
+  const answers = [], faults = [];
+  await Promise.all(runs.map(async (run, place) => {
+    try {
+      answers[place] = { run, answer: await ask("classify", photo, run) };
+    } catch (error) {
+      faults.push(runs.length > 1 ? `${run}: ${error.message}` : error.message);
+    }
+    const there = answers.filter(Boolean);
+    if (mine !== turn || !there.length) return;  // each is shown as soon as it is there, also while another model loads
+    verdict(there, at(name)?.dataset.label, faults);
     at("answer").classList.remove("old");
-    at("why").hidden = false;
-    at("working").classList.add("busy");
-    const panels = runs.map(run => element("div", "", { className: "panel" }));
-    at("explained").replaceChildren(...panels);
-    await Promise.all(runs.map(async (run, place) => {
-      let why;
-      try {
-        why = await ask("explain", photo, run);
-      } catch (error) {
-        return panels[place].append(element("p", `⚠ ${run}: ${error.message}`, { className: "warning" }));
-      }
+  }));
+  if (mine !== turn) return;
+  at("verdict").classList.remove("busy");
+  at("answer").classList.remove("old");
+  if (!answers.some(Boolean)) {
+    at("verdict").replaceChildren("Not classified");
+    at("bars").tBodies[0].replaceChildren();
+    return warn(faults);
+  }
+  at("why").hidden = false;
+  at("steps").replaceChildren();
+  at("working").classList.add("busy");
+  const panels = answers.filter(Boolean).map(({ run }) => [run, element("div", runs.length > 1 ? run : "", { className: "panel" })]);
+  at("explained").replaceChildren(...panels.map(pair => pair[1]));
+  await Promise.all(panels.map(async ([run, panel]) => {
+    try {
+      const why = await ask("explain", photo, run);
       if (mine !== turn) return;
       const large = element("div", "", { className: "row large" });
       large.append(picture(why.seen, "what the model sees"),
         picture(why.mattered, `orange: speaks for ${why.class}; blue: against it`));
       const similar = element("div", "", { className: "row" });
-      similar.append(...why.similar.map(one => picture(one.image, `${one.class}, ${one.similarity.toFixed(2)}`)));
-      panels[place].append(...(runs.length > 1 ? [element("h3", run)] : []), large,
-        ...(why.similar.length ? [element("h2", "The most similar training images"), similar] : []));
+      similar.append(...why.similar.map(one => picture(one.image, `${one.class}, similarity ${one.similarity.toFixed(2)}`)));
+      panel.append(large, element("h2", "The most similar training images"), similar);
       at("steps").replaceChildren(...why.steps.map(one => picture(one.image, one.name)));
-    }));
-  } catch (error) {
-    if (mine !== turn) return;
-    at("verdict").replaceChildren("Not classified");
-    at("bars").tBodies[0].replaceChildren();
-    at("why").hidden = true;
-    at("answer").classList.remove("old");
-    warn([error.message]);
-  } finally {
-    if (mine === turn) ["verdict", "working"].forEach(id => at(id).classList.remove("busy"));
-  }
+    } catch (error) {
+      panel.append(element("p", "⚠ " + error.message, { className: "warning" }));
+    }
+  }));
+  if (mine === turn) at("working").classList.remove("busy");
 }
 
 async function take(files) {
@@ -123,23 +130,24 @@ async function take(files) {
   show(files[0]);
   at("many").hidden = files.length < 2;
   if (files.length < 2) return;
-  table = [["file", "model", "class", "probability", "out_of_distribution", "warnings", "error"]];
+  const rows = table = [["file", "model", "class", "probability", "out_of_distribution", "warnings", "error"]];
   const run = at("run").value;
   at("gallery").replaceChildren();
   for (const [place, file] of files.entries()) {
+    if (rows !== table) return;  // other photos were chosen meanwhile
     at("count").textContent = `${place + 1} of ${files.length} photos`;
     const tile = element("button", "", { onclick: () => { show(file); scrollTo({ top: 0 }); } });
     tile.append(element("img", "", { src: URL.createObjectURL(file), alt: "" }));
     try {
       const found = await ask("classify", file, run);
       tile.append(`${found.out_of_distribution ? "⚠ " : ""}${found.class}, ${percent(found.probability)}`);
-      table.push([file.name, run, found.class, found.probability, found.out_of_distribution, found.warnings.join("; "), ""]);
+      rows.push([file.name, run, found.class, found.probability, found.out_of_distribution, found.warnings.join("; "), ""]);
     } catch (error) {
       tile.append("⚠ " + error.message);
-      table.push([file.name, run, "", "", "", "", error.message]);
+      rows.push([file.name, run, "", "", "", "", error.message]);
     }
     tile.append(element("div", file.name, { className: "soft" }));
-    at("gallery").append(tile);
+    if (rows === table) at("gallery").append(tile);
   }
   at("count").textContent = `${files.length} photos`;
 }
@@ -180,7 +188,10 @@ at("save").onclick = () => {
 };
 for (const id of ["run", "other", "background"]) at(id)?.addEventListener("change", () => current && show(current, named));
 for (const one of document.querySelectorAll(".example")) one.onclick = async () => {
-  show(await (await fetch("examples/" + one.id)).blob(), one.id);
+  const mine = ++turn;
+  const photo = await (await fetch("examples/" + one.id)).blob();
+  if (mine !== turn) return;
+  show(photo, one.id);
   scrollTo({ top: 0, behavior: "smooth" });
 };
 
@@ -197,6 +208,7 @@ const pen = at("canvas").getContext("2d");
 function wipe() {
   turn++;
   current = null;
+  at("answer").classList.remove("old");
   at("verdict").replaceChildren("");
   at("verdict").classList.remove("busy");
   at("why").hidden = true;
@@ -226,4 +238,5 @@ at("canvas").onpointermove = event => {
 };
 at("canvas").onpointerup = () => at("canvas").toBlob(photo => show(photo, "a drawing"));
 
-(at(decodeURIComponent(location.hash.slice(1))) ?? document.querySelector(".example"))?.click();
+const examples = [...document.querySelectorAll(".example")];
+(examples.find(one => "#" + one.id === location.hash) ?? examples[0])?.click();

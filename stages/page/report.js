@@ -56,9 +56,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
 /* ---- the menu */
 
 function unfold() { // what the address names, and the part around it
-  for (let part = $(decodeURIComponent(location.hash.slice(1))); part; part = part.parentElement)
-    if (part.tagName === "DETAILS") part.open = true;
-  $(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+  const named = [...document.querySelectorAll("main [id]")].find((one) => "#" + one.id === location.hash);
+  for (let part = named; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+  named?.scrollIntoView();
 }
 addEventListener("hashchange", unfold);
 for (const link of document.querySelectorAll("a[href^='#']")) link.addEventListener("click", () => setTimeout(unfold));

@@ -115,7 +115,7 @@ def open_checkpoint(name: str, reads: dict[str, str]) -> Checkpoint:
     if orphans.is_forced():
         for path in folder.glob(f"{glob.escape(name)}.{key}.*checkpoint"):
             path.unlink(missing_ok=True)
-    every = float(os.environ.get(CHECKPOINT_VARIABLE, DEFAULT_SECONDS))
+    every = float(os.environ.get(CHECKPOINT_VARIABLE) or DEFAULT_SECONDS)
     opened = Checkpoint(folder / f"{name}.{key}.checkpoint", made_with, every)
     for path in sorted(folder.glob(f"{glob.escape(name)}.*.checkpoint")):
         if has_ended(path) and not path.name.startswith(f"{name}.{key}."):
