@@ -253,9 +253,10 @@ def test_a_person_uses_the_page(app, phone, tmp_path):
         for part in ("#photo", "#files", "#camera", "#verdict"):
             box = page.locator(part).bounding_box()
             assert box["y"] + box["height"] <= size["height"], part
+        name = page.get_attribute(".example:nth-child(2)", "id")
         press(".example:nth-child(2)")
+        page.wait_for_function("name => location.hash === '#' + name && !document.querySelector('.busy')", arg=name)
         link = page.evaluate("location.href")
-        page.wait_for_function("!document.querySelector('.busy')")
         said = page.inner_text("#verdict")
         page.goto("about:blank")
         page.goto(link)
