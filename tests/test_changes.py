@@ -160,7 +160,7 @@ def test_new_models_of_any_kind_are_one_file_and_one_block_each(workspace):
     assert set(summary["models"]) == {"plain", *models}
     page, table = (workspace / "reports/report.html").read_text(), run(workspace, "python", "-m", "stages.table")
     for model in models:
-        assert f'data-matrix="{model}"' in page
+        assert f'data-model="{model}"' in page
         assert re.search(rf"^{model}\b", table, re.MULTILINE)
     # taken out again, it is gone from every table, though its files still lie there
     (workspace / "stages/models/nested.py").unlink()

@@ -327,7 +327,7 @@ def test_every_place_for_one_run_shows_the_best_one_by_validation(two_seeds, tmp
     assert chosen == (two_seeds / f"data/models/{runs[selection['selected']]}.keras").read_bytes()
     accuracies = page.csv("statistics/intervals.csv").query("metric == 'accuracy'").set_index("model")["value"]
     temperatures = page.json("temperatures.json")["temperatures"]
-    details = dict(re.findall(r'data-matrix="(\w+)"(.*?)</details>', page.markup, re.DOTALL))
+    details = dict(re.findall(r"<summary>(\w+): [\d.]+&nbsp;% test(.*?)</details>", page.markup, re.DOTALL))
     for model, best in runs.items():
         metrics = {run: page.json(f"metrics/val/{run}.json") for run in (f"{model}-0", f"{model}-1")}
         assert best == max(metrics, key=lambda run: (metrics[run]["accuracy"], -metrics[run]["loss"]))

@@ -178,7 +178,7 @@ def test_a_search_that_was_killed_goes_on_and_prints_what_to_type(workspace):
     assert table["state"].tolist() == ["complete", "complete"]
     assert table.loc[0, ["learning_rate", "warmup", "widths"]].tolist() == [0.14, 0.2, "[16, 32]"]  # the block is first
     assert set(pd.read_csv(folder / "small-finalists.csv")["configuration"]) == {"block", "trial 1"}
-    assert len(list(folder.glob("small-*.png"))) == 4
+    assert len(list(folder.glob("small-*.png"))) == 3
     assert "Running stage" not in run(workspace, *shlex.split(printed.splitlines()[-1]))
     edit(workspace, lambda content: content["models"]["small"].update(momentum=0.5, learning_rate=0.2))
     assert "since the last one: momentum." in run(workspace, *SEARCH, "--trials", "1", succeeds=False)
