@@ -287,11 +287,10 @@ def served(host: str):
         return Response(content, media_type="image/png") if content else refused(request, HTTPException(404))
 
     def refused(_, error: Exception):
+        status = 400
         if isinstance(error, HTTPException):
-            text, status = "post a photo to /classify, or open / in a browser.", error.status_code
-        else:
-            text, status = error, 400
-        text = sentence(text if isinstance(text, Exception) else InputError(text))
+            error, status = InputError("post a photo to /classify, or open / in a browser."), error.status_code
+        text = sentence(error)
         return JSONResponse({"error": text[:1].upper() + text[1:]}, status)
 
     def failed(_, error: Exception):
