@@ -89,7 +89,6 @@ def exported() -> Run:
     paths = [EXPORTED / name for name in ("model-tta.onnx", "model.onnx")]
     refuse_damaged({str(path): digest(path) for path in (*paths, EXPORTED / "similar.npz")})
     averaging, single = map(Classifier, paths)
-    _ = occlusion.PATCH  # the module, which is loaded late, is loaded now, by one thread
     data = load_summary()
     found = averaging.metadata["run"], averaging.dataset, averaging.classes
     if found != (selection()["run"], data["dataset"], data["class_names"]):
@@ -116,14 +115,11 @@ def trained(run: str) -> Run:
         found = prediction.predict(model, both_ways(pixels, augmentation, dataset), augmentation).probabilities
         return answer(with_temperature(found, temperature), class_names(), None)
 
-    ready = Run(
+    return Run(
         answer_of,
         lambda images: prediction.classify(model, images),
         lambda images: features.features_and_probabilities(model, images)[0],
     )
-    black = np.zeros((1, *load_split("test")[0].shape[1:]), np.uint8)
-    ready.answer(black[0]), ready.features(black)  # modules that are loaded late are loaded now, by one thread
-    return ready
 
 
 @functools.cache

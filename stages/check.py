@@ -33,17 +33,6 @@ SECTIONS = {
 }  # fmt: skip
 
 
-def other_keys(content: object, *path: str, seen: tuple[int, ...] = ()) -> list[str]:
-    """The keys of all mappings in parsed YAML that are not text, with those above them; anchors are not followed twice."""
-    if id(content) in seen:
-        return []
-    pairs = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    found = [".".join([*path, str(key)]) for key, _ in pairs if isinstance(content, dict) and not isinstance(key, str)]
-    return found + [
-        one for key, value in pairs for one in other_keys(value, *path, str(key), seen=(*seen, id(content)))
-    ]
-
-
 def check() -> list[str]:
     """The names of the models, if `params.yaml` is right.
 
@@ -51,7 +40,6 @@ def check() -> list[str]:
         InputError: It has errors, a block has no file, or a file has no block. The message lists all errors.
     """
     content, faults, blocks = load_yaml(PARAMETERS), [], {}
-    refuse([f"the key {key} is not text: put it in quotes, or remove it." for key in other_keys(content)])
     schema = create_model("Parameters", __base__=Section, **{key: (kind, ...) for key, kind in SECTIONS.items()})
     sections = validate(schema, content, faults)
     given = content.get("models") if isinstance(content, dict) else None

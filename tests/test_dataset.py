@@ -246,7 +246,7 @@ def test_exif_turns_transparency_and_grey_ones_among_colors_are_told(tmp_path):
     assert source.sizes[(20, 10)] == 1
     (place,) = np.flatnonzero(source.names == f"{CLASSES[0]}/clear.png")
     assert (source.images[place][0, 0] == 255).all()
-    for words in ("1 images were turned upright", "1 images have transparent", "1 images are grey, and 32 in color"):
+    for words in ("were turned upright, as their EXIF data say: 1", "put on white: 1", "grey images: 1, in color: 32"):
         assert any(words in note for note in source.notes)
 
 

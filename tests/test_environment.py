@@ -1,13 +1,17 @@
 """What a user exported elsewhere, or keeps in the home directory, changes no result and breaks no run."""
 
+import importlib
 import json
 import os
 import shutil
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 
 import pytest
 
+from stages.base import late
 from stages.base.environment import FORCED_VARIABLES, KEPT, ignore_user_settings
 from stages.runner.graph import files_of, read_stage
 from tests.conftest import ROOT, hashes, run
@@ -100,3 +104,22 @@ def test_a_python_without_the_packages_is_told_what_to_type():
     printed = run(ROOT, sys.executable, "-I", "-S", "-c", command, succeeds=False)
     assert printed.startswith(f"error: {sys.executable} has no package numpy, ")
     assert "make installed" in printed
+
+
+def test_a_late_module_is_whole_for_every_thread_that_uses_it_first(tmp_path, monkeypatch):
+    name = "slow_to_load"
+    (tmp_path / f"{name}.py").write_text("import time\nFIRST = 1\ntime.sleep(0.2)\nLAST = 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
+    late.load_when_used(name)
+    module = importlib.import_module(name)
+    together = threading.Barrier(4)
+
+    def use(_: int) -> tuple[int, int]:
+        together.wait()
+        return module.LAST, module.FIRST
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(use, range(4))) == {(2, 1)}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = module.nothing

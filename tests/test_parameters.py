@@ -90,6 +90,7 @@ def test_a_block_has_the_defaults_and_what_differs_from_them():
         ("models.small", 3, "models.small is 3, but must be a mapping"),
         ("models.small.7", 1, "the key models.small.7 is not text"),
         ("7", 1, "the key 7 is not text"),
+        ("defaults.7", {}, "the key defaults.7 is not text"),
         ("models.small.dropout", math.nan, "models.small.dropout is nan, but must be a number from 0 up to"),
         ("models.small.learning_rate", "fast", "models.small.learning_rate is 'fast', but must be a number above 0"),
         ("models.small.widths", [32, 0], "models.small.widths.1 is 0, but must be a whole number from 1 to 4096"),

@@ -58,7 +58,7 @@ def test_the_outputs_of_layers_are_their_means_and_maxima():
     inputs = keras.Input((4, 4, 1))
     maps = keras.layers.ReLU()(keras.layers.Conv2D(3, 3)(inputs))
     flat = keras.layers.Flatten(name="flatten")(maps)
-    hidden = keras.layers.Activation("tanh")(keras.layers.Dense(2)(flat))
+    hidden = keras.layers.Dense(2, activation="tanh")(flat)
     model = keras.Model(inputs, keras.layers.Dense(5)(hidden))
     images = np.random.default_rng(0).integers(0, 256, (7, 4, 4, 1), dtype=np.uint8)
     _, _, layers = prediction.in_batches(features.with_features(model), images)

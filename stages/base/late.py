@@ -6,19 +6,24 @@ is loaded.
 """
 
 import sys
+import threading
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import PathFinder
 from types import ModuleType
+
+LOADING = threading.RLock()  # a module is executed by one thread, and others wait for all of it
 
 
 class LateModule(ModuleType):
     """A module that is loaded when something in it is first used; until then it has only the attributes of any module."""
 
     def __getattr__(self, name):
-        self.__class__ = ModuleType
-        self.__spec__.loader = self.__loader__ = self.__spec__.loader.loader
-        self.__loader__.exec_module(self)
-        return getattr(self, name)
+        with LOADING:
+            if isinstance(self.__spec__.loader, LateLoader):
+                self.__spec__.loader = self.__loader__ = self.__spec__.loader.loader
+                self.__loader__.exec_module(self)
+                self.__class__ = ModuleType
+        return ModuleType.__getattribute__(self, name)
 
 
 class LateLoader(Loader):

@@ -45,8 +45,8 @@ def read_folder(root: Path, dataset: Dataset) -> Source:
         raise InputError(f"{root} holds no images in folders, one for each class, nor a CSV, IDX or .npz file.{faults}")
     kinds = [seen.pop(kind, 0) for kind in ("grey", "color")]
     if all(kinds):
-        source.notes.append(f"{kinds[0]:,} images are grey, and {kinds[1]:,} in color")
-    source.notes += [f"{count:,} images {what}" for what, count in seen.items() if count]
+        source.notes.append(f"grey images: {kinds[0]:,}, in color: {kinds[1]:,}")
+    source.notes += [f"images that {what}: {count:,}" for what, count in seen.items() if count]
     if bad:
         source.images, rows = np.delete(source.images, list(bad), axis=0), rows.drop(list(bad))
     source.names, source.labels, source.splits = (rows[key].to_numpy(str) for key in ("file", "label", "split"))

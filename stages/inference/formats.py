@@ -122,7 +122,7 @@ def write_litert(model: keras.Model, path: Path, metadata: dict, int8: bool = Fa
         archive.write_out(f"{folder}/model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/model")
         converter.optimizations = [tf.lite.Optimize.DEFAULT] if int8 else []
-        converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # runtimes before 2025 cannot
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # older runtimes cannot
         content = converter.convert()
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)

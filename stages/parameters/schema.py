@@ -96,8 +96,9 @@ def validate(section: type[Section], content: Any, faults: list[str], *path: str
 
 def explain(section: type[Section], fault: Any, path: tuple[str, ...]) -> str:
     """One error of pydantic as a sentence."""
-    if fault["type"] == "invalid_key":
-        return f"the key {'.'.join(map(str, [*path, *fault['loc']]))} is not text: put it in quotes, or remove it."
+    if fault["type"] == "invalid_key" or "[key]" in fault["loc"]:  # of a section, or of a mapping within it
+        names = [str(name) for name in (*path, *fault["loc"]) if name != "[key]"]
+        return f"the key {'.'.join(names)} is not text: put it in quotes, or remove it."
     names, kind, expected = fault["loc"], section, a_mapping(section)
     for name in names:
         if isinstance(name, int):  # an item of a list

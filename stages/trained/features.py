@@ -25,14 +25,21 @@ class Pooled(keras.layers.Layer):
 def with_features(model: keras.Model) -> keras.Model:
     """A model from pixels to three outputs: its features and its logits, see below, and those of its layers, (N, L).
 
-    The last are the outputs of all ReLU, addition and activation layers, `Pooled`; if there are none, the features.
+    The last are the outputs of all ReLU and addition layers and of those with an activation, `Pooled`; if there are none,
+    the features.
     """
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     logits = model.outputs[0]
     features = dense[-1].input if dense else logits
-    kinds = keras.layers.ReLU, keras.layers.Add, keras.layers.Activation
-    outputs = [layer.output for layer in model.layers if isinstance(layer, kinds)] or [features]
-    layers = Pooled(name="outputs_of_layers", dtype="float32")(outputs)  # a name that no layer of the model has
+    outputs = [
+        layer.output
+        for layer in model.layers
+        if isinstance(layer, (keras.layers.ReLU, keras.layers.Add))
+        or getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear
+    ]
+    layers = Pooled(name="outputs_of_layers", dtype="float32")(
+        outputs or [features]
+    )  # a name that no layer of the model has
     return keras.Model(model.inputs[0], [features, logits, layers])
 
 
