@@ -1,8 +1,8 @@
 """Stage `audit`: the quality of the data, that is near-duplicates and label issues. It reports; it removes no image.
 
-Reads all three splits and the selected model, for its features and its mistakes on the test images. Also reads the results
-of `folds`: out-of-fold probabilities of the training and validation images, and a model of the same kind that judges the
-test images. Writes figures and the numbers behind them into `reports/audit`.
+Reads all three splits, and what `evaluate` got from the selected model for the test images. Also reads the results of
+`folds`: out-of-fold probabilities of the training and validation images, and a model of the same kind that judges the test
+images. Writes figures and the numbers behind them into `reports/audit`.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from scipy.sparse.csgraph import connected_components
 
 from stages import models
 from stages.base.errors import InputError
-from stages.base.files import write_csv, write_json
-from stages.base.runs import FASHION_MNIST, FOLD_MODEL, FOLDS, SELECTED
+from stages.base.files import read_json, write_csv, write_json
+from stages.base.runs import FASHION_MNIST, FOLD_MODEL, FOLDS, SELECTION
 from stages.base.splits import PREPARED, load_split, load_summary, sampled
 from stages.figures import quality as draw
 from stages.figures.style import figure_names, save
@@ -28,9 +28,9 @@ from stages.parameters.statistics import Confidence
 from stages.quality.label_issues import label_issues
 from stages.quality.near_duplicates import near_duplicates
 from stages.results.origin import read_origin
-from stages.results.predictions import load_folds
+from stages.results.predictions import load_folds, load_predictions
 from stages.scoring.wilson import wilson
-from stages.trained import features, prediction, saving
+from stages.trained import prediction, saving
 from stages.trained.backend import start_keras
 
 REPORTS = Path("reports/audit")
@@ -51,7 +51,7 @@ def named_pairs(
         table[f"split_{side}"] = splits[places]
         table[f"image_{side}"] = numbers[places]
         table[f"label_{side}"] = classes[places]
-    return table.join(pairs[["distance", "exact", "mirrored", "found_in"]])
+    return table.join(pairs[["distance", "exact", "mirrored"]])
 
 
 def places_of(parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +147,11 @@ def main() -> None:
     parameters, confidence = read("audit", Audit), read("statistics.confidence", Confidence)
     near = parameters.near_duplicate_distance
     parts = {"train": load_split("train"), "val": load_split("val"), "test": load_split("test")}
-    folds, origin, fold_origin = load_folds(), read_origin(SELECTED), read_origin(FOLD_MODEL)
+    folds, origin, predicted = (
+        load_folds(),
+        read_origin(FOLD_MODEL),
+        load_predictions("test", read_json(SELECTION)["run"]),
+    )
     dataset = origin["dataset"]
     fitted = np.concatenate([parts[split][1] for split in ("train", "val")])
     if not np.array_equal(folds["labels"], fitted):
@@ -156,21 +160,19 @@ def main() -> None:
     test_images, test_labels = parts["test"]
 
     split, number = places_of(parts)
-    model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
     chosen = sampled(len(split), parameters.max_images, 0)
     images = np.concatenate([split_images for split_images, _ in parts.values()])[chosen]
-    found_features, _ = features.features_and_probabilities(model, images)
     data = load_summary()
-    names, found = data["class_names"], near_duplicates(images, found_features, near, data["mirror"])
+    names, found = data["class_names"], near_duplicates(images, near, data["mirror"])
     found[["first", "second"]] = chosen[found[["first", "second"]]]
     pairs = named_pairs(found, parts, names)
     things = "articles" if dataset == FASHION_MNIST else "images"
     duplicates = count_near_duplicates(pairs, near, confidence, things)
     if len(chosen) < len(split):
         duplicates["drawn"] = len(chosen)
-    mistakes = np.flatnonzero(prediction.classify(model, test_images).argmax(axis=1) != test_labels)
+    mistakes = np.flatnonzero(predicted["single_view"].argmax(axis=1) != test_labels)
 
-    judge = saving.load_model(FOLD_MODEL, models.custom_objects(fold_origin["model"]))
+    judge = saving.load_model(FOLD_MODEL, models.custom_objects(origin["model"]))
     of_fitted, estimate = label_issues(folds["probabilities"], folds["labels"])
     of_test, test_estimate = label_issues(prediction.classify(judge, test_images), test_labels)
     of_fitted = named_label_issues(of_fitted, split, number, names)

@@ -11,7 +11,7 @@ from stages.data.transforms import shift
 from stages.figures import quality as draw
 from stages.figures.style import save
 from stages.quality.label_issues import label_issues
-from stages.quality.near_duplicates import centred, contrasts, distances, near_by_features, near_duplicates
+from stages.quality.near_duplicates import SLACK, candidates, centred, contrasts, distances, near_duplicates
 from stages.trained.features import features_and_probabilities
 
 NEAR = 0.25
@@ -28,10 +28,6 @@ def articles(count: int) -> np.ndarray:
 
 def moved(images: np.ndarray, down: int, right: int) -> np.ndarray:
     return shift(images, np.full((len(images), 2), (down, right)))
-
-
-def random_features(count: int) -> np.ndarray:
-    return np.random.default_rng(1).normal(size=(count, 8))
 
 
 def test_alignment_undoes_a_shift_and_knows_an_empty_image():
@@ -57,32 +53,38 @@ def test_the_distance_counts_the_articles_own_contrast():
 
 def test_copies_are_found_however_they_are_changed_and_wherever_they_stand_and_nothing_else():
     images = articles(1100)  # more than a few blocks of rows
+    images[3, 4:24, 6:20] = 20 + 200 * np.outer(np.hanning(20), np.hanning(14))[..., None]  # smooth
     noisy, faint = images[[2, 3]]
     noisy[4:24, 6:20] = np.clip(noisy[4:24, 6:20] + np.random.default_rng(2).integers(-8, 9, (20, 14, 1)), 0, 255)
     faint[10, 20:22] = 12  # beside the article: its box is two pixels wider, its middle one further
     copies = [moved(images[:1], 3, -5), moved(images[1:2, :, ::-1], -2, 4), noisy[None], images[[4, 4]], faint[None]]
-    features = random_features(1106)
-    features[1105] = features[3]
-    table = near_duplicates(np.concatenate([images, *copies]), features, NEAR)
-    rows = table.sort_values(["first", "second"])[["first", "second", "exact", "mirrored", "found_in"]].values.tolist()
-    assert [tuple(row[:4]) for row in rows] == [
+    table = near_duplicates(np.concatenate([images, *copies]), NEAR)
+    rows = table.sort_values(["first", "second"])[["first", "second", "exact", "mirrored"]].values.tolist()
+    assert [tuple(row) for row in rows] == [
         (0, 1100, 0, 0), (1, 1101, 0, 1), (2, 1102, 0, 0), (3, 1105, 0, 0), (4, 1103, 1, 0), (4, 1104, 1, 0),
         (1103, 1104, 1, 0),
     ]  # fmt: skip
-    assert rows[0][4] == "pixels"
-    assert rows[3][4] == "features"  # which find what the alignment spoils
     assert table["distance"].is_monotonic_increasing
     assert table.set_index("second")["distance"][[1100, 1101, 1103]].tolist() == [0, 0, 0]
     assert 0 < table.set_index("second")["distance"][1102] < NEAR
 
 
-def test_the_nearest_by_features_are_found_and_few_images_are_enough():
-    features = random_features(300)
-    units = features / np.linalg.norm(features, axis=1, keepdims=True)
-    similarity = units @ units.T - 9 * np.eye(300)
-    expected = {tuple(sorted((i, j))) for i, row in enumerate(similarity) for j in np.argsort(-row)[:3]}
-    assert set(map(tuple, near_by_features(features))) == expected
-    assert len(near_duplicates(articles(2), features[:2], NEAR)) == 0
+def test_no_pair_below_the_bound_is_missed_and_few_images_are_enough():
+    rng = np.random.default_rng(3)
+    mixed = (articles(40)[:, None] * rng.uniform(0.3, 1, (40, 8, 1, 1, 1))).reshape(-1, 28, 28, 1).astype(np.uint8)
+    mixed[::2, :, 14:] = mixed[::2, :, 13::-1]  # symmetrical ones have a neighbour in the mirror, too
+    images = np.concatenate([mixed, articles(40)])  # of all norms
+    contrast = contrasts(images)
+    every = np.stack(np.triu_indices(len(images), 1), axis=1)
+    for others in (images, images[:, :, ::-1]):
+        apart = np.linalg.norm(
+            (images[every[:, 0]] - others[every[:, 1]].astype(float)).reshape(len(every), -1), axis=1
+        )
+        below = every[apart < SLACK * NEAR * np.sqrt(contrast[every]).prod(axis=1)]
+        found = candidates(images, others, contrast, NEAR)
+        assert set(map(tuple, below)) <= set(map(tuple, found))
+        assert 10 < len(below) <= len(found) < len(every) / 4
+    assert len(near_duplicates(articles(2), NEAR)) == 0
 
 
 def test_a_model_without_a_dense_layer_lends_its_logits():
@@ -100,7 +102,7 @@ def test_pairs_are_named_and_counted_by_split():
     images[10], images[21], images[23], images[29] = images[1], images[1], images[2], images[2]
     thirds = zip(np.split(images, 3), np.split(labels, 3), strict=True)
     parts = dict(zip(("train", "val", "test"), thirds, strict=True))
-    table = audit.named_pairs(near_duplicates(images, random_features(30), NEAR), parts, CLASS_NAMES)
+    table = audit.named_pairs(near_duplicates(images, NEAR), parts, CLASS_NAMES)
     names = ["T-shirt/top", "Trouser", "Pullover"]
     places = table[["split_a", "image_a", "label_a", "split_b", "image_b", "label_b"]].values.tolist()
     assert places == [

@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 from stages.data.transforms import at_most_tuned, shift
@@ -19,7 +17,7 @@ from stages.data.transforms import at_most_tuned, shift
 BACKGROUND = 10  # grey level; brighter pixels belong to the object
 COMPONENTS = 32  # principal components for the search by pixels
 SAMPLE = 10000  # images, at most, that the principal components are fitted to
-NEIGHBOURS = 3  # nearest neighbours of each image in the search by features
+SLACK = 1.5  # the search finds pairs up to so many times the limit: `MOVES` may bring them nearer
 MOVES = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]  # pixels down and right
 ROWS = 128  # rows of the matrix of all pairs that a thread computes at a time
 PROCESSORS = 4  # threads, at most: each keeps its rows in memory
@@ -41,7 +39,7 @@ def to_the_middle(lines: np.ndarray) -> np.ndarray:
 
 def contrasts(images: np.ndarray) -> np.ndarray:
     """The contrast of each object, (N,): root of the summed squared differences from its mean grey level, at least 1."""
-    pixels = images.reshape(len(images), -1).astype(np.float32)
+    pixels = as_rows(images)
     article = pixels > BACKGROUND
     mean = (pixels * article).sum(axis=1) / np.maximum(article.sum(axis=1), 1)
     squares = ((pixels - mean[:, None]) ** 2 * article).sum(axis=1)
@@ -86,46 +84,52 @@ def distances(
     return np.concatenate(parts)
 
 
-def near_by_pixels(images: np.ndarray, others: np.ndarray, contrast: np.ndarray, near: float) -> np.ndarray:
-    """Search pairs by pixels: all pairs with a distance below `near` (without `MOVES`), and some with a larger one.
+def candidates(images: np.ndarray, others: np.ndarray, contrast: np.ndarray, near: float) -> np.ndarray:
+    """Search all pairs whose distance, without `MOVES`, is below `SLACK` times `near`, and some with a larger one.
 
-    The search compares principal components. They never increase a distance, so no pair is missed. For images x, y with
-    contrasts s, t, one matrix product compares the squared distance with its bound: |x - y|^2 < near^2 s t if
-    x.y - |x|^2 / 2 - |y|^2 / 2 + near^2 s t / 2 > 0.
+    The search compares principal components. They never increase a distance, so no such pair is missed. For images x, y
+    with contrasts s, t, one matrix product compares the squared distance with its bound: for b = SLACK near,
+    |x - y|^2 < b^2 s t if x.y - |x|^2 / 2 - |y|^2 / 2 + b^2 s t / 2 > 0. The images are sorted by their norm, so that each
+    is compared only with those whose norm does not differ by more than the largest bound.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        others: The same images, or all of them mirrored.
+        contrast: (N,), from `contrasts`.
+        near: The limit of the distance.
 
     Returns:
-        Integers (P, 2): an index into `images` and a larger index into `others`.
+        Indices of two images each, integers (P, 2), the first smaller than the second.
     """
-    pixels, other_pixels = (part.reshape(len(part), -1).astype(np.float32) / 255 for part in (images, others))
-    sample = pixels[:: -(-len(pixels) // SAMPLE)]
-    pca = PCA(min(COMPONENTS, len(sample)), svd_solver="randomized", random_state=0).fit(sample)
-    left, right = pca.transform(pixels), pca.transform(other_pixels)  # (N, 32)
+    sample = images[:: -(-len(images) // SAMPLE)]
+    pca = PCA(min(COMPONENTS, len(sample)), svd_solver="randomized", random_state=0).fit(as_rows(sample))
+    norms = in_parts(lambda part: np.linalg.norm(as_rows(part), axis=1), images)
+    order, reach = np.argsort(norms), 1.01 * SLACK * near  # 1 % more, because of rounding
+    norms, bound = norms[order], reach * contrast[order, None] / np.sqrt(2, dtype=np.float32)
+    left, right = (in_parts(lambda part: pca.transform(as_rows(part)), part)[order] for part in (images, others))
     halves = [(part**2).sum(axis=1, keepdims=True) / 2 for part in (left, right)]
-    bound = 1.01 * near / 255 / np.sqrt(2, dtype=np.float32) * contrast[:, None]  # 1 % more, because of rounding
-    ones = np.ones_like(bound)
-    left = np.hstack([left, -halves[0], -ones, bound])  # (N, 35)
-    right = np.hstack([right, ones, halves[1], bound]).T.copy()
+    left = np.hstack([left, -halves[0], -np.ones_like(bound), bound])  # (N, 35)
+    right = np.hstack([right, np.ones_like(bound), halves[1], bound]).T.copy()
+    ends = np.searchsorted(norms, norms + reach * contrast.max())
 
     def near_to(top: int) -> np.ndarray:
-        product = left[top : top + ROWS] @ right[:, top:]
+        product = left[top : top + ROWS] @ right[:, top : ends[top : top + ROWS].max()]
         np.fill_diagonal(product, -np.inf)  # not the image itself
         rows = np.flatnonzero(product.max(axis=1) > 0)
         places, columns = np.nonzero(product[rows] > 0)
-        return top + np.stack([rows[places], columns], axis=1)
+        return order[top + np.stack([rows[places], columns], axis=1)]
 
-    pairs = of_all_rows(near_to, len(images))
-    return pairs[pairs[:, 0] < pairs[:, 1]]
+    return np.unique(np.sort(of_all_rows(near_to, len(images)), axis=1), axis=0)
 
 
-def near_by_features(features: np.ndarray) -> np.ndarray:
-    """Search pairs by features (N, D): each image with its `NEIGHBOURS` nearest neighbours by cosine similarity.
+def as_rows(images: np.ndarray) -> np.ndarray:
+    """The pixels of each image, float32 (N, H x W x C)."""
+    return images.reshape(len(images), -1).astype(np.float32)
 
-    Returns:
-        Indices of images, integers (P, 2), the first smaller than the second. A pair may occur twice.
-    """
-    units, count = normalize(features), min(NEIGHBOURS, len(features) - 1)
-    found = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(units).kneighbors(return_distance=False)
-    return np.sort(np.stack([np.repeat(np.arange(len(units)), count), found.ravel()], axis=1), axis=1)
+
+def in_parts(function: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """The rows that a function makes of all images, `SAMPLE` of them at a time, which takes less memory."""
+    return np.concatenate([function(part) for part in np.array_split(images, -(-len(images) // SAMPLE))])
 
 
 def of_all_rows(pairs_of: Callable[[int], np.ndarray], count: int) -> np.ndarray:
@@ -155,49 +159,36 @@ def same_bytes(images: np.ndarray) -> np.ndarray:
     return np.array(pairs, dtype=int).reshape(-1, 2)
 
 
-def near_duplicates(images: np.ndarray, features: np.ndarray, near: float, mirror: bool = True) -> pd.DataFrame:
+def near_duplicates(images: np.ndarray, near: float, mirror: bool = True) -> pd.DataFrame:
     """The pairs of images that are identical, or whose distance is below `near` after alignment.
 
-    Two searches, by pixels and by features, find candidates. The distance of a candidate is that of the pixels: the
-    smallest one over the second image and its mirror image, centered and shifted by up to one pixel; large images are
-    downscaled.
+    The distance of `candidates` is the smallest one over the second image and its mirror image, centered and shifted by up
+    to one pixel; large images are downscaled.
 
     Args:
         images: uint8 (N, H, W, C).
-        features: (N, D), one row per image, from a trained model.
         near: The limit of the distance, see `distances`.
         mirror: Whether mirror images are compared, too.
 
     Returns:
         One row per pair, nearest first: first and second (indices of images, the first smaller), distance, exact (1:
-        identical bytes), mirrored (1: nearer to the mirror image), found_in (pixels, features or both).
+        identical bytes), mirrored (1: nearer to the mirror image).
     """
     exact = same_bytes(images)
     images = at_most_tuned(images)
     sides = [centred(images), *([centred(images[:, :, ::-1])] if mirror else [])]
-    contrast, count = contrasts(images), len(images)
-
-    def codes(pairs: np.ndarray) -> np.ndarray:
-        """Each pair as one integer."""
-        return pairs[:, 0] * count + pairs[:, 1]
-
-    exact = codes(exact)
-    by_features = codes(near_by_features(features))
-    by_pixels = codes(np.concatenate([near_by_pixels(sides[0], side, contrast, near) for side in sides]))
-    by_pixels = np.union1d(by_pixels, exact)
-    candidates = np.union1d(by_pixels, by_features)
-    pairs = np.stack(np.divmod(candidates, count), axis=1)
+    contrast = in_parts(contrasts, images)
+    found = [candidates(sides[0], side, contrast, near) for side in sides]
+    pairs = np.unique(np.concatenate([exact, *found]), axis=0)
     each = np.stack([distances(sides[0], side, contrast, pairs, near) for side in sides])  # (2, P)
+    same = set(map(tuple, exact.tolist()))
     table = pd.DataFrame(
         {
             "first": pairs[:, 0],
             "second": pairs[:, 1],
             "distance": each.min(axis=0),
-            "exact": np.isin(candidates, exact).astype(int),
+            "exact": [int(pair in same) for pair in map(tuple, pairs.tolist())],
             "mirrored": each.argmin(axis=0),
-            "found_in": np.select(
-                [~np.isin(candidates, by_features), ~np.isin(candidates, by_pixels)], ["pixels", "features"], "both"
-            ),
         }
     )
     table = table[(table["distance"] < near) | (table["exact"] == 1)]
