@@ -16,5 +16,5 @@ if sys.argv[0] == "-m" and any(argument.startswith("stages.") for argument in sy
     errors.show_as_sentences()
     late.load_when_used(
         "keras", "stages.explanation.", "stages.figures.photo", "stages.inference.formats", "stages.inference.measure",
-        "stages.layers.", "stages.trained.", "stages.training.",
+        "stages.layers.", "stages.trained.", "stages.training.", "tensorflow._api.v2.",
     )  # fmt: skip

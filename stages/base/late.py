@@ -8,7 +8,7 @@ is loaded.
 import sys
 import threading
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import PathFinder
+from importlib.machinery import PathFinder, SourceFileLoader
 from types import ModuleType
 
 LOADING = threading.RLock()  # a module is executed by one thread, and others wait for all of it
@@ -45,7 +45,7 @@ class LateFinder(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         late = any(name == prefix or (prefix.endswith(".") and name.startswith(prefix)) for prefix in self.prefixes)
         spec = PathFinder.find_spec(name, path, target) if late else None
-        if spec and spec.loader:
+        if spec and isinstance(spec.loader, SourceFileLoader):  # libraries in C load at once
             spec.loader = LateLoader(spec.loader)
         return spec
 

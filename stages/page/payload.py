@@ -4,12 +4,12 @@ import base64
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import confusion_matrix
 
 from stages.data.transforms import TUNED_SIZE
 from stages.figures.style import MAX_CLASSES, most_confused
 from stages.page.inline import COLUMNS
 from stages.parameters.report import Report
+from stages.scoring.scores import confusion_matrix
 
 ByModel = dict[str, dict[str, np.ndarray]]
 
@@ -115,9 +115,7 @@ def payload(
     def packed(values: np.ndarray) -> str:
         return base64.b64encode(values.astype(np.uint8).tobytes()).decode()
 
-    confusions = {
-        model: confusion_matrix(labels, chances[model].argmax(axis=1), labels=range(len(names))) for model in order
-    }
+    confusions = {model: confusion_matrix(labels, chances[model].argmax(axis=1), len(names)) for model in order}
     many = len(names) > MAX_CLASSES
 
     def cells(counts: np.ndarray) -> list:  # the matrix; of many classes (actual, predicted, images), the highest first

@@ -4,20 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from stages.scoring.scores import confusion_matrix, precision_recall_f1
 
 
 def per_class(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """One row per class: class, precision, recall, f1, images."""
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, probabilities.argmax(axis=1), labels=range(len(names)), zero_division=0
+    counts = confusion_matrix(labels, probabilities.argmax(axis=1), len(names))
+    precision, recall, f1 = precision_recall_f1(counts)
+    return pd.DataFrame(
+        {"class": names, "precision": precision, "recall": recall, "f1": f1, "images": counts.sum(axis=1)}
     )
-    return pd.DataFrame({"class": names, "precision": precision, "recall": recall, "f1": f1, "images": support})
 
 
 def confusion(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """The confusion matrix, one row per pair of classes: actual, predicted, images, share (of the actual class)."""
-    counts = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(names)))
+    counts = confusion_matrix(labels, probabilities.argmax(axis=1), len(names))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     rows = [(names[i], names[j], counts[i, j], shares[i, j]) for i, j in np.ndindex(counts.shape)]
     return pd.DataFrame(rows, columns=["actual", "predicted", "images", "share"])

@@ -1,6 +1,6 @@
 """The interval of a share, such as an accuracy."""
 
-from scipy import stats
+from statistics import NormalDist
 
 
 def wilson(successes: int, trials: int, confidence: float) -> tuple[float, float]:
@@ -21,5 +21,9 @@ def wilson(successes: int, trials: int, confidence: float) -> tuple[float, float
     """
     if not trials:
         return 0.0, 1.0
-    interval = stats.binomtest(int(successes), int(trials)).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials: must be from 0 to the number of trials")
+    share, z = successes / trials, NormalDist().inv_cdf((1 + confidence) / 2)
+    middle, half = share + z**2 / (2 * trials), z * (share * (1 - share) / trials + (z / trials / 2) ** 2) ** 0.5
+    low, high = ((middle + side) / (1 + z**2 / trials) for side in (-half, half))
+    return (low if successes else 0.0), (high if successes < trials else 1.0)

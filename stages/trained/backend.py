@@ -25,7 +25,7 @@ def start_keras(threads: int) -> None:
         return
     use_threads(threads)
     # TensorFlow and Keras import these packages if they are installed, for features that this project does not use.
-    unused = {"jax", "matplotlib", "sklearn"} - set(sys.modules)
+    unused = {"jax", "matplotlib", "pandas", "scipy", "sklearn"} - set(sys.modules)
     sys.modules.update(dict.fromkeys(unused))  # None: importing them fails, and TensorFlow and Keras continue
     collects = gc.isenabled()
     gc.disable()

@@ -28,9 +28,7 @@ def with_features(model: keras.Model) -> keras.Model:
     The last are the outputs of all ReLU and addition layers and of those with an activation, `Pooled`; if there are none,
     the features.
     """
-    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
-    logits = model.outputs[0]
-    features = dense[-1].input if dense else logits
+    features, logits = inner(model), model.outputs[0]
     outputs = [
         layer.output
         for layer in model.layers
@@ -43,6 +41,12 @@ def with_features(model: keras.Model) -> keras.Model:
     return keras.Model(model.inputs[0], [features, logits, layers])
 
 
+def inner(model: keras.Model) -> keras.KerasTensor:
+    """The input of a model's last dense layer at its top level; its logits, if there is none."""
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    return dense[-1].input if dense else model.outputs[0]
+
+
 def features_and_probabilities(model: keras.Model, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features and probabilities of images, in one pass, from a single view.
 
@@ -51,8 +55,7 @@ def features_and_probabilities(model: keras.Model, images: np.ndarray) -> tuple[
         images: uint8 (N, H, W, C).
 
     Returns:
-        Features, float32 (N, D): the input of the last dense layer, or the logits if the model has no dense layer at its
-        top level; probabilities, float64 (N, classes), rows sum to 1.
+        Features, float32 (N, D): see `inner`; probabilities, float64 (N, classes), rows sum to 1.
     """
-    features, logits, _ = in_batches(with_features(model), images)
+    features, logits = in_batches(keras.Model(model.inputs[0], [inner(model), model.outputs[0]]), images)
     return features.reshape(len(images), -1).astype(np.float32), softmax(logits.astype(np.float64), axis=1)

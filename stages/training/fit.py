@@ -10,7 +10,6 @@ from types import ModuleType
 import keras
 import numpy as np
 import pandas as pd
-from sklearn.utils.class_weight import compute_class_weight
 
 from stages.base.errors import InputError
 from stages.data.transforms import downscale
@@ -113,7 +112,7 @@ def train(
         teachers_accuracy = float((soft.argmax(axis=1) == train_labels).mean())
     make_deterministic(seed)
     set_precision("bfloat16" if use_bfloat16(parameters.precision) else "float32")
-    weights = compute_class_weight("balanced", classes=np.arange(classes), y=train_labels) if class_weights else None
+    weights = len(train_labels) / (classes * np.bincount(train_labels)) if class_weights else None
     data = Epochs(train_images, targets, parameters, seed, weights)
     clock, history = EpochClock(), KeepHistory(on_epoch)
     with several_devices(devices):
