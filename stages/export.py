@@ -5,8 +5,9 @@ Writes to `data/exported`: `model.onnx`, `model.tflite` (LiteRT, float32), `mode
 augmentation, so that their accuracy is the one of the results table. All take `pixels` and return calibrated
 `probabilities`: see `stages.inference.formats`. What each file holds also stands in its metadata: `about`.
 
-All validation images are classified with every file and compared with Keras: `reports/export.json`. The stage fails if a
-float32 file gives other probabilities. The test set is not read. Times are in `reports/timing/export.csv`.
+All validation images, or `AVERAGED` of them where views are averaged, are classified with every file and compared with
+Keras: `reports/export.json`. The stage fails if a float32 file gives other probabilities. The test set is not read. Times
+are in `reports/timing/export.csv`.
 `similar.npz` holds the features of some training images, of which the page of `make app` shows the most similar ones.
 """
 
@@ -14,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.preprocessing import normalize
 
 from stages import models
 from stages.base.errors import InputError
 from stages.base.files import atomic_write, read_json, write_csv, write_json
-from stages.base.runs import FASHION_MNIST, SELECTED, SELECTION, STRANGERS, TEMPERATURES, TIMING
+from stages.base.runs import FASHION_MNIST, METRICS, SELECTED, SELECTION, STRANGERS, TEMPERATURES, TIMING
 from stages.base.splits import load_split, load_summary, sampled
 from stages.data.publisher import DESCRIPTION
 from stages.inference import formats, measure
@@ -37,6 +37,7 @@ from stages.trained.backend import start_keras
 REPORT = Path("reports/export.json")
 NOTICED = Path("reports/strangers.json")
 SCALED = "the whole image, scaled to fit, on the median color of its border"
+AVERAGED = 1000  # validation images that are classified from all views
 COMPARED = 5000  # training images in similar.npz, drawn at random if there are more
 LARGEST_DIFFERENCE = 1e-3  # of a probability, between a float32 file and Keras
 CODE = ("dvc.yaml", "params.yaml", "stages")  # what an exported file depends on
@@ -74,6 +75,7 @@ def about(
 def compare(found: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict:
     """A file's probabilities compared with Keras's, both (N, classes), and with the labels, (N,)."""
     return {
+        "images": len(labels),
         "largest_difference": float(f"{np.abs(found - expected).max():.1e}"),
         "same_class": round(float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()), 6),
         "val_accuracy": round(float((found.argmax(axis=1) == labels).mean()), 6),
@@ -112,21 +114,21 @@ def main() -> None:
 
     start_keras(read("threads", Threads))
     model = saving.copied(saving.load_model(SELECTED, models.custom_objects(name)), saving.TO_KERAS, float32=True)
-    predicted = prediction.predict(model, images, augmentation)
-    averaged, single = (
-        with_temperature(found, temperature) for found in (predicted.probabilities, predicted.single_view)
-    )
+    single = prediction.classify(model, images)
+    averaged = prediction.predict(model, images[:AVERAGED], augmentation).probabilities
+    single, averaged = (with_temperature(found, temperature) for found in (single, averaged))
+    accuracy = read_json(METRICS / "val" / f"{run}.json")
     with np.load(STRANGERS) as kept:
         head = kept["weights"], float(kept["bias"])
     said = about(origin, run, classes, images.shape[1:], temperature, read_json(NOTICED)["val_alarms"])
     files, times = [], []
     for file, (_, averages) in formats.FILES.items():
         path, views, expected = EXPORTED / file, augmentation if averages else "none", averaged if averages else single
-        accuracy = round(float((expected.argmax(axis=1) == labels).mean()), 6)
-        metadata = said | {"test_time_augmentation": views, "val_accuracy": accuracy}
+        measured = accuracy["accuracy" if averages else "accuracy_single_view"]
+        metadata = said | {"test_time_augmentation": views, "val_accuracy": measured}
         formats.write(file, model, augmentation, temperature, path, metadata, head)
-        found, images_per_second = measure.classify_all(path, images)
-        compared = compare(found, expected, labels)
+        found, images_per_second = measure.classify_all(path, images[: len(expected)])
+        compared = compare(found, expected, labels[: len(expected)])
         p50, p99 = np.quantile(measure.latency(path, images), (0.5, 0.99))
         print(f"{path}: largest difference {compared['largest_difference']:.0e}, p50 {p50:.3f} ms", flush=True)
         refuse_difference(path, compared["largest_difference"])
@@ -137,8 +139,9 @@ def main() -> None:
     chosen = sampled(len(train_images), COMPARED, 0)
     vectors, _ = features.features_and_probabilities(model, train_images[chosen])
     with atomic_write(EXPORTED / "similar.npz") as beside:
-        np.savez(beside, images=chosen, features=normalize(vectors).astype(np.float16))
-    shares = detected(EXPORTED / "model-tta.onnx", images.shape[1:], robustness)
+        lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        np.savez(beside, images=chosen, features=(vectors / lengths).astype(np.float16))
+    shares = detected(EXPORTED / formats.FEATURES_FILE, images.shape[1:], robustness)
     write_json(
         REPORT,
         {"dataset": origin["dataset"], "about": [said], "files": files, "detected_out_of_distribution": [shares]},

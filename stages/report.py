@@ -7,13 +7,11 @@ only the learning curves show all seeds. The template, style and script of the p
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import pandas as pd
-from sklearn.metrics import confusion_matrix
 
 from stages.base.environment import machine
 from stages.base.files import read_json, write_text
@@ -46,6 +44,7 @@ from stages.parameters.statistics import Statistics
 from stages.results.git import git
 from stages.results.origin import read_origin
 from stages.results.predictions import load_predictions
+from stages.scoring.scores import confusion_matrix
 
 FIGURES = Path("reports/figures")
 STATISTICS = Path("reports/statistics")
@@ -55,16 +54,6 @@ EXPLAIN = Path("reports/explain")
 CURVES = Path("reports/curves.csv")
 PAGE = Path(__file__).parent / "page"
 TEXT = dict.fromkeys(("class", "actual", "predicted", "majority_prediction"), str)  # a class may be called 7 or nan
-
-
-def draw_model(model: str, predictions: dict, images: np.ndarray, names: list[str], parameters: Report) -> None:
-    """Draw the figures of one run of a model, from its predictions of the test images, as `reports/figures/MODEL-*.png`."""
-    probabilities, labels = predictions["probabilities"], predictions["labels"]
-    counts = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(names)))
-    save(draw.confusion(counts, names, model), FIGURES / f"{model}-confusion.png")
-    for name, (title, chosen) in galleries(probabilities, labels, parameters).items():
-        figure = draw.predictions(images[chosen], labels[chosen], probabilities[chosen], names, f"{model}: {title}")
-        save(figure, FIGURES / f"{model}-{name}.png")
 
 
 def by_model(folder: Path, runs: dict[str, str]) -> pd.DataFrame:
@@ -127,15 +116,16 @@ def main() -> None:
         save(figure, FIGURES / f"{name}.png")
 
     order = sorted(runs, key=lambda model: (model != selection["selected"], -summary["models"][model]["val_accuracy"]))
-    for model in origins:
-        draw_model(model, predictions[model], images, named, parameters)
-    shutil.copyfile(FIGURES / f"{selection['selected']}-random.png", FIGURES / "selected.png")
-    chosen = {
-        model: {
-            name: numbers for name, (_, numbers) in galleries(one["probabilities"], one["labels"], parameters).items()
-        }
-        for model, one in predictions.items()
-    }
+    found = {model: galleries(one["probabilities"], labels, parameters) for model, one in predictions.items()}
+    chosen = {model: {name: numbers for name, (_, numbers) in of_model.items()} for model, of_model in found.items()}
+    for model, one in predictions.items():
+        counts = confusion_matrix(labels, one["probabilities"].argmax(axis=1), len(names))
+        save(draw.confusion(counts, named, model), FIGURES / f"{model}-confusion.png")
+    best = selection["selected"]
+    for name, (title, numbers) in found[best].items():
+        some = images[numbers], labels[numbers], predictions[best]["probabilities"][numbers]
+        file = "selected" if name == "random" else name
+        save(draw.predictions(*some, named, f"{best}: {title}"), FIGURES / f"{file}.png")
     large = images.shape[1] >= TUNED_SIZE
     low_resolution = {  # as `stages.training.epochs.low_resolution_epochs` says
         model: min(round(large * block["low_resolution_fraction"] * block["epochs"]), block["epochs"] - 1)

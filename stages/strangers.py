@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from stages import models
 from stages.base.files import atomic_write, write_json
@@ -23,6 +23,7 @@ from stages.parameters.runs import Threads
 from stages.parameters.schema import read
 from stages.parameters.strangers import Strangers
 from stages.results.origin import read_origin
+from stages.scoring.scores import auroc
 from stages.trained import features, prediction, saving
 from stages.trained.backend import start_keras
 
@@ -40,7 +41,8 @@ def fit(familiar: np.ndarray, strange: np.ndarray) -> tuple[np.ndarray, float]:
     every, is_strange = np.concatenate([familiar, strange]), np.repeat([0, 1], [len(familiar), len(strange)])
     scaler = StandardScaler().fit(every)
     regression = LogisticRegression(C=REGULARIZATION, max_iter=3000, class_weight="balanced")
-    regression.fit(scaler.transform(every), is_strange)
+    with threadpool_limits(1):  # several threads are slower: they wait for each other
+        regression.fit(scaler.transform(every), is_strange)
     weights = regression.coef_[0] / scaler.scale_
     return weights.astype(np.float32), np.float32(regression.intercept_[0] - weights @ scaler.mean_)
 
@@ -48,12 +50,6 @@ def fit(familiar: np.ndarray, strange: np.ndarray) -> tuple[np.ndarray, float]:
 def threshold(scores: np.ndarray, false_alarms: float) -> float:
     """The score above which a share `false_alarms` of the scores (N,) is, or a little less."""
     return float(np.quantile(scores, 1 - false_alarms, method="higher"))
-
-
-def auroc(familiar: np.ndarray, strange: np.ndarray) -> float:
-    """The probability that a strange picture has a higher score than a familiar one; from scores (N,) and (M,)."""
-    labels = np.repeat([0, 1], [len(familiar), len(strange)])
-    return round(float(roc_auc_score(labels, np.concatenate([familiar, strange]))), 6)
 
 
 def main() -> None:
@@ -83,15 +79,15 @@ def main() -> None:
 
     rows = []
     for kind in kinds:
-        found, unsure = of(strangers.strange(kind, val, dataset, count, seed + 1))
+        found, unsure = of(strangers.strange(kind, val, dataset, -(-count // 2), seed + 1))
         weights, bias = fitted([strange[other] for other in kinds if other != kind] or list(strange.values()))
         scores = found @ weights + bias
         row = {
             "kind": kind,
             "noticed": round(float((scores > 0).mean()), 6),
-            "auroc": auroc(known @ weights + bias, scores),
+            "auroc": round(auroc(known @ weights + bias, scores), 6),
         }
-        rows.append(row | {"auroc_of_confidence": auroc(unsure_of_known, unsure)})
+        rows.append(row | {"auroc_of_confidence": round(auroc(unsure_of_known, unsure), 6)})
     weights, bias = fitted(list(strange.values()))
     alarms = round(float((of(val)[0] @ weights + bias > 0).mean()), 6)
     with atomic_write(STRANGERS) as beside:

@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 import tensorflow as tf
 from keras import layers, ops
+from tensorflow import lite
 
 from stages.base.errors import InputError
 from stages.base.files import atomic_write
@@ -120,8 +121,8 @@ def write_litert(model: keras.Model, path: Path, metadata: dict, int8: bool = Fa
     archive.add_endpoint("serve", named(model), input_signature=[signature])
     with tempfile.TemporaryDirectory() as folder:
         archive.write_out(f"{folder}/model", verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/model")
-        converter.optimizations = [tf.lite.Optimize.DEFAULT] if int8 else []
+        converter = lite.TFLiteConverter.from_saved_model(f"{folder}/model")
+        converter.optimizations = [lite.Optimize.DEFAULT] if int8 else []
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # older runtimes cannot
         content = converter.convert()
     with atomic_write(path) as temporary:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import tensorflow as tf
+from tensorflow import lite
 
 from stages.base.environment import cores
 from stages.inference.formats import INPUT, OUTPUT
@@ -29,7 +30,7 @@ def load(path: Path) -> Classify:
     if path.suffix == ".tflite":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TensorFlow advertises ai-edge-litert, which not all systems have
-            interpreter = tf.lite.Interpreter(str(path), num_threads=1)
+            interpreter = lite.Interpreter(str(path), num_threads=1)
         source = interpreter.get_input_details()[0]
         result = interpreter.get_signature_runner().get_output_details()[OUTPUT]["index"]
 

@@ -156,11 +156,11 @@ def characters(rng: np.random.Generator) -> np.ndarray:
 
 def as_image(drawn: np.ndarray) -> np.ndarray | None:
     """A picture as an image, uint8 (28, 28, 1), by the steps for photos of clothing; None if it is empty."""
-    photo = np.clip(drawn, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
-    if photo.min() > 200:
+    levels = np.clip(drawn, 0, 255).astype(np.uint8)
+    if levels.min() > 200:
         return None
-    made = center(sharpen(scale(trim(photo, WHITE), SIZE)), WHITE, SIZE)
-    return negate(grey(made), 255.0, True)[..., None]
+    photo = scale(trim(levels[..., None], WHITE[:1])[..., 0], SIZE)[..., None].repeat(3, axis=2)
+    return negate(grey(center(sharpen(photo), WHITE, SIZE)), 255.0, True)[..., None]
 
 
 CLOTHING_KINDS = ("drawings", "characters", "pieces", "turned")
@@ -172,10 +172,10 @@ def stranger(kind: str, images: np.ndarray, rng: np.random.Generator) -> np.ndar
         return drawing(rng)
     if kind == "characters":
         return characters(rng)
-    first, second = (picture(one) for one in images[rng.integers(len(images), size=2)])
+    first, second = images[rng.integers(len(images), size=2)]
     if kind == "pieces":
-        return pieces(np.stack([first, second])[..., None], rng)[..., 0]
-    return warped(np.rot90(first, rng.integers(1, 4)), rng)
+        return pieces(np.stack([picture(first), picture(second)])[..., None], rng)[..., 0]
+    return warped(np.rot90(picture(first), rng.integers(1, 4)), rng)
 
 
 def kinds(dataset: str) -> list[str]:
