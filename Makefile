@@ -20,10 +20,10 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: installed ## set up, run the stages that changed, print the table of models; JOBS=4: four at once
-	@$(PYTHON) -m $(if $(JOBS),stages.parallel --jobs $(JOBS),stages.run)
+	@$(PYTHON) -m stages.run $(if $(JOBS),--jobs $(JOBS))
 
 plan: installed ## name the stages that `make run` would run; `dvc status` says what changed
-	@$(PYTHON) -m stages.parallel --dry
+	@$(PYTHON) -m stages.run --dry
 
 search: $(if $(MODEL),installed-parallel) ## look for better parameters by validation: MODEL=sprint; TRIALS=40: so many; JOBS=2: two at once
 	@$(if $(MODEL),,echo "error: which model? Type, for example, \`make search MODEL=sprint\`." >&2; exit 1)

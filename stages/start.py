@@ -21,6 +21,10 @@ KEPT_SECONDS = 7 * 24 * 3600  # since a copy was last used
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("error: name one stage, such as `python -m stages.start train@cnn-0`. `dvc stage list` shows all.")
+    if folder := os.environ.get("FASHION_MNIST_LOGS"):  # see `stages.runner.progress`
+        with open(os.path.join(folder, f"{sys.argv[1]}.log"), "wb") as log:
+            for stream in (1, 2):
+                os.dup2(log.fileno(), stream)
     try:
         code = copy_code(Path(stages.__path__[0]))
     except OSError as error:

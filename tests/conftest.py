@@ -190,8 +190,9 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def ran(output: str) -> set[str]:
-    """The stages that a `dvc repro` ran (rather than skipped or restored), or would run."""
-    return set(re.findall(r"Running stage '(.*?)'", output))
+    """The stages that a `dvc repro` or `make run` ran (rather than skipped or restored), or would run."""
+    told = re.findall(r"^\[\d+ of \d+ at [^]]*\] (\S+?)(?::| ended) ", output, re.MULTILINE)
+    return {*re.findall(r"Running stage '(.*?)'", output), *told}
 
 
 def commit(folder: Path, message: str) -> None:
@@ -217,7 +218,7 @@ def project(tmp_path) -> Path:
     for name, text in {
         "stages/mine.py": (ROOT / "tests/one_stage.py").read_text(),
         "stages/base/part.py": "WORD = 'right'\n",
-        "stages/page/tables.py": "def for_terminal(): return 'the table'\n",
+        "stages/page/tables.py": "def for_terminal(): return 'the table'\ndef recorded_warnings(): return ''\n",
         "stages/check.py": "def check(): pass\n",
         "data/input": " input\n",
         "params.yaml": "rate: 1\nthreads: 1\n",

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from stages import parallel
+from stages import run as command
 from stages.base.errors import InputError
 from stages.cluster.machines import Workers, refuse_other_packages, workers_at
 from stages.runner.dvc_files import read_text
@@ -36,7 +36,7 @@ def test_stages_run_on_the_workers_of_a_cluster(remote, tmp_path):
     ) as cluster:
         plan = read_plan(["train"])
         with workers_at(cluster.scheduler_address, plan) as pool:
-            ended = parallel.run_plan(pool, plan)
+            ended = command.run_plan(pool, plan)
         assert [done["status"] for done in ended] == [0, 0], ended
         copies = [path for path in tmp_path.rglob("dvc.yaml") if path.parent != remote]
     assert copies == []

@@ -10,7 +10,7 @@ from tests.conftest import ROOT, run
     ("typed", "runs"),
     [
         ("run", "-m stages.run"),
-        ("run JOBS=3", "-m stages.parallel --jobs 3"),
+        ("run JOBS=3", "-m stages.run --jobs 3"),
         ("search MODEL=sprint TRIALS=9 JOBS=3", "-m stages.search sprint --trials 9 --jobs 3"),
     ],
 )

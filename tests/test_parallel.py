@@ -1,4 +1,4 @@
-"""`make run JOBS=2`: stages that do not need each other run at once, in copies of the project."""
+"""Stages that do not need each other run at once, in the project (`make run`) and in copies of it (`make search`)."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import Future
 from io import BytesIO
 from pathlib import Path
 
@@ -15,14 +16,16 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from stages import parallel
+from stages import run as command
 from stages.base.errors import InputError
 from stages.cluster.copies import failure
 from stages.cluster.pool import FOLDER, alone, copies_here, pack
+from stages.runner import here
+from stages.runner.here import LOGS, jobs_for, running_here
 from stages.runner.plan import Plan, priorities, read_plan
 from tests.conftest import ENVIRONMENT, commit, edit, hashes, processes_in, ran, run, wait_until
 
-ANY = ("python", "-m", "stages.parallel")
+ANY = ("python", "-m", "stages.run")
 # A graph with all kinds of results: in DVC's cache and not, none, in folders; of a matrix, added, frozen.
 GRAPH = """\
 stages:
@@ -66,11 +69,11 @@ def toy(tmp_path, monkeypatch) -> Path:
     return project
 
 
-def run_here(*targets: str, jobs: int = 2) -> list:
-    """Run stages of a project in the current folder in copies; return what became of them."""
+def run_here(*targets: str, copies: bool = True) -> list:
+    """Run stages of a project in the current folder, or in copies of it; return what became of them."""
     plan = read_plan(list(targets))
-    with copies_here(jobs) as pool:
-        return parallel.run_plan(pool, plan)
+    with copies_here(2) if copies else running_here(2) as pool:
+        return command.run_plan(pool, plan)
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -79,11 +82,12 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_the_results_are_the_same_bytes_as_serially(toy, tmp_path, capsys):
+@pytest.mark.parametrize("copies", [False, True])
+def test_the_results_are_the_same_bytes_as_serially(copies, toy, tmp_path, capsys):
     Path("new").write_text("edited\n")  # and not committed
     Path("data/models/of-a-removed-seed").write_text("left")
     serial = Path(shutil.copytree(toy.parent, tmp_path / "serial"), "project")
-    ended = run_here()
+    ended = run_here(copies=copies)
     assert {done["stage"]: done["status"] for done in ended} == dict.fromkeys(
         ("check", "prepare", "train@a", "train@b", "select", "report"), 0
     )
@@ -94,9 +98,12 @@ def test_the_results_are_the_same_bytes_as_serially(toy, tmp_path, capsys):
     entries = [yaml.safe_load(files.pop("dvc.lock"))["stages"] for files in (expected, found)]
     entries[0].pop("old")  # which `dvc repro` records, but does not run
     assert entries[0] == entries[1]
-    assert found == {path: content for path, content in expected.items() if path != "reports/history"}  # no result
+    left = set() if copies else {"reports/history"}  # no result
+    assert {path: found[path] for path in found.keys() - left} == {
+        path: expected[path] for path in expected.keys() - {"reports/history"}
+    }
     assert "reports/figures/of-a-removed-model" not in found
-    assert list(FOLDER.iterdir()) == []
+    assert not FOLDER.exists() or list(FOLDER.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -114,9 +121,10 @@ def test_results_that_are_missing_are_made_again_or_restored(toy):
     assert Path("dvc.lock").read_text() == lock
 
 
-def test_a_failure_stops_only_what_needs_it(toy, capsys):
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_failure_stops_only_what_needs_it(copies, toy, capsys):
     Path("dvc.yaml").write_text(GRAPH.replace("cp data/prepared", "test ${item.item} = b || exit 3; cp data/prepared"))
-    parallel.tell(run_here("select"), told="")
+    command.tell(run_here("select", copies=copies), told="")
     out, err = capsys.readouterr()
     assert "select does not run: it needs a stage that failed" in out
     assert "exited with 3" in err.partition("train@a failed")[2]
@@ -189,29 +197,52 @@ def test_the_longest_chain_goes_first():
     assert priorities(needs, {"a": 5, "b": 1, "c": 2, "d": 4}) == {"a": 9, "b": 7, "c": 6, "d": 4}
 
 
+def test_as_many_stages_run_at_once_as_the_cores_allow(monkeypatch):
+    monkeypatch.setattr(here, "GPU", Path("no GPU"))
+    monkeypatch.setattr(here, "cores", lambda: 4)
+    assert [jobs_for(threads) for threads in (1, 2, 3, 8)] == [4, 2, 1, 1]
+    monkeypatch.setattr(here, "GPU", Path("/"))
+    assert jobs_for(1) == 1
+
+
+def test_the_shortest_training_goes_first_then_the_longest_chain(monkeypatch):
+    class OneAtATime:
+        slots, remote = 1, False
+
+        def submit(self, name: str, results: dict) -> Future:
+            future = Future()
+            future.set_result(failure(name, "", 0))
+            return future
+
+    seconds = {"train@a-0": 9, "train@b-0": 5, "eda": 3, "report": 20}
+    monkeypatch.setattr(command, "read_seconds", lambda: seconds)
+    ended = command.run_plan(OneAtATime(), Plan({name: ["eda"] if name == "report" else [] for name in seconds}, {}))
+    assert [done["stage"] for done in ended] == ["train@b-0", "eda", "report", "train@a-0"]
+
+
 def test_warnings_of_stages_that_ended_are_shown_once(capsys):
     logs = {"a": "Running\nwarning: a: no.\nnote: x\n", "b": "note: x\nwarning: b: none.\nwarning", "c": "warning: c"}
-    parallel.tell([failure(name, log, int(name == "c")) for name, log in logs.items()], told="warning: b: none.")
+    command.tell([failure(name, log, int(name == "c")) for name, log in logs.items()], told="warning: b: none.")
     assert capsys.readouterr().err.splitlines()[:3] == ["warning: a: no.", "note: x", ""]
 
 
 def test_wrong_options_and_targets_are_refused_in_a_sentence(toy, monkeypatch):
-    monkeypatch.setattr(parallel, "find_spec", lambda name: None)
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
     for options, said in (
         (("--jobs", "0"), "must be 1 or more"),
         (("--scheduler", "tcp://a:1"), "make installed-parallel"),
     ):
         monkeypatch.setattr(sys, "argv", ["parallel", *options])
         with pytest.raises(InputError, match=said):
-            parallel.arguments()
+            command.arguments()
     with pytest.raises(InputError, match="nothing"):
         read_plan(["nothing"])
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen:
-    """Start `stages.parallel`, whose output goes into the file `log` beside the folder."""
-    command, log = [sys.executable, "-m", "stages.parallel", *options], (folder.parent / "log").open("w")
-    return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT)
+    """Start `stages.run`, whose output goes into the file `log` beside the folder."""
+    arguments, log = [sys.executable, "-m", "stages.run", *options], (folder.parent / "log").open("w")
+    return subprocess.Popen(arguments, cwd=folder, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT)
 
 
 def at_its_start(folder: Path, stage: str, code: str) -> None:
@@ -244,21 +275,20 @@ def test_nothing_outlives_a_run_that_was_stopped(workspace, number):
     at_its_start(workspace, "explain", '__import__("time").sleep(60)')
     edit(workspace, lambda content: content["eda"].update(samples_per_class=5))
     process, log = start(workspace), workspace.parent / "log"
-    wait_until(lambda: "eda ended" in log.read_text())
+    wait_until(lambda: "eda: " in log.read_text())
     process.send_signal(number)
     assert process.wait(30) != 0
     wait_until(lambda: processes_in(workspace) == [], 30)
     run(workspace, "git", "checkout", "stages/explain.py")
     assert ran(run(workspace, "dvc", "repro")) <= {"check", "report"}  # eda is kept, explain restored as it was
     assert "Traceback" not in log.read_text()
-    assert number == signal.SIGKILL or not any((workspace / FOLDER).iterdir())
 
 
 @pytest.mark.slow
 def test_an_edit_during_the_run_is_told(workspace):
     at_its_start(workspace, "explain", '__import__("time").sleep(5)')
     process, log = start(workspace), workspace.parent / "log"
-    wait_until(lambda: [*(workspace / FOLDER).glob("*/.dvc/tmp/log")])
+    wait_until((workspace / LOGS / "explain.log").exists)
     edit(workspace, lambda content: content["eda"].update(samples_per_class=5))
     assert process.wait(600) == 0, log.read_text()
     again = re.search("note: (.*) run again, because something was edited", log.read_text())[1]

@@ -1,7 +1,6 @@
 """`make run`: its notes, the place of each stage where a person watches, the table, its exit status, Ctrl-C."""
 
 import getpass
-import json
 import os
 import re
 import shlex
@@ -9,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from stages.base.environment import versions
 from stages.base.errors import InputError
 from stages.base.runs import ENSEMBLE
 from stages.runner import commands, notes, progress
+from stages.runner.here import LOGS
 from tests.conftest import ENVIRONMENT, MODELS, ROOT, processes_in, ran, run, start, wait_until
 
 MAKE = (
@@ -70,7 +69,7 @@ def test_it_runs_anywhere_whatever_the_user_has_set_and_says_what_that_changes(p
 def test_a_terminal_shows_the_place_of_each_stage_and_the_time(project):
     command = f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, '-m', 'stages.run']) >> 8)"
     printed = run(project, "python", "-c", command)
-    assert re.search(r"^\[1 of 1\] mine; 0:\d\d since the start$", printed, re.MULTILINE)
+    assert re.search(r"^\[1 of 1 at 0:\d\d\] mine(: | ended)", printed, re.MULTILINE)
     assert re.fullmatch(r"stage,seconds\nmine,\d+\.\d+\n", (project / progress.SECONDS).read_text())
 
 
@@ -91,7 +90,7 @@ def test_a_run_that_is_stopped_leaves_nothing_running(project, everybody):
     assert process.wait(120) != 0
     printed = (project / "log").read_text()
     assert "stopping; the stages that ended are kept. Type the command again" in printed
-    assert "stopped. Type the command again to go on." in printed  # the stage
+    assert "stopped. Type the command again to go on." in (project / LOGS / "mine.log").read_text()  # the stage
     assert "Traceback" not in printed
     assert not processes_in(project)
     assert not (project / "data/result").exists()
@@ -132,26 +131,19 @@ def test_a_repository_around_the_project_counts_unless_it_ignores_it(project, tm
 
 
 def test_what_is_to_come_is_scaled_by_the_pace_so_far():
-    plan = {"started": time.time() - 65, "stages": {FIT: 100, SCORE: 10, "report": 30}, "took": {}}
-    assert progress.seconds_left(plan, 0) == 140
-    plan["took"] = {FIT: 20}  # much faster than expected
-    assert progress.seconds_left(plan, 1) == 40 * (20 + 60) / (100 + 60)
-    assert progress.headline(plan, SCORE) == "[2 of 3] evaluate@plain-0; 1:05 since the start, about 0:20 to go"
-    plan["stages"][SCORE] = None
-    assert progress.headline(plan, SCORE) == "[2 of 3] evaluate@plain-0; 1:05 since the start"
+    assert progress.seconds_left(140, 0, 0) == 140
+    assert progress.seconds_left(40, 100, 20) == 40 * (20 + 60) / (100 + 60)  # much faster than expected
     assert progress.format_seconds(3_725) == "1:02:05"
     assert progress.expected(FIT, {FIT: 20.0}) == progress.expected("train@plain-7", {FIT: 20.0}) == 20
     assert progress.expected("train@small-0", {FIT: 20.0}) is None
 
 
 def test_a_stage_writes_its_seconds_unless_it_fails_or_went_on_from_a_checkpoint(tmp_path, monkeypatch):
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps({"started": 0, "stages": {FIT: 1}, "took": {}}))
-    monkeypatch.setenv(progress.PLAN_VARIABLE, str(path))
+    monkeypatch.setenv(progress.SECONDS_VARIABLE, str(tmp_path))
     kept = progress.Checkpoint(tmp_path / "x", {}, 0)
     kept.restored = True
-    with progress.report_progress("report", None), progress.report_progress(FIT, kept):
+    with progress.report_seconds("report", None), progress.report_seconds(FIT, kept):
         pass
-    with pytest.raises(InputError), progress.report_progress(SCORE, None):
+    with pytest.raises(InputError), progress.report_seconds(SCORE, None):
         raise InputError
-    assert list(json.loads(path.read_text())["took"]) == ["report"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]

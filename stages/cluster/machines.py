@@ -70,7 +70,7 @@ def workers_at(address: str, plan: Plan) -> Iterator[Workers]:
         InputError: Nothing answers there, no worker comes, one has other packages, or data cannot travel.
     """
     for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # `stages.parallel` tells what matters of it
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # `stages.run` tells what matters of it
     for module in (copies, sys.modules[__name__]):
         cloudpickle.register_pickle_by_value(module)
     with alone(), Repo(_wait_for_lock=True) as repo, dask.config.set(SETTINGS):

@@ -1,12 +1,6 @@
-"""The progress of `make run`: it writes a plan, and each stage prints its position in the plan.
-
-The plan is a JSON file; the environment variable `FASHION_MNIST_PLAN` holds its path. Its keys: `started`, seconds since
-1970; `stages`, DVC's names of the planned stages in order, each with its expected seconds or null; `took`, the seconds of
-those that are done.
-"""
+"""How long stages take: what is expected of them, what they took, and how much time is left."""
 
 import csv
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -18,7 +12,10 @@ import psutil
 from stages.base.files import write_text
 from stages.runner.checkpoint import Checkpoint
 
-PLAN_VARIABLE = "FASHION_MNIST_PLAN"
+LOGS_VARIABLE = (
+    "FASHION_MNIST_LOGS"  # of the environment: the folder in which a stage writes what it prints, as NAME.log
+)
+SECONDS_VARIABLE = "FASHION_MNIST_SECONDS"  # the folder in which a stage writes how many seconds it took, as NAME
 SECONDS = Path("reports/timing/stages.csv")  # one row per stage: its name, seconds in the last run
 WEIGHT_SECONDS = 60  # seconds after which the measured speed counts as much as the expected one
 
@@ -48,44 +45,26 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{second:02}" if minutes >= 60 else f"{minutes}:{second:02}"
 
 
-def seconds_left(plan: dict, place: int) -> float | None:
-    """The estimated seconds of the stages from `place` on; None if the duration of one is unknown.
+def seconds_left(coming: float, done: float, elapsed: float) -> float:
+    """The estimated seconds that are left.
 
-    Expected durations may come from another machine. They are scaled by the ratio of measured to expected seconds of the
-    stages that are done. The ratio counts more the longer these took.
+    Expected seconds may come from another machine, or from stages that ran alone. So they are scaled by the pace so far,
+    which counts more the longer it is known.
+
+    Args:
+        coming: The expected seconds of what is still to come.
+        done: The expected seconds of what is done.
+        elapsed: The seconds since the start.
     """
-    coming = list(plan["stages"].values())[place:]
-    if None in coming:
-        return None
-    known = [(seconds, plan["stages"].get(name)) for name, seconds in plan["took"].items()]
-    before = sum(expected for _, expected in known if expected)
-    took = sum(seconds for seconds, expected in known if expected)
-    return sum(coming) * (took + WEIGHT_SECONDS) / (before + WEIGHT_SECONDS)
-
-
-def headline(plan: dict, name: str) -> str:
-    """The line that a stage prints: `[7 of 21] train@cnn-0; 1:20 since the start, about 4:10 to go`."""
-    place = list(plan["stages"]).index(name)
-    time_left = seconds_left(plan, place)
-    to_go = "" if time_left is None else f", about {format_seconds(time_left)} to go"
-    elapsed = format_seconds(time.time() - plan["started"])
-    return f"[{place + 1} of {len(plan['stages'])}] {name}; {elapsed} since the start{to_go}"
+    return coming * (elapsed + WEIGHT_SECONDS) / (done + WEIGHT_SECONDS)
 
 
 @contextmanager
-def report_progress(name: str, kept: Checkpoint | None) -> Iterator[None]:
-    """Print a stage's position in the plan, if it is in one, and write its duration into the plan.
+def report_seconds(name: str, kept: Checkpoint | None) -> Iterator[None]:
+    """Write a stage's seconds at its end, if they are asked for.
 
     A stage that went on from a checkpoint did not take its whole time.
     """
-    path = Path(os.environ.get(PLAN_VARIABLE, ""))
-    if not path.is_file():
-        yield
-        return
-    plan = json.loads(path.read_text(encoding="utf-8"))
-    if name in plan["stages"]:
-        print(headline(plan, name), flush=True)
     yield
-    if not (kept and kept.restored):
-        plan["took"][name] = round(time.time() - psutil.Process().create_time(), 1)
-        write_text(path, json.dumps(plan))
+    if (folder := os.environ.get(SECONDS_VARIABLE)) and not (kept and kept.restored):
+        write_text(Path(folder, name), f"{time.time() - psutil.Process().create_time():.1f}")
