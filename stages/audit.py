@@ -19,6 +19,7 @@ from stages.base.errors import InputError
 from stages.base.files import read_json, write_csv, write_json
 from stages.base.runs import FASHION_MNIST, FOLD_MODEL, FOLDS, SELECTION
 from stages.base.splits import PREPARED, load_split, load_summary, sampled
+from stages.base.threads import use_threads
 from stages.figures import quality as draw
 from stages.figures.style import figure_names, save
 from stages.parameters.audit import Audit
@@ -147,16 +148,14 @@ def main() -> None:
     parameters, confidence = read("audit", Audit), read("statistics.confidence", Confidence)
     near = parameters.near_duplicate_distance
     parts = {"train": load_split("train"), "val": load_split("val"), "test": load_split("test")}
-    folds, origin, predicted = (
-        load_folds(),
-        read_origin(FOLD_MODEL),
-        load_predictions("test", read_json(SELECTION)["run"]),
-    )
+    folds, predicted = load_folds(), load_predictions("test", read_json(SELECTION)["run"])
+    origin = read_origin(FOLD_MODEL)
     dataset = origin["dataset"]
     fitted = np.concatenate([parts[split][1] for split in ("train", "val")])
     if not np.array_equal(folds["labels"], fitted):
         raise InputError(f"{FOLDS} was made from other images than data/prepared holds. Type `dvc repro audit`.")
-    start_keras(read("threads", Threads))
+    threads = read("threads", Threads)
+    use_threads(threads)
     test_images, test_labels = parts["test"]
 
     split, number = places_of(parts)
@@ -172,6 +171,7 @@ def main() -> None:
         duplicates["drawn"] = len(chosen)
     mistakes = np.flatnonzero(predicted["single_view"].argmax(axis=1) != test_labels)
 
+    start_keras(threads)  # not before: the search takes memory, too
     judge = saving.load_model(FOLD_MODEL, models.custom_objects(origin["model"]))
     of_fitted, estimate = label_issues(folds["probabilities"], folds["labels"])
     of_test, test_estimate = label_issues(prediction.classify(judge, test_images), test_labels)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score, top_k_accuracy_score
+from sklearn import metrics
 
 from stages.base.runs import TIMING
 from stages.compare import combine, ensemble, times
@@ -14,7 +14,7 @@ from stages.comparison.ensemble import members, runs_to_compare
 from stages.data.publisher import CLASS_NAMES
 from stages.results.predictions import save_predictions
 from stages.scoring.classes import confusion, per_class
-from stages.scoring.scores import scores
+from stages.scoring.scores import auroc, confusion_matrix, precision_recall_f1, scores
 from stages.scoring.temperature import fit_temperature, with_temperature
 from stages.select import rank, reason
 from tests.probabilities import probabilities_for
@@ -39,14 +39,29 @@ def test_of_unbalanced_two_and_many_classes_more_is_measured():
     labels, chances = np.repeat([0, 1], [30, 10]), rng.uniform(size=40)
     two = np.stack([1 - chances, chances], axis=1)
     found = scores(two, two, labels)
-    assert found["auroc"] == pytest.approx(roc_auc_score(labels, chances), abs=1e-6)
-    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, chances > 0.5), abs=1e-6)
+    assert found["auroc"] == pytest.approx(metrics.roc_auc_score(labels, chances), abs=1e-6)
+    assert found["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(labels, chances > 0.5), abs=1e-6)
     many, labels = rng.dirichlet(np.ones(50), 300), rng.integers(50, size=300)
     found = scores(many, many, labels)
-    expected = top_k_accuracy_score(labels, many, k=5, labels=range(50))
+    expected = metrics.top_k_accuracy_score(labels, many, k=5, labels=range(50))
     assert found["top_5_accuracy"] == pytest.approx(expected, abs=1e-6)
     row = combine([run(0.9) | found], [run(0.9) | found])
     assert (row["test_top_5_accuracy"], row["test_top_5_accuracy_std"]) == (found["top_5_accuracy"], None)
+
+
+def test_scikit_learn_says_the_same():
+    rng = np.random.default_rng(1)
+    labels, predicted = rng.integers(5, size=(2, 200))
+    labels[labels == 4], predicted[predicted == 3] = 0, 1  # one class without images, one that is never predicted
+    counts = confusion_matrix(labels.astype(np.uint8), predicted, 6)
+    assert (counts == metrics.confusion_matrix(labels, predicted, labels=range(6))).all()
+    expected = metrics.precision_recall_fscore_support(labels, predicted, labels=range(6), zero_division=0)
+    np.testing.assert_allclose(precision_recall_f1(counts), expected[:3])
+    low, high = rng.integers(9, size=50), rng.integers(4, 12, size=70)  # with ties
+    joined = np.repeat([0, 1], [50, 70]), np.concatenate([low, high])
+    assert auroc(low, high) == pytest.approx(metrics.roc_auc_score(*joined))
+    certain = np.array([[1.0, 0], [0, 1]])
+    assert scores(certain, certain, np.array([1, 1]))["loss"] == round(-np.log(np.finfo(float).eps) / 2, 6)
 
 
 def test_precision_and_recall_of_each_class():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from stages.compare import statistics
 from stages.comparison import calibration, intervals, significance
@@ -19,6 +20,12 @@ def predicted() -> tuple[np.ndarray, np.ndarray]:
 def test_wilsons_interval_is_that_of_the_textbook_and_f1_has_that_of_a_share():
     assert wilson(81, 263, 0.95) == pytest.approx((0.2553, 0.3662), abs=5e-4)  # Newcombe (1998), table I
     assert wilson(0, 20, 0.95) == pytest.approx((0, 0.1611), abs=5e-4)
+    for hits, trials in ((3, 7), (798, 997), (7, 7)):
+        expected = stats.binomtest(hits, trials).proportion_ci(0.9, method="wilson")
+        assert wilson(hits, trials, 0.9) == pytest.approx((expected.low, expected.high))
+    for hits in (-1, 5):
+        with pytest.raises(ValueError, match="of 4 trials"):
+            wilson(hits, 4, 0.95)
     low, high = wilson(8, 10, 0.95)
     assert intervals.wilson_f1(8, 2, 0.95) == pytest.approx((2 * low / (1 + low), 2 * high / (1 + high)))
     assert wilson(0, 0, 0.95) == intervals.wilson_f1(0, 0, 0.95) == (0, 1)

@@ -5,7 +5,6 @@
 
 import os
 import random
-import re
 import shutil
 import signal
 import time
@@ -15,15 +14,11 @@ from pathlib import Path
 import psutil
 
 from stages.runner.checkpoint import CHECKPOINT_VARIABLE
+from stages.runner.here import LOGS
 from tests.conftest import hashes, processes_in, run, start, wait_until
 
 KILLS, SEED = int(os.environ.get("KILLS", "6")), int(os.environ.get("SEED", "0"))
-VICTIMS = {
-    "everything": "-m",
-    "make run": "stages.run",
-    "DVC": "repro",
-    "stage": "stages.start",
-}  # a word of the command
+VICTIMS = {"everything": "-m", "make run": "stages.run", "stage": "stages.start"}  # a word of the command
 
 
 def programs(folder: Path, word: str) -> list[psutil.Process]:
@@ -52,7 +47,7 @@ def attempt(folder: Path, victim: str, begun: set[str], chance: random.Random) -
     process = start(folder, "stages.run", **{CHECKPOINT_VARIABLE: "0"})
 
     def new_stages() -> set[str]:
-        return set(re.findall(r"Running stage '(.*)'", (folder / "log").read_text())) - begun
+        return {path.stem for path in (folder / LOGS).glob("*.log")} - begun
 
     if victim:
         wait_until(lambda: new_stages() or process.poll() is not None, 600)
@@ -64,7 +59,7 @@ def attempt(folder: Path, victim: str, begun: set[str], chance: random.Random) -
         begun |= new_stages()
         if victim == "everything" and process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        for one in programs(folder, VICTIMS[victim]) or programs(folder, VICTIMS["DVC"]):
+        for one in programs(folder, VICTIMS[victim]) or programs(folder, VICTIMS["make run"]):
             with suppress(psutil.Error):
                 one.kill()
         wait_until(lambda: not processes_in(folder), 60)  # the rest has to end by itself

@@ -153,10 +153,11 @@ def test_a_damaged_list_of_locks_is_removed_and_one_that_dvc_writes_is_not(folde
     assert not remove_stale_rwlock()
 
 
-def test_a_list_of_ended_processes_is_removed_and_that_of_a_running_dvc_is_not(folder, monkeypatch):
+@pytest.mark.parametrize("words", [("dvc", "repro"), ("-m", "stages.run")])
+def test_a_list_of_ended_processes_is_removed_and_that_of_a_running_dvc_is_not(words, folder, monkeypatch):
     list_holder(os.getppid())  # another program has got the number of an ended one
     assert remove_stale_rwlock()
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc", "repro"]) as process:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *words]) as process:
         list_holder(process.pid)
         assert not remove_stale_rwlock()
         RWLOCK.write_text("")

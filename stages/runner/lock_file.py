@@ -162,8 +162,8 @@ def holders_of(text: str) -> set[int] | None:
 
 
 def is_dvc(number: int) -> bool:
-    """Whether a process runs, and its command names DVC. One that has ended but was not waited for has no command."""
+    """Whether a process runs, and is DVC or `make run`. One that has ended but was not waited for has no command."""
     try:
-        return "dvc" in " ".join(psutil.Process(number).cmdline())
+        return bool(re.search(r"dvc|stages\.run", " ".join(psutil.Process(number).cmdline())))
     except psutil.Error:
         return False
