@@ -1,8 +1,8 @@
 """Stage `audit`: the quality of the data, that is near-duplicates and label issues. It reports; it removes no image.
 
-Reads all three splits, and what `evaluate` got from the selected model for the test images. Also reads the results of
-`folds`: out-of-fold probabilities of the training and validation images, and a model of the same kind that judges the test
-images. Writes figures and the numbers behind them into `reports/audit`.
+Reads all three splits and the selected model, for its mistakes on the test images. Also reads the results of `folds`:
+out-of-fold probabilities of the training and validation images, and a model of the same kind that judges the test images.
+Writes figures and the numbers behind them into `reports/audit`.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from scipy.sparse.csgraph import connected_components
 
 from stages import models
 from stages.base.errors import InputError
-from stages.base.files import read_json, write_csv, write_json
-from stages.base.runs import FASHION_MNIST, FOLD_MODEL, FOLDS, SELECTION
+from stages.base.files import write_csv, write_json
+from stages.base.runs import FASHION_MNIST, FOLD_MODEL, FOLDS, SELECTED
 from stages.base.splits import PREPARED, load_split, load_summary, sampled
 from stages.base.threads import use_threads
 from stages.figures import quality as draw
@@ -29,7 +29,7 @@ from stages.parameters.statistics import Confidence
 from stages.quality.label_issues import label_issues
 from stages.quality.near_duplicates import near_duplicates
 from stages.results.origin import read_origin
-from stages.results.predictions import load_folds, load_predictions
+from stages.results.predictions import load_folds
 from stages.scoring.wilson import wilson
 from stages.trained import prediction, saving
 from stages.trained.backend import start_keras
@@ -148,8 +148,7 @@ def main() -> None:
     parameters, confidence = read("audit", Audit), read("statistics.confidence", Confidence)
     near = parameters.near_duplicate_distance
     parts = {"train": load_split("train"), "val": load_split("val"), "test": load_split("test")}
-    folds, predicted = load_folds(), load_predictions("test", read_json(SELECTION)["run"])
-    origin = read_origin(FOLD_MODEL)
+    folds, origin, fold_origin = load_folds(), read_origin(SELECTED), read_origin(FOLD_MODEL)
     dataset = origin["dataset"]
     fitted = np.concatenate([parts[split][1] for split in ("train", "val")])
     if not np.array_equal(folds["labels"], fitted):
@@ -169,10 +168,11 @@ def main() -> None:
     duplicates = count_near_duplicates(pairs, near, confidence, things)
     if len(chosen) < len(split):
         duplicates["drawn"] = len(chosen)
-    mistakes = np.flatnonzero(predicted["single_view"].argmax(axis=1) != test_labels)
 
     start_keras(threads)  # not before: the search takes memory, too
-    judge = saving.load_model(FOLD_MODEL, models.custom_objects(origin["model"]))
+    model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
+    mistakes = np.flatnonzero(prediction.classify(model, test_images).argmax(axis=1) != test_labels)
+    judge = saving.load_model(FOLD_MODEL, models.custom_objects(fold_origin["model"]))
     of_fitted, estimate = label_issues(folds["probabilities"], folds["labels"])
     of_test, test_estimate = label_issues(prediction.classify(judge, test_images), test_labels)
     of_fitted = named_label_issues(of_fitted, split, number, names)

@@ -28,6 +28,7 @@ from stages.base.errors import InputError
 from stages.base.files import write_text
 from stages.check import check
 from stages.cluster.copies import Outcome, failure, files_of, put
+from stages.cluster.here import jobs_for, running_here
 from stages.page.tables import for_terminal, recorded_warnings
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
@@ -35,7 +36,6 @@ from stages.runner import lock_file
 from stages.runner.checkpoint import remove_recorded
 from stages.runner.commands import keep_seconds
 from stages.runner.entry import entry_point
-from stages.runner.here import jobs_for, running_here
 from stages.runner.notes import show_notes
 from stages.runner.orphans import RUN_VARIABLE
 from stages.runner.plan import UNKNOWN_SECONDS, Plan, priorities, read_plan

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from stages.cluster.here import LOGS
 from stages.runner.checkpoint import CHECKPOINT_VARIABLE
-from stages.runner.here import LOGS
 from tests.conftest import hashes, processes_in, run, start, wait_until
 
 KILLS, SEED = int(os.environ.get("KILLS", "6")), int(os.environ.get("SEED", "0"))

@@ -18,10 +18,10 @@ from dvc.repo import Repo
 
 from stages import run as command
 from stages.base.errors import InputError
+from stages.cluster import here
 from stages.cluster.copies import failure
+from stages.cluster.here import LOGS, jobs_for, running_here
 from stages.cluster.pool import FOLDER, alone, copies_here, pack
-from stages.runner import here
-from stages.runner.here import LOGS, jobs_for, running_here
 from stages.runner.plan import Plan, priorities, read_plan
 from tests.conftest import ENVIRONMENT, commit, edit, hashes, processes_in, ran, run, wait_until
 

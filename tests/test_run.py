@@ -15,8 +15,8 @@ import pytest
 from stages.base.environment import versions
 from stages.base.errors import InputError
 from stages.base.runs import ENSEMBLE
+from stages.cluster.here import LOGS
 from stages.runner import commands, notes, progress
-from stages.runner.here import LOGS
 from tests.conftest import ENVIRONMENT, MODELS, ROOT, processes_in, ran, run, start, wait_until
 
 MAKE = (
