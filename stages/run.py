@@ -6,7 +6,6 @@ the project. What is edited meanwhile runs again at the end.
 """
 
 import argparse
-import math
 import os
 import queue
 import re
@@ -43,6 +42,7 @@ from stages.runner.progress import expected, format_seconds, read_seconds, secon
 
 LOCK = "dvc.lock"
 LOG_LINES = 15  # of what a failed stage printed that are shown
+FIRST = 1e9  # the rank of what goes before all others, whose ranks are seconds
 
 
 def arguments() -> argparse.Namespace:
@@ -74,7 +74,8 @@ def run_plan(pool, plan: Plan) -> list[Outcome]:
     """Run the stages of a plan, each as soon as what it needs is there; take their results into the project.
 
     Where there is a choice, the longest chain goes first, but before all the shortest training: so there soon is a first
-    result. A stage that fails stops only those that need it.
+    result. One at a time, all trainings go first, from the shortest to the longest. A stage that fails stops only those
+    that need it.
 
     Args:
         pool: `Here`, `stages.cluster.pool.Pool`, or the workers of a cluster.
@@ -86,8 +87,9 @@ def run_plan(pool, plan: Plan) -> list[Outcome]:
     known = read_seconds()
     seconds = {name: expected(name, known) for name in plan.needs}
     ranks = priorities(plan.needs, known)
-    if trainings := [name for name in plan.needs if name.startswith("train@")]:
-        ranks[min(trainings, key=lambda name: seconds[name] or UNKNOWN_SECONDS)] = math.inf
+    trainings = [name for name in plan.needs if name.startswith("train@")]
+    trainings.sort(key=lambda name: seconds[name] or UNKNOWN_SECONDS)
+    ranks |= {name: FIRST - place for place, name in enumerate(trainings[: None if pool.slots == 1 else 1])}
     order, began = TopologicalSorter(plan.needs), time.monotonic()
     order.prepare()
     ready, running, finished = [], {}, queue.SimpleQueue()
