@@ -33,7 +33,7 @@ from stages.parameters.runs import Threads
 from stages.parameters.schema import read
 from stages.runner import lock_file
 from stages.runner.checkpoint import remove_recorded
-from stages.runner.commands import keep_seconds
+from stages.runner.commands import keep_costs
 from stages.runner.entry import entry_point
 from stages.runner.notes import show_notes
 from stages.runner.orphans import RUN_VARIABLE
@@ -216,7 +216,7 @@ def main() -> None:
         plan, ended = Plan({}, {}) if again else read_plan(given.targets), ended + now
         if plan.needs:
             print(f"note: {', '.join(plan.needs)} run again, because something was edited meanwhile.", flush=True)
-    keep_seconds({done["stage"]: done["took"] for done in ended if done["took"] is not None})
+    keep_costs({done["stage"]: done["took"] for done in ended if done["took"] is not None})
     remove_recorded()
     lock_file.keep_copy()
     status = int(any(done["status"] for done in ended))

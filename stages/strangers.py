@@ -39,10 +39,11 @@ def fit(familiar: np.ndarray, strange: np.ndarray) -> tuple[np.ndarray, float]:
     Familiar and strange pictures count the same in all.
     """
     every, is_strange = np.concatenate([familiar, strange]), np.repeat([0, 1], [len(familiar), len(strange)])
-    scaler = StandardScaler().fit(every)
+    scaler = StandardScaler(copy=False)
+    scaled = scaler.fit_transform(every)  # in its place
     regression = LogisticRegression(C=REGULARIZATION, max_iter=3000, class_weight="balanced")
     with threadpool_limits(1):  # several threads are slower: they wait for each other
-        regression.fit(scaler.transform(every), is_strange)
+        regression.fit(scaled, is_strange)
     weights = regression.coef_[0] / scaler.scale_
     return weights.astype(np.float32), np.float32(regression.intercept_[0] - weights @ scaler.mean_)
 

@@ -8,6 +8,7 @@ from stages.base.errors import InputError
 from stages.base.files import read_json, write_text
 from stages.page.tables import aligned, current, files_table, for_terminal
 from stages.runner.entry import entry_point
+from stages.runner.progress import read_costs
 
 BENCHMARK = Path("reports/benchmark.json")
 
@@ -25,7 +26,7 @@ def updated() -> dict[Path, str]:
     tables = {
         Path("README.md"): {"results": current()},
         Path("reports/README.md"): {"files": files_table()},
-        BENCHMARK.with_suffix(".md"): {"speed": benchmark_table(read_json(BENCHMARK))},
+        BENCHMARK.with_suffix(".md"): {"speed": benchmark_table(read_json(BENCHMARK)), "stages": stages_table()},
     }
     texts = {}
     for path, named in tables.items():
@@ -82,6 +83,15 @@ def benchmark_table(benchmark: dict) -> str:
         f"Peak: a 4096 x 4096 matrix product, {peak['bfloat16']:.0f} GFLOP/s in bfloat16, {peak['float32']:.0f} in "
         f"float32. An epoch of the notebook took {contenders['notebook']['epoch_seconds']:.1f} s."
     )
+
+
+def stages_table() -> str:
+    """What each stage took in its last run, and in all."""
+    costs = {name: [float(cell or "nan") for cell in cells] for name, cells in read_costs().items()}
+    seconds, cpu, memory = zip(*costs.values(), strict=True)
+    rows = [*costs.items(), ("in all", [sum(seconds), sum(cpu), max(memory)])]
+    lines = [[name, f"{one[0]:.1f}", f"{one[1]:.1f}", f"{one[2]:,.0f}"] for name, one in rows]
+    return aligned(("stage", "seconds", "seconds of CPU", "peak memory, MiB"), lines)
 
 
 @entry_point

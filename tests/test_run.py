@@ -70,7 +70,9 @@ def test_a_terminal_shows_the_place_of_each_stage_and_the_time(project):
     command = f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, '-m', 'stages.run']) >> 8)"
     printed = run(project, "python", "-c", command)
     assert re.search(r"^\[1 of 1 at 0:\d\d\] mine(: | ended)", printed, re.MULTILINE)
-    assert re.fullmatch(r"stage,seconds\nmine,\d+\.\d+\n", (project / progress.SECONDS).read_text())
+    assert re.fullmatch(
+        r"stage,seconds,cpu_seconds,memory_mib\nmine,\d+\.\d,\d+\.\d,\d+\n", (project / progress.COSTS).read_text()
+    )
 
 
 def test_a_failure_ends_it_with_a_sentence_and_without_a_table(project):
@@ -139,11 +141,11 @@ def test_what_is_to_come_is_scaled_by_the_pace_so_far():
 
 
 def test_a_stage_writes_its_seconds_unless_it_fails_or_went_on_from_a_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setenv(progress.SECONDS_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(progress.COSTS_VARIABLE, str(tmp_path))
     kept = progress.Checkpoint(tmp_path / "x", {}, 0)
     kept.restored = True
-    with progress.report_seconds("report", None), progress.report_seconds(FIT, kept):
+    with progress.report_costs("report", None), progress.report_costs(FIT, kept):
         pass
-    with pytest.raises(InputError), progress.report_seconds(SCORE, None):
+    with pytest.raises(InputError), progress.report_costs(SCORE, None):
         raise InputError
     assert [path.name for path in tmp_path.iterdir()] == ["report"]

@@ -96,7 +96,7 @@ def test_figures_and_page_show_images_of_any_shape(shape, classes):
 def test_copies_in_colour_are_found_and_covered_places_are_of_every_colour():
     images = images_of((16, 16, 3), 40)
     images[7] = images[3]
-    found = near_duplicates(images, RNG.normal(size=(40, 8)), 0.05)
+    found = near_duplicates(images, 0.05)
     assert found[["first", "second", "exact"]].values.tolist() == [[3, 7, 1]]
     drops = occlusion(lambda covered: covered.mean(axis=(1, 2)) / 255, images[0])
     assert drops.shape == (16, 16, 3)

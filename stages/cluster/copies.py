@@ -27,7 +27,7 @@ class Outcome(TypedDict):
     status: int  # its exit status
     log: str  # what it printed
     seconds: float  # from its start to its end
-    took: float | None  # its own seconds, if it ran from its beginning and was not restored
+    took: str | None  # what it took, if it ran from its beginning and was not restored: see `stages.runner.progress`
     entry: dict  # of `dvc.lock`
     cached: list[str]  # paths of its results in DVC's cache
     results: Results  # those outside of DVC's cache

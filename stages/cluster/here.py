@@ -18,7 +18,7 @@ from stages.base.environment import cores
 from stages.cluster.copies import Outcome, Results, failure
 from stages.runner.commands import environment
 from stages.runner.dvc_files import read_text
-from stages.runner.progress import LOGS_VARIABLE, SECONDS_VARIABLE
+from stages.runner.progress import COSTS_VARIABLE, LOGS_VARIABLE
 
 LOGS = Path(".dvc/tmp/logs")  # NAME.log: what a stage printed when it last ran
 GPU = Path("/dev/nvidiactl")
@@ -52,8 +52,8 @@ def running_here(slots: int) -> Iterator[Here]:
     LOGS.mkdir(parents=True, exist_ok=True)
     logging.getLogger("dvc").setLevel(logging.WARNING)
     before, variables = signal.signal(signal.SIGINT, signal.default_int_handler), dict(os.environ)
-    with tempfile.TemporaryDirectory() as seconds:
-        os.environ |= environment() | {LOGS_VARIABLE: str(LOGS.resolve()), SECONDS_VARIABLE: seconds}
+    with tempfile.TemporaryDirectory() as costs:
+        os.environ |= environment() | {LOGS_VARIABLE: str(LOGS.resolve()), COSTS_VARIABLE: costs}
         pool = Here(slots)
         try:
             yield pool
@@ -84,6 +84,6 @@ def reproduce(name: str) -> Outcome:
             repo.reproduce(name, single_item=True)
     except DvcException as raised:
         error = ": ".join(str(one) for one in (raised, raised.__cause__) if one)
-    took = read_text(Path(os.environ[SECONDS_VARIABLE], name))
+    took = read_text(Path(os.environ[COSTS_VARIABLE], name)) or None
     done = failure(name, f"{read_text(log)}{error}", int(bool(error)))
-    return done | {"seconds": time.monotonic() - began, "took": float(took) if took else None}
+    return done | {"seconds": time.monotonic() - began, "took": took}

@@ -31,11 +31,11 @@ def data_for(repo: Repo, stage: Stage) -> list[str]:
 
 def run(name: str, values: list[str], remote: bool) -> None:
     """Run a stage as `dvc repro --single-item` does, and write what `Outcome` needs of it into `done.json`."""
-    seconds = TEMPORARY / "seconds"  # in which a stage writes how long it took
-    seconds.mkdir(exist_ok=True)
+    costs = TEMPORARY / "costs"  # in which a stage writes what it took
+    costs.mkdir(exist_ok=True)
     first = str(Path(sys.executable).parent)
     os.environ |= {"SHELL": "/bin/sh", "PATH": os.pathsep.join([first, os.environ.get("PATH", os.defpath)])}
-    os.environ |= {"FASHION_MNIST_SECONDS": str(seconds), "DVC_SITE_CACHE_DIR": str(TEMPORARY / "site")}
+    os.environ |= {"FASHION_MNIST_COSTS": str(costs), "DVC_SITE_CACHE_DIR": str(TEMPORARY / "site")}
     if values:  # what is tried may be stopped: no checkpoint may be left of it
         os.environ["FASHION_MNIST_CHECKPOINT_SECONDS"] = "1000000000"
         apply_overrides("params.yaml", values)
@@ -48,7 +48,7 @@ def run(name: str, values: list[str], remote: bool) -> None:
         repo.reproduce(name, single_item=True)
         if remote and cached:
             repo.push(cached)
-    took = float((seconds / name).read_text()) if (seconds / name).exists() else None
+    took = (costs / name).read_text() if (costs / name).exists() else None
     entry = load_yaml("dvc.lock")["stages"][name]
     done = {"took": took, "entry": entry, "cached": cached, "results": results}
     (TEMPORARY / "done.json").write_text(json.dumps(done))

@@ -14,7 +14,7 @@ from tensorflow import lite
 from stages.base.environment import cores
 from stages.inference.formats import INPUT, OUTPUT
 
-BATCH_SIZE = 50
+BATCH_SIZE = 10
 SINGLE_IMAGES = 500  # classified one by one to measure the latency
 
 Classify = Callable[[np.ndarray], np.ndarray]  # float32 (N, H, W, C) to (N, classes)

@@ -12,7 +12,7 @@ import psutil
 
 from stages.base.files import write_text
 from stages.runner.graph import is_defined
-from stages.runner.progress import SECONDS, read_seconds
+from stages.runner.progress import COLUMNS, COSTS, read_costs
 
 ENDING_SECONDS = 5  # seconds for DVC and a stage to end by themselves after Ctrl-C
 
@@ -41,12 +41,12 @@ def dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "dvc", *arguments], env=environment(), check=False, **options)
 
 
-def keep_seconds(took: dict[str, float]) -> None:
-    """Write how many seconds stages took into `SECONDS`, where the last run of each other stage is kept."""
+def keep_costs(took: dict[str, str]) -> None:
+    """Write what stages took into `COSTS`, where the last run of each other stage is kept."""
     if took:
-        known = {name: seconds for name, seconds in (read_seconds() | took).items() if is_defined(name)}
-        rows = [f"{name},{seconds:.6f}" for name, seconds in known.items()]
-        write_text(SECONDS, "\n".join(["stage,seconds", *rows, ""]))
+        known = read_costs() | {name: cells.split(",") for name, cells in took.items()}
+        rows = [",".join([name, *cells]) for name, cells in known.items() if is_defined(name)]
+        write_text(COSTS, "\n".join([",".join(COLUMNS), *rows, ""]))
 
 
 def repro(*arguments: str) -> int:

@@ -47,7 +47,7 @@ def run(name: str, code: Path) -> None:
         kept = None
         if "checkpoint" in inspect.signature(module.main).parameters:
             kept = checkpoint.open_checkpoint(name, reads)
-        with progress.report_seconds(name, kept):
+        with progress.report_costs(name, kept):
             module.main(**({"checkpoint": kept} if kept else {}))
     if kept:
         kept.keep_for(stage.results[0])

@@ -2,6 +2,8 @@
 
 import csv
 import os
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,17 +17,23 @@ from stages.runner.checkpoint import Checkpoint
 LOGS_VARIABLE = (
     "FASHION_MNIST_LOGS"  # of the environment: the folder in which a stage writes what it prints, as NAME.log
 )
-SECONDS_VARIABLE = "FASHION_MNIST_SECONDS"  # the folder in which a stage writes how many seconds it took, as NAME
-SECONDS = Path("reports/timing/stages.csv")  # one row per stage: its name, seconds in the last run
+COSTS_VARIABLE = "FASHION_MNIST_COSTS"  # the folder in which a stage writes what it took, as NAME
+COSTS = Path("reports/timing/stages.csv")  # one row per stage, of its last run
+COLUMNS = ("stage", "seconds", "cpu_seconds", "memory_mib")  # the last: the highest of its process
 WEIGHT_SECONDS = 60  # seconds after which the measured speed counts as much as the expected one
 
 
-def read_seconds() -> dict[str, float]:
-    """The seconds of each stage in the last run; empty if there was none."""
-    if not SECONDS.exists():
+def read_costs() -> dict[str, list[str]]:
+    """What each stage took in its last run, the cells of `COLUMNS` but the first; empty if there was none."""
+    if not COSTS.exists():
         return {}
-    with SECONDS.open(encoding="utf-8", newline="") as file:
-        return {row["stage"]: float(row["seconds"]) for row in csv.DictReader(file)}
+    with COSTS.open(encoding="utf-8", newline="") as file:
+        return {row["stage"]: [row.get(column) or "" for column in COLUMNS[1:]] for row in csv.DictReader(file)}
+
+
+def read_seconds() -> dict[str, float]:
+    """The seconds of each stage in its last run."""
+    return {name: float(cells[0]) for name, cells in read_costs().items()}
 
 
 def expected(name: str, seconds: dict[str, float]) -> float | None:
@@ -60,11 +68,13 @@ def seconds_left(coming: float, done: float, elapsed: float) -> float:
 
 
 @contextmanager
-def report_seconds(name: str, kept: Checkpoint | None) -> Iterator[None]:
-    """Write a stage's seconds at its end, if they are asked for.
+def report_costs(name: str, kept: Checkpoint | None) -> Iterator[None]:
+    """Write what a stage took at its end, if it is asked for.
 
     A stage that went on from a checkpoint did not take its whole time.
     """
     yield
-    if (folder := os.environ.get(SECONDS_VARIABLE)) and not (kept and kept.restored):
-        write_text(Path(folder, name), f"{time.time() - psutil.Process().create_time():.1f}")
+    if (folder := os.environ.get(COSTS_VARIABLE)) and not (kept and kept.restored):
+        seconds, used = time.time() - psutil.Process().create_time(), resource.getrusage(resource.RUSAGE_SELF)
+        memory = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts in bytes, Linux in KiB
+        write_text(Path(folder, name), f"{seconds:.1f},{used.ru_utime + used.ru_stime:.1f},{memory:.0f}")

@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from stages.data.transforms import TUNED_SIZE, shift
 
-BATCH_SIZE = 500
+BATCH_SIZE = 250
 
 
 # Test-time augmentation (TTA): for each kind, the views of an image whose logits are averaged. A view is its weight, by how
