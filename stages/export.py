@@ -114,8 +114,9 @@ def main() -> None:
 
     start_keras(read("threads", Threads))
     model = saving.copied(saving.load_model(SELECTED, models.custom_objects(name)), saving.TO_KERAS, float32=True)
+    every, some = np.arange(len(images)), sampled(len(images), AVERAGED, 0)
     single = prediction.classify(model, images)
-    averaged = prediction.predict(model, images[:AVERAGED], augmentation).probabilities
+    averaged = prediction.predict(model, images[some], augmentation).probabilities
     single, averaged = (with_temperature(found, temperature) for found in (single, averaged))
     accuracy = read_json(METRICS / "val" / f"{run}.json")
     with np.load(STRANGERS) as kept:
@@ -123,12 +124,13 @@ def main() -> None:
     said = about(origin, run, classes, images.shape[1:], temperature, read_json(NOTICED)["val_alarms"])
     files, times = [], []
     for file, (_, averages) in formats.FILES.items():
-        path, views, expected = EXPORTED / file, augmentation if averages else "none", averaged if averages else single
+        path, views = EXPORTED / file, augmentation if averages else "none"
+        expected, compared_on = (averaged, some) if averages else (single, every)
         measured = accuracy["accuracy" if averages else "accuracy_single_view"]
         metadata = said | {"test_time_augmentation": views, "val_accuracy": measured}
         formats.write(file, model, augmentation, temperature, path, metadata, head)
-        found, images_per_second = measure.classify_all(path, images[: len(expected)])
-        compared = compare(found, expected, labels[: len(expected)])
+        found, images_per_second = measure.classify_all(path, images[compared_on])
+        compared = compare(found, expected, labels[compared_on])
         p50, p99 = np.quantile(measure.latency(path, images), (0.5, 0.99))
         print(f"{path}: largest difference {compared['largest_difference']:.0e}, p50 {p50:.3f} ms", flush=True)
         refuse_difference(path, compared["largest_difference"])

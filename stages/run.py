@@ -111,6 +111,8 @@ def run_plan(pool, plan: Plan) -> list[Outcome]:
         results |= done["results"]
         if done["status"] == 0:
             order.done(name)
+        if done["took"]:
+            keep_costs({name: done["took"]})
         elapsed = time.monotonic() - began
         left = time_left(seconds, [one["stage"] for one in ended], dict(running.values()), elapsed)
         place = f"{len(ended)} of {len(plan.needs)} at {format_seconds(elapsed)}"
@@ -216,7 +218,6 @@ def main() -> None:
         plan, ended = Plan({}, {}) if again else read_plan(given.targets), ended + now
         if plan.needs:
             print(f"note: {', '.join(plan.needs)} run again, because something was edited meanwhile.", flush=True)
-    keep_costs({done["stage"]: done["took"] for done in ended if done["took"] is not None})
     remove_recorded()
     lock_file.keep_copy()
     status = int(any(done["status"] for done in ended))

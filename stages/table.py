@@ -2,13 +2,14 @@
 and reports/*.md."""
 
 import argparse
+import math
 from pathlib import Path
 
 from stages.base.errors import InputError
 from stages.base.files import read_json, write_text
 from stages.page.tables import aligned, current, files_table, for_terminal
 from stages.runner.entry import entry_point
-from stages.runner.progress import read_costs
+from stages.runner.progress import COSTS, read_costs
 
 BENCHMARK = Path("reports/benchmark.json")
 
@@ -86,8 +87,10 @@ def benchmark_table(benchmark: dict) -> str:
 
 
 def stages_table() -> str:
-    """What each stage took in its last run, and in all."""
+    """What each stage took in its last run, and in all. Raises `InputError` if that is not known of all."""
     costs = {name: [float(cell or "nan") for cell in cells] for name, cells in read_costs().items()}
+    if not costs or any(math.isnan(number) for cells in costs.values() for number in cells):
+        raise InputError(f"{COSTS} does not tell of all stages what they took. `git checkout {COSTS}` brings it back.")
     seconds, cpu, memory = zip(*costs.values(), strict=True)
     rows = [*costs.items(), ("in all", [sum(seconds), sum(cpu), max(memory)])]
     lines = [[name, f"{one[0]:.1f}", f"{one[1]:.1f}", f"{one[2]:,.0f}"] for name, one in rows]

@@ -87,6 +87,17 @@ def test_no_pair_below_the_bound_is_missed_and_few_images_are_enough():
     assert len(near_duplicates(articles(2), NEAR)) == 0
 
 
+def test_plain_articles_and_mirrored_ones_of_odd_width_are_found_among_others_of_their_norm():
+    rng = np.random.default_rng(4)
+    shapes = np.zeros((120, 28, 28, 1), np.uint8)
+    for shape in shapes:
+        height, width = rng.integers(8, 20, 2)
+        shape[4 : 4 + height, 5 : 5 + width] = 255 * (rng.random((height, width, 1)) < 0.7)
+    copies = np.concatenate([moved(shapes[:60], 1, 2), shapes[60:, :, ::-1]])
+    table = near_duplicates(np.concatenate([shapes, copies]), NEAR)
+    assert {(one, one + 120) for one in range(120)} <= set(zip(table["first"], table["second"], strict=True))
+
+
 def test_a_model_without_a_dense_layer_lends_its_logits():
     keras.config.set_dtype_policy("float32")
     inputs = keras.Input((28, 28, 1))

@@ -106,6 +106,22 @@ def test_the_results_are_the_same_bytes_as_serially(copies, toy, tmp_path, capsy
     assert not FOLDER.exists() or list(FOLDER.iterdir()) == []
 
 
+def test_what_is_restored_and_any_error_are_told_and_files_stay_private(toy, monkeypatch, capsys):
+    before = os.umask(0o077)
+    try:
+        run_here("train", copies=False)
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    Path("data/models/a").unlink()
+    run_here("train@a", copies=False)
+    assert "train@a was restored after 0:0" in capsys.readouterr().out
+    Path("source").write_text("another\n")
+    monkeypatch.setattr(here, "Repo", lambda **_: 1 / 0)
+    (failed,) = [done for done in run_here("check", copies=False) if done["status"]]
+    assert failed["log"] == "ZeroDivisionError: division by zero\n"
+
+
 @pytest.mark.slow
 def test_results_that_are_missing_are_made_again_or_restored(toy):
     run_here("train@a")
@@ -198,10 +214,10 @@ def test_the_longest_chain_goes_first():
 
 
 def test_as_many_stages_run_at_once_as_the_cores_allow(monkeypatch):
-    monkeypatch.setattr(here, "GPU", Path("no GPU"))
+    monkeypatch.setattr(here, "GPUS", [Path("no GPU")])
     monkeypatch.setattr(here, "cores", lambda: 4)
     assert [jobs_for(threads) for threads in (1, 2, 3, 8)] == [4, 2, 1, 1]
-    monkeypatch.setattr(here, "GPU", Path("/"))
+    monkeypatch.setattr(here, "GPUS", [Path("no GPU"), Path("/")])
     assert jobs_for(1) == 1
 
 
@@ -224,6 +240,16 @@ def test_the_shortest_training_goes_first_then_the_longest_chain(slots, order, m
     monkeypatch.setattr(command, "read_seconds", lambda: seconds)
     command.run_plan(Pool(), Plan({name: ["eda"] if name == "report" else [] for name in seconds}, {}))
     assert begun == order
+
+
+def test_the_time_to_go_counts_what_runs_and_is_unknown_where_a_stage_is(monkeypatch):
+    seconds = {"a": 10.0, "b": 20.0, "c": 5.0}
+    monkeypatch.setattr(command.time, "monotonic", lambda: 100.0)
+    assert command.time_left(seconds, [], {}, 0) == 35
+    assert command.time_left(seconds, ["a"], {"b": 92.0}, 18) == 17  # as fast as expected
+    assert command.time_left(seconds, ["a"], {"b": 0.0}, 30) == 5  # no longer than all of it
+    assert command.time_left(seconds, list(seconds), {}, 30) is None
+    assert command.time_left(seconds | {"c": None}, [], {}, 0) is None
 
 
 def test_warnings_of_stages_that_ended_are_shown_once(capsys):

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -21,13 +22,14 @@ from stages.runner.dvc_files import read_text
 from stages.runner.progress import COSTS_VARIABLE, LOGS_VARIABLE
 
 LOGS = Path(".dvc/tmp/logs")  # NAME.log: what a stage printed when it last ran
-GPU = Path("/dev/nvidiactl")
+GPUS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # the second in WSL
+OPENING = threading.Lock()  # DVC sets the umask of the process for a moment when it opens a repository
 ENDING_SECONDS = 5  # for stages to end by themselves after Ctrl-C
 
 
 def jobs_for(threads: int) -> int:
     """How many stages run at once by default: as many as the cores allow; on a GPU, whose memory TensorFlow takes, one."""
-    return 1 if GPU.exists() else max(1, cores() // threads)
+    return 1 if any(path.exists() for path in GPUS) else max(1, cores() // threads)
 
 
 class Here:
@@ -50,10 +52,13 @@ class Here:
 def running_here(slots: int) -> Iterator[Here]:
     """A pool in the project. Where the context ends early, as by Ctrl-C, the stages that run are ended."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("dvc").setLevel(logging.WARNING)
+    for name, level in (("dvc", logging.WARNING), ("dvc.progress", logging.CRITICAL)):  # its lines, and its bars
+        logging.getLogger(name).setLevel(level)
     before, variables = signal.signal(signal.SIGINT, signal.default_int_handler), dict(os.environ)
     with tempfile.TemporaryDirectory() as costs:
-        os.environ |= environment() | {LOGS_VARIABLE: str(LOGS.resolve()), COSTS_VARIABLE: costs}
+        needed = environment() | {LOGS_VARIABLE: str(LOGS.resolve()), COSTS_VARIABLE: costs}
+        os.environ.clear()
+        os.environ.update(needed)
         pool = Here(slots)
         try:
             yield pool
@@ -63,12 +68,13 @@ def running_here(slots: int) -> Iterator[Here]:
             wait(pool.futures, ENDING_SECONDS)  # in a terminal, they got Ctrl-C, too
             raise
         finally:
-            for number in (signal.SIGINT, signal.SIGKILL):
-                if wait(pool.futures, 0).not_done:
-                    for child in psutil.Process().children(recursive=True):
-                        with suppress(psutil.Error):
-                            child.send_signal(number)
-                    wait(pool.futures, ENDING_SECONDS)
+            number = signal.SIGINT
+            while wait(pool.futures, 0).not_done:
+                for child in psutil.Process().children(recursive=True):
+                    with suppress(psutil.Error):
+                        child.send_signal(number)
+                wait(pool.futures, ENDING_SECONDS)
+                number = signal.SIGKILL
             pool.executor.shutdown()
             signal.signal(signal.SIGINT, before)
             os.environ.clear()
@@ -80,10 +86,13 @@ def reproduce(name: str) -> Outcome:
     began, log, error = time.monotonic(), LOGS / f"{name}.log", ""
     log.unlink(missing_ok=True)
     try:
-        with Repo(_wait_for_lock=True) as repo:
+        with OPENING:
+            repo = Repo(_wait_for_lock=True)
+        with repo:
             repo.reproduce(name, single_item=True)
-    except DvcException as raised:
-        error = ": ".join(str(one) for one in (raised, raised.__cause__) if one)
+    except Exception as raised:  # of DVC, or of any library that it uses
+        kind = "" if isinstance(raised, DvcException) else f"{type(raised).__name__}: "
+        error = f"{kind}{': '.join(str(one) for one in (raised, raised.__cause__) if one)}\n"
     took = read_text(Path(os.environ[COSTS_VARIABLE], name)) or None
     done = failure(name, f"{read_text(log)}{error}", int(bool(error)))
     return done | {"seconds": time.monotonic() - began, "took": took}

@@ -104,7 +104,7 @@ def rows(summary: dict, timing: list[dict[str, str]], seeds: dict[str, list[floa
 def files_table() -> str:
     """The most important columns of the exported files in `reports/`, in Markdown, one file per column."""
     rows = exported_files()
-    shown = ("bytes", "validation accuracy", "largest difference", "one image, p50, ms")
+    shown = ("bytes", "same class as Keras", "largest difference", "one image, p50, ms")
     cells = [[name, *(row[FILES_HEADER.index(name)] for row in rows)] for name in shown]
     return aligned(("file", *(row[0] for row in rows)), cells)
 

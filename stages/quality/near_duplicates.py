@@ -94,7 +94,7 @@ def candidates(images: np.ndarray, others: np.ndarray, contrast: np.ndarray, nea
 
     Args:
         images: uint8 (N, H, W, C).
-        others: The same images, or all of them mirrored.
+        others: The same images, or all of them mirrored; of two images, that with the larger norm is taken from these.
         contrast: (N,), from `contrasts`.
         near: The limit of the distance.
 
@@ -103,14 +103,18 @@ def candidates(images: np.ndarray, others: np.ndarray, contrast: np.ndarray, nea
     """
     sample = images[:: -(-len(images) // SAMPLE)]
     pca = PCA(min(COMPONENTS, len(sample)), svd_solver="randomized", random_state=0).fit(as_rows(sample))
-    norms = in_parts(lambda part: np.linalg.norm(as_rows(part), axis=1), images)
+    norms, other_norms = (
+        in_parts(lambda part: np.linalg.norm(as_rows(part), axis=1), part) for part in (images, others)
+    )
+    apart = np.abs(other_norms - norms).max()  # where an image is shifted over its edge
+    contrast = np.maximum(contrast, 0.01 * norms)  # else rounding would hide pairs of plain objects
     order, reach = np.argsort(norms), 1.01 * SLACK * near  # 1 % more, because of rounding
     norms, bound = norms[order], reach * contrast[order, None] / np.sqrt(2, dtype=np.float32)
     left, right = (in_parts(lambda part: pca.transform(as_rows(part)), part)[order] for part in (images, others))
     halves = [(part**2).sum(axis=1, keepdims=True) / 2 for part in (left, right)]
     left = np.hstack([left, -halves[0], -np.ones_like(bound), bound])  # (N, 35)
     right = np.hstack([right, np.ones_like(bound), halves[1], bound]).T.copy()
-    ends = np.searchsorted(norms, norms + reach * contrast.max())
+    ends = np.searchsorted(norms, norms + reach * contrast.max() + apart)
 
     def near_to(top: int) -> np.ndarray:
         product = left[top : top + ROWS] @ right[:, top : ends[top : top + ROWS].max()]
@@ -178,7 +182,8 @@ def near_duplicates(images: np.ndarray, near: float, mirror: bool = True) -> pd.
     images = at_most_tuned(images)
     sides = [centred(images), *([centred(images[:, :, ::-1])] if mirror else [])]
     contrast = in_parts(contrasts, images)
-    found = [candidates(sides[0], side, contrast, near) for side in sides]
+    both = [(sides[0], side) for side in sides] + [(side, sides[0]) for side in sides[1:]]
+    found = [candidates(*two, contrast, near) for two in both]
     pairs = np.unique(np.concatenate([exact, *found]), axis=0)
     each = np.stack([distances(sides[0], side, contrast, pairs, near) for side in sides])  # (2, P)
     same = set(map(tuple, exact.tolist()))

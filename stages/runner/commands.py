@@ -43,10 +43,9 @@ def dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
 
 def keep_costs(took: dict[str, str]) -> None:
     """Write what stages took into `COSTS`, where the last run of each other stage is kept."""
-    if took:
-        known = read_costs() | {name: cells.split(",") for name, cells in took.items()}
-        rows = [",".join([name, *cells]) for name, cells in known.items() if is_defined(name)]
-        write_text(COSTS, "\n".join([",".join(COLUMNS), *rows, ""]))
+    known = read_costs() | {name: cells.split(",") for name, cells in took.items()}
+    rows = [",".join([name, *cells]) for name, cells in known.items() if is_defined(name)]
+    write_text(COSTS, "\n".join([",".join(COLUMNS), *rows, ""]))
 
 
 def repro(*arguments: str) -> int:
