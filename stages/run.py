@@ -38,7 +38,7 @@ from stages.runner.entry import entry_point
 from stages.runner.notes import show_notes
 from stages.runner.orphans import RUN_VARIABLE
 from stages.runner.plan import UNKNOWN_SECONDS, Plan, priorities, read_plan
-from stages.runner.progress import expected, format_seconds, read_seconds, seconds_left
+from stages.runner.progress import expected, format_seconds, read_seconds, time_left
 
 LOCK = "dvc.lock"
 LOG_LINES = 15  # of what a failed stage printed that are shown
@@ -78,7 +78,7 @@ def run_plan(pool, plan: Plan) -> list[Outcome]:
     that need it.
 
     Args:
-        pool: `Here`, `stages.cluster.pool.Pool`, or the workers of a cluster.
+        pool: `stages.cluster.here.Here`, or the workers of a cluster.
         plan: What has to run.
 
     Returns:
@@ -99,14 +99,14 @@ def run_plan(pool, plan: Plan) -> list[Outcome]:
         ready = sorted([*ready, *order.get_ready()], key=ranks.get)
         while ready and len(running) < pool.slots:
             name = ready.pop()
-            future = pool.submit(name, results=results | {LOCK: files_of(Path(), LOCK)})
+            future = pool.submit(name, results | {LOCK: files_of(Path(), LOCK)} if pool.remote else {})
             running[future] = name, time.monotonic()
             future.add_done_callback(finished.put)
         if not running:
             break
         future = finished.get()
         name, _ = running.pop(future)
-        done = take_results(future, name, pool.remote)
+        done = take_results(future, name)
         ended.append(done)
         results |= done["results"]
         if done["status"] == 0:
@@ -121,27 +121,6 @@ def run_plan(pool, plan: Plan) -> list[Outcome]:
         if name not in [done["stage"] for done in ended]:
             print(f"{name} does not run: it needs a stage that failed", flush=True)
     return ended
-
-
-def time_left(
-    seconds: dict[str, float | None], ended: list[str], running: dict[str, float], elapsed: float
-) -> float | None:
-    """The estimated seconds to the end of a plan.
-
-    Args:
-        seconds: What is expected of each stage.
-        ended: The stages that have ended.
-        running: When those that run began, as `time.monotonic` tells it.
-        elapsed: The seconds since the plan began.
-
-    Returns:
-        None if nothing is known of a stage, or if all have ended.
-    """
-    if None in seconds.values() or len(ended) == len(seconds):
-        return None
-    done = sum(seconds[name] for name in ended)
-    done += sum(min(seconds[name], time.monotonic() - start) for name, start in running.items())
-    return seconds_left(sum(seconds.values()) - done, done, elapsed)
 
 
 def about(seconds: float | None) -> str:
@@ -159,26 +138,19 @@ def headline(done: Outcome) -> str:
     return f"{name}: {lines[-1].removeprefix(f'{run}: ')}"
 
 
-def take_results(future: Future[Outcome], name: str, remote: bool) -> Outcome:
-    """Take the results of a stage that has ended into the project; return what became of it.
-
-    Args:
-        future: Gives what became of the stage.
-        name: Of the stage.
-        remote: Whether its data is at DVC's default remote, and not in the cache.
-    """
+def take_results(future: Future[Outcome], name: str) -> Outcome:
+    """Take the results of a stage that has ended on another machine into the project; return what became of it."""
     try:
         done = future.result()
-        if done["status"] == 0:
-            put(done["results"], Path())
         if done["entry"]:
+            put(done["results"], Path())
             with Repo(_wait_for_lock=True) as repo:
                 with repo.lock:
                     content = load_yaml(LOCK) if os.path.exists(LOCK) else {"schema": "2.0", "stages": {}}
                     content["stages"][name] = done["entry"]
                     write_text(Path(LOCK), dumps_yaml(content))
                 if done["cached"]:
-                    (repo.pull if remote else repo.checkout)(done["cached"], force=True)
+                    repo.pull(done["cached"], force=True)  # from DVC's default remote
         return done
     except Exception as error:  # of DVC, of Dask, or of any library for any kind of remote
         return failure(name, f"{type(error).__name__}: {error}", 1)

@@ -31,7 +31,7 @@ from stages.parameters.runs import Seeds
 from stages.parameters.schema import read
 from stages.parameters.search import Range, Search, read_ranges
 from stages.parameters.statistics import Confidence
-from stages.runner.commands import repro
+from stages.runner.commands import dvc
 from stages.runner.entry import entry_point
 from stages.runner.graph import fingerprint, read_stage
 from stages.runner.notes import show_notes
@@ -148,7 +148,7 @@ def main() -> None:
     given = arguments()
     check()
     show_notes()
-    if status := repro("prepare"):
+    if status := dvc("repro", "prepare").returncode:
         raise SystemExit(status)
     model, seed = given.model, read("seeds", Seeds)[0]
     checked = models.read_block(model, load_summary()["mirror"])

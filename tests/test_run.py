@@ -132,9 +132,15 @@ def test_a_repository_around_the_project_counts_unless_it_ignores_it(project, tm
         assert (notes.setting("core", "no_scm")[0].lower() == "true") == without
 
 
-def test_what_is_to_come_is_scaled_by_the_pace_so_far():
-    assert progress.seconds_left(140, 0, 0) == 140
-    assert progress.seconds_left(40, 100, 20) == 40 * (20 + 60) / (100 + 60)  # much faster than expected
+def test_the_time_to_go_counts_what_runs_and_is_unknown_where_a_stage_is(monkeypatch):
+    seconds = {"a": 10.0, "b": 20.0, "c": 5.0}
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 100.0)
+    assert progress.time_left(seconds, [], {}, 0) == 35
+    assert progress.time_left(seconds, ["a"], {"b": 92.0}, 18) == 17  # as fast as expected
+    assert progress.time_left(seconds, ["a"], {"b": 0.0}, 30) == 5  # no longer than all of it
+    assert progress.time_left(seconds, ["a"], {}, 80) == 25 * (80 + 60) / (10 + 60)  # slower
+    assert progress.time_left(seconds, list(seconds), {}, 30) is None
+    assert progress.time_left(seconds | {"c": None}, [], {}, 0) is None
     assert progress.format_seconds(3_725) == "1:02:05"
     assert progress.expected(FIT, {FIT: 20.0}) == progress.expected("train@plain-7", {FIT: 20.0}) == 20
     assert progress.expected("train@small-0", {FIT: 20.0}) is None

@@ -35,15 +35,15 @@ def jobs_for(threads: int) -> int:
 class Here:
     """Runs stages in the project: see `running_here`."""
 
-    remote = False  # whether data is at DVC's default remote, and not in the project's cache
+    remote = False  # whether results have to come from elsewhere
 
     def __init__(self, slots: int):
         """For so many stages at once."""
         self.slots, self.executor = slots, ThreadPoolExecutor(slots)
         self.futures: list[Future[Outcome]] = []
 
-    def submit(self, name: str, results: Results | None = None) -> Future[Outcome]:
-        """Run a stage; return a future of what became of it. `results` are in the project already."""
+    def submit(self, name: str, results: Results) -> Future[Outcome]:
+        """Run a stage; return a future of what became of it. `results` are none: all are in the project."""
         self.futures.append(self.executor.submit(reproduce, name))
         return self.futures[-1]
 

@@ -18,7 +18,7 @@ from dvc.repo import Repo
 
 from stages.base.errors import InputError
 from stages.cluster import step
-from stages.cluster.copies import Outcome, Results, run_in_copy
+from stages.cluster.copies import Outcome, run_in_copy
 from stages.runner.dvc_files import cache_folder, read_text
 from stages.runner.workspace import git_folder
 
@@ -32,8 +32,6 @@ ALLOW_FILTER = ("--upload-pack", "git -c uploadpack.allowFilter=true upload-pack
 class Pool:
     """Runs stages in copies of the project as it was when the pool was made: see `copies_here`."""
 
-    remote = False  # whether data is at DVC's default remote, and not in the project's cache
-
     def __init__(self, slots: int):
         """A pool for so many stages at once."""
         self.slots, self.ended, self.executor = slots, threading.Event(), ThreadPoolExecutor(slots)
@@ -46,7 +44,6 @@ class Pool:
         values: Sequence[str] = (),
         watch: str = "",
         on_change: Callable[[str], None] = lambda content: None,
-        results: Results | None = None,
     ) -> Future[Outcome]:
         """Run a stage in a new copy, as soon as one of the slots is free; return a future of what became of it.
 
@@ -56,7 +53,6 @@ class Pool:
             watch: The path of a file that the stage writes again and again.
             on_change: Called in another thread, with that file's content when it has changed. If it raises an error, the
                 stage ends, and the future has this error.
-            results: Files that are newer than when the pool was made.
         """
         seen: str | None = None
 
@@ -68,7 +64,7 @@ class Pool:
             if before is not None and seen != before and seen.endswith("\n"):  # else a part of it was written
                 on_change(seen)
 
-        return self.executor.submit(run_in_copy, self.archive, FOLDER, name, values, results or {}, look)
+        return self.executor.submit(run_in_copy, self.archive, FOLDER, name, values, {}, look)
 
 
 @contextmanager

@@ -2,19 +2,13 @@
 
 import getpass
 import os
-import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
-
-import psutil
 
 from stages.base.files import write_text
 from stages.runner.graph import is_defined
 from stages.runner.progress import COLUMNS, COSTS, read_costs
-
-ENDING_SECONDS = 5  # seconds for DVC and a stage to end by themselves after Ctrl-C
 
 
 def environment() -> dict[str, str]:
@@ -46,33 +40,3 @@ def keep_costs(took: dict[str, str]) -> None:
     known = read_costs() | {name: cells.split(",") for name, cells in took.items()}
     rows = [",".join([name, *cells]) for name, cells in known.items() if is_defined(name)]
     write_text(COSTS, "\n".join([",".join(COLUMNS), *rows, ""]))
-
-
-def repro(*arguments: str) -> int:
-    """Run `dvc repro`; return its exit status. After Ctrl-C, wait until DVC has ended its stage and released its locks.
-
-    In a terminal, DVC and the stage get Ctrl-C, too. Where only this process gets SIGINT, as by `kill`, it tells them.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    patience = None
-    try:
-        with subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], env=environment()) as process:
-            while True:
-                try:
-                    return process.wait(patience)
-                except KeyboardInterrupt:
-                    print("\nstopping; the stages that ended are kept. Type the command again to go on.", flush=True)
-                    patience = ENDING_SECONDS
-                except subprocess.TimeoutExpired:
-                    interrupt(process.pid)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def interrupt(number: int) -> None:
-    """Send SIGINT to the process of this number, and to all that it started."""
-    with suppress(psutil.Error):
-        process = psutil.Process(number)
-        for one in (*process.children(recursive=True), process):
-            with suppress(psutil.Error):
-                one.send_signal(signal.SIGINT)

@@ -14,9 +14,7 @@ import psutil
 from stages.base.files import write_text
 from stages.runner.checkpoint import Checkpoint
 
-LOGS_VARIABLE = (
-    "FASHION_MNIST_LOGS"  # of the environment: the folder in which a stage writes what it prints, as NAME.log
-)
+LOGS_VARIABLE = "FASHION_MNIST_LOGS"  # in the environment: a folder; a stage writes what it prints into NAME.log there
 COSTS_VARIABLE = "FASHION_MNIST_COSTS"  # the folder in which a stage writes what it took, as NAME
 COSTS = Path("reports/timing/stages.csv")  # one row per stage, of its last run
 COLUMNS = ("stage", "seconds", "cpu_seconds", "memory_mib")  # the last: the highest of its process
@@ -53,18 +51,28 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{second:02}" if minutes >= 60 else f"{minutes}:{second:02}"
 
 
-def seconds_left(coming: float, done: float, elapsed: float) -> float:
-    """The estimated seconds that are left.
+def time_left(
+    seconds: dict[str, float | None], ended: list[str], running: dict[str, float], elapsed: float
+) -> float | None:
+    """The estimated seconds to the end of a plan.
 
     Expected seconds may come from another machine, or from stages that ran alone. So they are scaled by the pace so far,
     which counts more the longer it is known.
 
     Args:
-        coming: The expected seconds of what is still to come.
-        done: The expected seconds of what is done.
-        elapsed: The seconds since the start.
+        seconds: What is expected of each stage.
+        ended: The stages that have ended.
+        running: When those that run began, as `time.monotonic` tells it.
+        elapsed: The seconds since the plan began.
+
+    Returns:
+        None if nothing is known of a stage, or if all have ended.
     """
-    return coming * (elapsed + WEIGHT_SECONDS) / (done + WEIGHT_SECONDS)
+    if None in seconds.values() or len(ended) == len(seconds):
+        return None
+    done = sum(seconds[name] for name in ended)
+    done += sum(min(seconds[name], time.monotonic() - start) for name, start in running.items())
+    return (sum(seconds.values()) - done) * (elapsed + WEIGHT_SECONDS) / (done + WEIGHT_SECONDS)
 
 
 @contextmanager
