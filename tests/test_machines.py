@@ -183,7 +183,7 @@ def test_a_lost_scheduler_is_told(shared, cluster):
     edit(shared, lambda content: content["eda"].update(samples_per_class=5))
     edit(shared, lambda content: content["models"]["small"].update(epochs=3000, patience=None))
     process, log = start(shared, "--scheduler", cluster.address, "eda", "train@small-0"), shared.parent / "log"
-    wait_until(lambda: "eda ended" in log.read_text() and cluster.place_of("train"))
+    wait_until(lambda: re.search(r"\] eda: .* training images", log.read_text()) and cluster.place_of("train"))
     cluster.kill("scheduler")
     assert process.wait(120) == 1
     assert "lost the connection to the scheduler" in log.read_text()

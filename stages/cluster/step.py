@@ -5,6 +5,7 @@ and goes there; otherwise, the copy shares the project's cache. VALUES are of pa
 """
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ def data_for(repo: Repo, stage: Stage) -> list[str]:
 
 def run(name: str, values: list[str], remote: bool) -> None:
     """Run a stage as `dvc repro --single-item` does, and write what `Outcome` needs of it into `done.json`."""
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # what is printed is the stage's
     costs = TEMPORARY / "costs"  # in which a stage writes what it took
     costs.mkdir(exist_ok=True)
     first = str(Path(sys.executable).parent)
