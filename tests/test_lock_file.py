@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -162,7 +163,8 @@ def test_a_list_of_ended_processes_is_removed_and_that_of_a_running_dvc_is_not(w
         assert not remove_stale_rwlock()
         RWLOCK.write_text("")
         with monkeypatch.context() as patch:
-            patch.setattr(lock_file.time, "sleep", lambda _: list_holder(process.pid))  # DVC is writing it
+            writes = SimpleNamespace(sleep=lambda _: list_holder(process.pid))  # DVC is writing it
+            patch.setattr(lock_file, "time", writes)  # not `time.sleep` itself, which other threads call, too
             assert not remove_stale_rwlock()
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody asked for its status
