@@ -19,7 +19,7 @@ COMPONENTS = 32  # principal components for the search by pixels
 SAMPLE = 10000  # images, at most, that the principal components are fitted to
 SLACK = 1.5  # the search finds pairs up to so many times the limit: `MOVES` may bring them nearer
 MOVES = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]  # pixels down and right
-ROWS = 128  # rows of the matrix of all pairs that a thread computes at a time
+ROWS, PART = 128, 2048  # rows and columns of the matrix of all pairs that a thread computes at a time
 PROCESSORS = 4  # threads, at most: each keeps its rows in memory
 REACH = 4  # MOVES are tried on pairs whose distance without them is below REACH times the limit
 
@@ -84,51 +84,78 @@ def distances(
     return np.concatenate(parts)
 
 
-def candidates(images: np.ndarray, others: np.ndarray, contrast: np.ndarray, near: float) -> np.ndarray:
+def candidates(sides: list[np.ndarray], contrast: np.ndarray, near: float) -> np.ndarray:
     """Search all pairs whose distance, without `MOVES`, is below `SLACK` times `near`, and some with a larger one.
 
-    The search compares principal components. They never increase a distance, so no such pair is missed. For images x, y
-    with contrasts s, t, one matrix product compares the squared distance with its bound: for b = SLACK near,
-    |x - y|^2 < b^2 s t if x.y - |x|^2 / 2 - |y|^2 / 2 + b^2 s t / 2 > 0. The images are sorted by their norm, so that each
-    is compared only with those whose norm does not differ by more than the largest bound.
-
     Args:
-        images: uint8 (N, H, W, C).
-        others: The same images, or all of them mirrored; of two images, that with the larger norm is taken from these.
+        sides: The images, uint8 (N, H, W, C), and perhaps their mirror images. Of two images, at least one is taken from
+            the first side.
         contrast: (N,), from `contrasts`.
         near: The limit of the distance.
 
     Returns:
         Indices of two images each, integers (P, 2), the first smaller than the second.
     """
-    sample = images[:: -(-len(images) // SAMPLE)]
+    sample = sides[0][:: -(-len(sides[0]) // SAMPLE)]
     pca = PCA(min(COMPONENTS, len(sample)), svd_solver="randomized", random_state=0).fit(as_rows(sample))
-    norms, other_norms = (
-        in_parts(lambda part: np.linalg.norm(as_rows(part), axis=1), part) for part in (images, others)
-    )
-    apart = np.abs(other_norms - norms).max()  # where an image is shifted over its edge
-    contrast = np.maximum(contrast, 0.01 * norms)  # else rounding would hide pairs of plain objects
-    order, reach = np.argsort(norms), 1.01 * SLACK * near  # 1 % more, because of rounding
-    norms, bound = norms[order], reach * contrast[order, None] / np.sqrt(2, dtype=np.float32)
-    left, right = (in_parts(lambda part: pca.transform(as_rows(part)), part)[order] for part in (images, others))
+    every = [(in_parts(as_norms, side), in_parts(lambda part: pca.transform(as_rows(part)), side)) for side in sides]
+    contrast = np.maximum(contrast, 0.01 * every[0][0])  # else rounding would hide pairs of plain objects
+    both = [(every[0], side) for side in every] + [(side, every[0]) for side in every[1:]]
+    found = [near_to_each_other(*left, *right, contrast, 1.01 * SLACK * near) for left, right in both]  # 1 %: rounding
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+
+
+def near_to_each_other(
+    norms: np.ndarray, left: np.ndarray, other_norms: np.ndarray, right: np.ndarray, contrast: np.ndarray, reach: float
+) -> np.ndarray:
+    """The pairs x, y with contrasts s, t whose principal components are nearer than `reach` times the root of s t.
+
+    Principal components never increase a distance, so no pair of images that are so near is missed. One matrix product
+    compares squares: |x - y|^2 < r^2 s t if x.y - |x|^2 / 2 - |y|^2 / 2 + r^2 s t / 2 > 0. The images are sorted by their
+    norm, and each is compared only with those that have at least its norm, and not more by more than any bound.
+
+    Args:
+        norms: Of the images, float (N,).
+        left: Their principal components, float32 (N, D).
+        other_norms: Of the same images, or of their mirror images.
+        right: Their principal components.
+        contrast: (N,).
+        reach: The limit of the distance, relative to the contrasts.
+
+    Returns:
+        Integers (P, 2): of an image on the left, and of one on the right with at least its norm.
+    """
+    order, apart = np.argsort(norms), np.abs(other_norms - norms).max()  # where an image is shifted over its edge
+    norms, contrast, left, right = (values[order] for values in (norms, contrast, left, right))
+    ends = np.searchsorted(norms, norms + reach * np.sqrt(contrast * contrast.max()) + apart)
+    bound = reach * contrast[:, None] / np.sqrt(2, dtype=np.float32)
     halves = [(part**2).sum(axis=1, keepdims=True) / 2 for part in (left, right)]
-    left = np.hstack([left, -halves[0], -np.ones_like(bound), bound])  # (N, 35)
+    left = np.hstack([left, -halves[0], -np.ones_like(bound), bound])  # (N, D + 3)
     right = np.hstack([right, np.ones_like(bound), halves[1], bound]).T.copy()
-    ends = np.searchsorted(norms, norms + reach * contrast.max() + apart)
 
-    def near_to(top: int) -> np.ndarray:
-        product = left[top : top + ROWS] @ right[:, top : ends[top : top + ROWS].max()]
-        np.fill_diagonal(product, -np.inf)  # not the image itself
-        rows = np.flatnonzero(product.max(axis=1) > 0)
-        places, columns = np.nonzero(product[rows] > 0)
-        return order[top + np.stack([rows[places], columns], axis=1)]
+    def pairs_of(top: int) -> np.ndarray:
+        """The pairs of some rows; their products are looked at in parts that stay in the processor's cache."""
+        stop, pairs = ends[top : top + ROWS].max(), [np.empty((0, 2), int)]
+        for start in range(top, stop, PART):
+            product = left[top : top + ROWS] @ right[:, start : min(start + PART, stop)]
+            if start == top:
+                np.fill_diagonal(product, -np.inf)  # not the image itself
+            rows = np.flatnonzero(product.max(axis=1) > 0)
+            places, columns = np.nonzero(product[rows] > 0)
+            pairs.append(order[np.stack([top + rows[places], start + columns], axis=1)])
+        return np.concatenate(pairs)
 
-    return np.unique(np.sort(of_all_rows(near_to, len(images)), axis=1), axis=0)
+    return of_all_rows(pairs_of, len(norms))
 
 
 def as_rows(images: np.ndarray) -> np.ndarray:
     """The pixels of each image, float32 (N, H x W x C)."""
     return images.reshape(len(images), -1).astype(np.float32)
+
+
+def as_norms(images: np.ndarray) -> np.ndarray:
+    """The Euclidean norm of the pixels of each image, (N,)."""
+    return np.linalg.norm(as_rows(images), axis=1)
 
 
 def in_parts(function: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
@@ -182,9 +209,7 @@ def near_duplicates(images: np.ndarray, near: float, mirror: bool = True) -> pd.
     images = at_most_tuned(images)
     sides = [centred(images), *([centred(images[:, :, ::-1])] if mirror else [])]
     contrast = in_parts(contrasts, images)
-    both = [(sides[0], side) for side in sides] + [(side, sides[0]) for side in sides[1:]]
-    found = [candidates(*two, contrast, near) for two in both]
-    pairs = np.unique(np.concatenate([exact, *found]), axis=0)
+    pairs = np.unique(np.concatenate([exact, candidates(sides, contrast, near)]), axis=0)
     each = np.stack([distances(sides[0], side, contrast, pairs, near) for side in sides])  # (2, P)
     same = set(map(tuple, exact.tolist()))
     table = pd.DataFrame(
