@@ -42,8 +42,7 @@ def fit(familiar: np.ndarray, strange: np.ndarray) -> tuple[np.ndarray, float]:
     scaler = StandardScaler(copy=False)
     scaled = scaler.fit_transform(every)  # in its place
     regression = LogisticRegression(C=REGULARIZATION, max_iter=3000, class_weight="balanced")
-    with threadpool_limits(1):  # several threads are slower: they wait for each other
-        regression.fit(scaled, is_strange)
+    regression.fit(scaled, is_strange)
     weights = regression.coef_[0] / scaler.scale_
     return weights.astype(np.float32), np.float32(regression.intercept_[0] - weights @ scaler.mean_)
 
@@ -60,6 +59,7 @@ def main() -> None:
     val = val[sampled(len(val), MOST, seed)]
     kinds = strangers.kinds(dataset)
     start_keras(read("threads", Threads))
+    threadpool_limits(1)  # of NumPy and scikit-learn, not of Keras: with small arrays, threads wait for each other
     model = saving.load_model(SELECTED, models.custom_objects(origin["model"]))
     network = features.with_features(saving.copied(model, saving.TO_KERAS, float32=True))
 

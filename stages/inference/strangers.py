@@ -57,7 +57,20 @@ def pieces(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def picture(image: np.ndarray) -> np.ndarray:
     """An image of Fashion-MNIST, uint8 (28, 28, 1), as a larger picture."""
-    return 255 - np.clip(ndimage.zoom(image[..., 0].astype(float), CANVAS / SIZE, order=1), 0, 255)
+    return 255 - stretched(image[..., 0], CANVAS)
+
+
+def stretched(drawn: np.ndarray, size: int) -> np.ndarray:
+    """A picture, (H, H), as (size, size), interpolated bilinearly from corner to corner."""
+    weights = between(len(drawn), size)
+    return weights @ drawn @ weights.T
+
+
+@cache
+def between(size: int, wanted: int) -> np.ndarray:
+    """The weights of `size` places for values at `wanted` places between the first and the last, (wanted, size)."""
+    places = np.linspace(0, size - 1, wanted)
+    return np.maximum(1 - np.abs(places[:, None] - np.arange(size)), 0)
 
 
 def shade(rng: np.random.Generator) -> int:
@@ -207,7 +220,7 @@ def pictograms(images: np.ndarray, count: int, seed: int) -> np.ndarray:
 
     def make() -> np.ndarray:
         drawn = picture(images[rng.integers(len(images))])[:, :: rng.choice([-1, 1])]
-        return warped(ndimage.zoom(np.pad(drawn, 14, constant_values=255), 0.8, order=1), rng)
+        return warped(stretched(np.pad(drawn, 14, constant_values=255), CANVAS), rng)
 
     return several(count, make, 1, rng)
 
