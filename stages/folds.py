@@ -87,9 +87,9 @@ def main(checkpoint: Checkpoint | None = None) -> None:
     parameters = read("folds", Folds)
     alone = {"epochs": parameters.epochs, "patience": None, "teachers": []}
     folds_model = parameters.model
-    summary, splits = load_summary(), [load_split("train"), load_split("val")]
+    summary = load_summary()
     block = models.read_block(folds_model, summary["mirror"]).model_copy(update=alone)
-    images, labels = (np.concatenate(arrays) for arrays in zip(*splits, strict=True))
+    images, labels = (np.concatenate(arrays) for arrays in zip(load_split("train"), load_split("val"), strict=True))
     fold = fold_of(labels, parameters.count, parameters.seed)
     architecture = models.load(folds_model)
     given = parameters.seed, checkpoint, summary["class_weights"]
