@@ -297,7 +297,7 @@ def test_the_exported_files(page):
     (rows,) = page.with_header("file")
     assert rows == [
         [
-            row["file"], f"{row['bytes']:,}", row["test_time_augmentation"], f"{percent(row['val_accuracy'])} %",
+            row["file"], f"{row['bytes']:,}", f"{row['images']:,}", f"{percent(row['val_accuracy'])} %",
             f"{percent(row['same_class'])} %", f"{row['largest_difference']:.1g}",
             thousandths(times["p50_ms"][row["file"]]), thousandths(times["p99_ms"][row["file"]]),
             f"{times['images_per_second'][row['file']]:,.0f}",

@@ -24,7 +24,7 @@ from stages.base.runs import FASHION_MNIST
 
 EXPORTED = Path("data/exported")  # model.onnx and others: see `stages.export`
 STRANGE = 0.5  # strangeness: above it, a picture probably shows none of the classes (out-of-distribution)
-BATCH_SIZE = 100  # images per call: more take more memory, not less time
+BATCH_SIZE = 20  # images per call: more take more memory, not less time
 MAX_OF_FRACTIONS = 2  # images without a higher value hold fractions of white, not 0 to 255: resampling overshoots 1
 
 

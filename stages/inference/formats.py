@@ -85,21 +85,26 @@ def named(model: keras.Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     return lambda pixels: dict(zip(OUTPUTS, model(pixels, training=False), strict=False))
 
 
-def write_saved_model(model: keras.Model, path: Path, metadata: dict) -> None:
-    """Write a `serving_model` as a SavedModel, a folder, with the signature `serving_default`.
+def save(model: keras.Model, folder: Path) -> None:
+    """Save a `serving_model` as a SavedModel with the signature `serving_default`.
 
-    `metadata` stands in `assets.extra/metadata.json`. TensorFlow's `fingerprint.pb`, which differs each time, is left out.
-    Keras's own export is not used here, because it writes the weights in another order each time.
+    TensorFlow's `fingerprint.pb`, which differs each time, is left out. Keras's own export is not used here, because it
+    writes the weights in another order each time, and takes longer.
     """
     serving = tf.Module()
     serving.weights = [weight.value for weight in model.weights]  # without the states of random generators
     signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)
     classify = tf.function(named(model), input_signature=[signature])
+    tf.saved_model.save(serving, str(folder), signatures=classify.get_concrete_function())
+    (folder / "fingerprint.pb").unlink(missing_ok=True)
+
+
+def write_saved_model(model: keras.Model, path: Path, metadata: dict) -> None:
+    """Write a `serving_model` as a SavedModel, a folder. `metadata` stands in its `assets.extra/metadata.json`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.part") as folder:
         written = Path(folder) / path.name
-        tf.saved_model.save(serving, str(written), signatures=classify.get_concrete_function())
-        (written / "fingerprint.pb").unlink(missing_ok=True)
+        save(model, written)
         (written / "assets.extra").mkdir()
         (written / "assets.extra" / METADATA).write_text(as_json(metadata, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(path, ignore_errors=True)
@@ -115,13 +120,9 @@ def write_litert(model: keras.Model, path: Path, metadata: dict, int8: bool = Fa
         int8: Whether weights are stored, and multiplied, as whole numbers of 8 bits with one scale per channel: "dynamic
             range quantization" in LiteRT's documentation.
     """
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)
-    archive.add_endpoint("serve", named(model), input_signature=[signature])
     with tempfile.TemporaryDirectory() as folder:
-        archive.write_out(f"{folder}/model", verbose=False)
-        converter = lite.TFLiteConverter.from_saved_model(f"{folder}/model")
+        save(model, Path(folder))
+        converter = lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [lite.Optimize.DEFAULT] if int8 else []
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # older runtimes cannot
         content = converter.convert()

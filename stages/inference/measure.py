@@ -15,7 +15,7 @@ from stages.base.environment import cores
 from stages.inference.formats import INPUT, OUTPUT
 
 BATCH_SIZE = 10
-SINGLE_IMAGES = 500  # classified one by one to measure the latency
+SINGLE_IMAGES = 250  # classified one by one to measure the latency
 
 Classify = Callable[[np.ndarray], np.ndarray]  # float32 (N, H, W, C) to (N, classes)
 
@@ -72,7 +72,7 @@ def classify_all(path: Path, images: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def latency(path: Path, images: np.ndarray) -> np.ndarray:
-    """The milliseconds that each of 500 images takes, one at a time, on one thread: float64 (500,).
+    """The milliseconds that each of `SINGLE_IMAGES` takes, one at a time, on one thread: float64.
 
     Args:
         path: An exported file.
