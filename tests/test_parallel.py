@@ -112,6 +112,10 @@ def test_what_is_restored_and_any_error_are_told_and_files_stay_private(toy, mon
     Path("data/models/a").unlink()
     run_here("train@a")
     assert "train@a was restored after 0:0" in capsys.readouterr().out
+    run_here("select")
+    edit(toy, lambda content: content.update(wait=0.01))  # which makes the same models again
+    run_here("select")
+    assert "select: nothing that it needs changed" in capsys.readouterr().out
     Path("source").write_text("another\n")
     monkeypatch.setattr(here, "Repo", lambda **_: 1 / 0)
     (failed,) = [done for done in run_here("check") if done["status"]]

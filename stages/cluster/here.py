@@ -83,16 +83,17 @@ def running_here(slots: int) -> Iterator[Here]:
 
 def reproduce(name: str) -> Outcome:
     """Run a stage by DVC, unless nothing changed; return what became of it."""
-    began, log, error = time.monotonic(), LOGS / f"{name}.log", ""
+    began, log, error, changed = time.monotonic(), LOGS / f"{name}.log", "", True
     log.unlink(missing_ok=True)
     try:
         with OPENING:
             repo = Repo(_wait_for_lock=True)
         with repo:
-            repo.reproduce(name, single_item=True)
+            changed = repo.reproduce(name, single_item=True)
     except Exception as raised:  # of DVC, or of any library that it uses
         kind = "" if isinstance(raised, DvcException) else f"{type(raised).__name__}: "
         error = f"{kind}{': '.join(str(one) for one in (raised, raised.__cause__) if one)}\n"
     took = read_text(Path(os.environ[COSTS_VARIABLE], name)) or None
-    done = failure(name, f"{read_text(log)}{error}", int(bool(error)))
+    printed = read_text(log) if changed else "nothing that it needs changed\n"
+    done = failure(name, f"{printed}{error}", int(bool(error)))
     return done | {"seconds": time.monotonic() - began, "took": took}
