@@ -207,12 +207,16 @@ def explain(photo: bytes, run: str, background: str) -> dict:
     }
 
 
+def predicted() -> np.ndarray:
+    """The classes that the selected run says of the test images, (N,)."""
+    return load_predictions("test", selection()["run"])["probabilities"].argmax(axis=1)
+
+
 def examples() -> dict[str, dict[str, tuple[bytes, str]]]:
     """Test images by their name in addresses, each as PNG and with its label: some classified right, some wrong."""
     (images, labels), dataset = load_split("test"), load_summary()["dataset"]
-    predicted = load_predictions("test", selection()["run"])["probabilities"].argmax(axis=1)
     found: dict[str, dict[str, tuple[bytes, str]]] = {}
-    for kind, chosen in (("right", predicted == labels), ("wrong", predicted != labels)):
+    for kind, chosen in (("right", predicted() == labels), ("wrong", predicted() != labels)):
         for place in np.random.default_rng(0).permutation(np.flatnonzero(chosen))[:EXAMPLES]:
             # Clothing is shown dark on white, as in photos of it.
             image = 255 - images[place] if dataset == FASHION_MNIST else images[place]
@@ -230,6 +234,7 @@ def html(shown: dict[str, dict[str, tuple[bytes, str]]]) -> str:
         fashion=dataset == FASHION_MNIST,
         classes=class_names(),
         runs=runs(),
+        accuracy=(predicted() == load_split("test")[1]).mean(),
         examples={kind: list(of_kind) for kind, of_kind in shown.items()},
         labels={name: label for of_kind in shown.values() for name, (_, label) in of_kind.items()},
         brush="#eee" if dark else "#444",

@@ -266,7 +266,12 @@ def test_a_person_uses_the_page(app, phone, tmp_path):
         photos = [ROOT / "tests/photos/t-shirt.png", PHOTO, tmp_path / "broken.jpg"]
         page.set_input_files("#files", photos)
         page.wait_for_function("document.getElementById('count').textContent === '3 photos'")
-        assert "not an image" in page.inner_text("#gallery")
+        assert page.locator("#gallery [aria-pressed=true]").count() == 1
+        broken = page.locator("#gallery button:last-child")
+        assert "⚠" in broken.inner_text()
+        broken.click()
+        page.wait_for_function("document.getElementById('notes').textContent.includes('not an image')")
+        assert broken.get_attribute("aria-pressed") == "true"
         with page.expect_download() as download:
             press("#save")
         rows = Path(download.value.path()).read_text().splitlines()
@@ -287,11 +292,13 @@ def test_a_person_uses_the_page(app, phone, tmp_path):
         press("#draw")
         box = page.locator("#canvas").bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        assert page.inner_text("#verdict") == ""
+        hint = page.inner_text("#verdict")
+        assert not page.locator("#many").is_visible()
         page.mouse.move(x, y)
         page.mouse.down()
         page.mouse.move(x + 40, y + 60, steps=5)
         page.mouse.up()
-        page.wait_for_function("document.getElementById('verdict').textContent && !document.querySelector('.busy')")
+        page.wait_for_function("hint => document.getElementById('verdict').textContent !== hint", arg=hint)
+        page.wait_for_function("!document.querySelector('.busy')")
         assert page.locator("#canvas").is_visible()
         assert not faults

@@ -134,11 +134,25 @@ def test_the_first_table(page):
 
 def test_the_headline(page):
     summary, selection = page.json("summary.json"), page.json("selection.json")
-    accuracy = summary["models"][selection["selected"]]["test_accuracy"]
     table = page.csv("statistics/intervals.csv").query("metric == 'accuracy'").set_index("model")
-    assert page.says(f"{percent(accuracy)} %", "test images", selection["selected"])
-    assert page.says("interval", f"{ends(table.loc[selection['selected']], percent)} %", "test images", within=400)
+    selected = selection["selected"]
+    assert page.says(f"{percent(table['value'][selected])} % test accuracy", selected, "trained on", "tested on")
+    assert summary["models"][selected]["runs"] == 1 or page.says(
+        "Mean", f"{percent(summary['models'][selected]['test_accuracy'])} %"
+    )
+    assert page.says("tested on", "interval", f"{ends(table.loc[selected], percent)} %", within=400)
     assert selection["reason"] in page.text
+    recalls = page.csv("statistics/classes.csv").query("model == @selected").set_index("class")["recall"]
+    confused = page.csv("statistics/confused.csv").query("model == @selected and actual == @recalls.idxmin()")
+    assert page.says(f"Weakest class: {recalls.idxmin()}", f"{percent(recalls.min(), 1)} %")
+    assert confused.empty or page.says(
+        "Weakest class", f"{confused.iloc[0].images} are taken for {confused.iloc[0].predicted}"
+    )
+    corrupted = page.csv(f"robustness/{selection['run']}.csv").query("strength > 0")
+    means = 100 * corrupted.groupby("corruption")["accuracy"].mean()
+    assert page.says(
+        f"withstands {means.idxmax()} best and {means.idxmin()} worst", f"{means.max():.0f} %", f"{means.min():.0f} %"
+    )
 
 
 def test_the_intervals(page):

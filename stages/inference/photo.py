@@ -162,7 +162,7 @@ def find_background(photo: np.ndarray, background: str = "auto") -> Background:
     if not len(clothing):
         raise InputError(
             f"nothing differs enough from one color ({', '.join(f'{value:.0f}' for value in color)} in RGB): no clothing "
-            "can be seen on it. Of several pages or images of a file, the first is read."
+            "can be seen on it."
         )
     is_light = background == "light" if background != "auto" else bool((clothing @ GREY).mean() < color @ GREY)
     return Background(color, is_light, share)

@@ -3,7 +3,7 @@ const at = id => document.getElementById(id);
 const percent = part => (100 * part).toFixed(1) + " %";
 let current = null, named = "";  // the photo that is shown, a Blob, and the name of an example
 let turn = 0;  // counts what was asked, so that an answer that comes late is dropped
-let table = [];  // the rows of the CSV file
+let photos = [], table = [];  // several that were chosen, and the rows of the CSV file
 
 function element(name, text = "", attributes = {}) {
   const made = Object.assign(document.createElement(name), attributes);
@@ -37,10 +37,14 @@ function warn(sentences, plain = []) {
 
 function verdict(answers, label, faults) {
   const said = answers.map(one => one.answer);
-  const found = [said[0].class, element("span", " " + percent(said[0].probability))];
-  at("verdict").replaceChildren(...(said[0].out_of_distribution ? ["Probably none of these", element("span", " most like "), ...found] : found));
+  at("verdict").replaceChildren(...(said[0].out_of_distribution
+    ? ["Probably none of these ", element("span", `(most like ${said[0].class}, ${percent(said[0].probability)})`)]
+    : [said[0].class, element("span", " " + percent(said[0].probability))]));
   const notes = answers.flatMap(one => one.answer.warnings.map(text => (answers.length > 1 ? `${one.run}: ` : "") + text));
   const plain = label && label !== said[0].class ? [`This test image is labelled ${label}.`] : [];
+  for (const { run } of answers.filter(one => one.answer.out_of_distribution === null)) {
+    plain.push(`${run} gives every picture a class, and warns of none.`);
+  }
   if (said.length > 1) {
     const same = said[0].class === said[1].class;
     plain.push(answers.map(one => `${one.run} says ${one.answer.class} (${percent(one.answer.probability)})`).join(", ")
@@ -65,17 +69,23 @@ function verdict(answers, label, faults) {
   at("bars").tBodies[0].replaceChildren(...rows);
 }
 
+function mark(photo, name) {
+  [current, named] = [photo, name];
+  document.querySelectorAll(".example").forEach(one => one.setAttribute("aria-pressed", one.id === name));
+  document.querySelectorAll("#gallery button").forEach(one => one.setAttribute("aria-pressed", one.photo === photo));
+  at("many").hidden = photos.length < 2 || !photos.includes(photo);
+  history.replaceState(null, "", at(name)?.className === "example" ? "#" + name : location.pathname);
+}
+
 async function show(photo, name = "") {
   const mine = ++turn;
-  [current, named] = [photo, name];
+  mark(photo, name);
   stopFilm();
   at("canvas").hidden = at("clear").hidden = name !== "a drawing";
   at("photo").hidden = name === "a drawing";
   at("photo").src = URL.createObjectURL(photo);
   at("photo").onerror = () => { at("photo").hidden = true; };
   at("photo").onload = () => at("photo").classList.toggle("small", at("photo").naturalWidth < 100);
-  document.querySelectorAll(".example").forEach(one => one.setAttribute("aria-pressed", one.id === name));
-  history.replaceState(null, "", at(name)?.className === "example" ? "#" + name : location.pathname);
   const runs = [...new Set([at("run").value, at("other").value])].filter(Boolean);
   at("verdict").classList.add("busy");
   at("working").classList.remove("busy");
@@ -125,31 +135,36 @@ async function show(photo, name = "") {
 }
 
 async function take(files) {
-  files = [...files];
   if (!files.length) return;
-  show(files[0]);
-  at("many").hidden = files.length < 2;
-  if (files.length < 2) return;
+  photos = [...files];
+  show(photos[0]);
+  if (photos.length > 1) list();
+}
+
+async function list() {
   const rows = table = [["file", "model", "class", "probability", "out_of_distribution", "warnings", "error"]];
   const run = at("run").value;
   at("gallery").replaceChildren();
-  for (const [place, file] of files.entries()) {
-    if (rows !== table) return;  // other photos were chosen meanwhile
-    at("count").textContent = `${place + 1} of ${files.length} photos`;
-    const tile = element("button", "", { onclick: () => { show(file); scrollTo({ top: 0 }); } });
-    tile.append(element("img", "", { src: URL.createObjectURL(file), alt: "" }));
+  at("save").hidden = true;
+  for (const [place, file] of photos.entries()) {
+    at("count").textContent = `${place + 1} of ${photos.length} photos`;
+    const tile = element("button", "", { photo: file, onclick: () => { show(file); scrollTo({ top: 0 }); } });
+    tile.setAttribute("aria-pressed", file === current);
+    tile.append(element("img", "", { src: URL.createObjectURL(file), alt: "", onerror: event => event.target.remove() }));
     try {
       const found = await ask("classify", file, run);
-      tile.append(`${found.out_of_distribution ? "⚠ " : ""}${found.class}, ${percent(found.probability)}`);
+      tile.append(`${found.warnings.length ? "⚠ " : ""}${found.class}, ${percent(found.probability)}`);
       rows.push([file.name, run, found.class, found.probability, found.out_of_distribution, found.warnings.join("; "), ""]);
     } catch (error) {
-      tile.append("⚠ " + error.message);
+      tile.append("⚠ Not classified");
       rows.push([file.name, run, "", "", "", "", error.message]);
     }
     tile.append(element("div", file.name, { className: "soft" }));
-    if (rows === table) at("gallery").append(tile);
+    if (rows !== table) return;  // other photos or another model were chosen meanwhile
+    at("gallery").append(tile);
   }
-  at("count").textContent = `${files.length} photos`;
+  at("count").textContent = `${photos.length} photos`;
+  at("save").hidden = false;
 }
 
 function stopFilm() {
@@ -186,7 +201,14 @@ at("save").onclick = () => {
   const text = table.map(row => row.map(cell).join(",") + "\n").join("");
   element("a", "", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "classes.csv" }).click();
 };
-for (const id of ["run", "other", "background"]) at(id)?.addEventListener("change", () => current && show(current, named));
+function asked() {
+  for (const one of at("other").options) one.disabled = one.value === at("run").value;
+  if (at("other").value === at("run").value) at("other").value = "";
+  if (current) show(current, named);
+  if (photos.length > 1) list();
+}
+for (const id of ["run", "other", "background"]) at(id)?.addEventListener("change", asked);
+asked();
 for (const one of document.querySelectorAll(".example")) one.onclick = async () => {
   const mine = ++turn;
   const photo = await (await fetch("examples/" + one.id)).blob();
@@ -207,13 +229,13 @@ addEventListener("drop", event => {
 const pen = at("canvas").getContext("2d");
 function wipe() {
   turn++;
-  current = null;
+  mark(null, "");
   at("answer").classList.remove("old");
-  at("verdict").replaceChildren("");
+  at("verdict").replaceChildren("Draw one");
   at("verdict").classList.remove("busy");
   at("why").hidden = true;
   at("bars").tBodies[0].replaceChildren();
-  warn([]);
+  warn([], ["Large, with the mouse or a finger. The class comes after each line."]);
   pen.fillStyle = CANVAS;
   pen.fillRect(0, 0, 280, 280);
 }
@@ -239,4 +261,6 @@ at("canvas").onpointermove = event => {
 at("canvas").onpointerup = () => at("canvas").toBlob(photo => show(photo, "a drawing"));
 
 const examples = [...document.querySelectorAll(".example")];
-(examples.find(one => "#" + one.id === location.hash) ?? examples[0])?.click();
+const linked = () => examples.find(one => "#" + one.id === location.hash);
+addEventListener("hashchange", () => linked()?.click());
+(linked() ?? examples[0])?.click();

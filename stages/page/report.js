@@ -79,7 +79,8 @@ const several = data.curves.length > byModel.size;
 let kind = "accuracy", at = Infinity;
 
 function drawCurves() {
-  const width = 900, height = 390, left = 48, right = 12, top = 26, bottom = 44;
+  const narrow = matchMedia("(max-width: 46rem)").matches;
+  const width = narrow ? 420 : 900, height = 390, left = 48, right = 12, top = 26, bottom = 44;
   const percent = kind === "accuracy", training = $("curve-training").checked;
   const lines = data.curves.flatMap((run) => [...(training ? [[run, kind, 1, "5 4"]] : []), [run, `val_${kind}`, several ? 1.2 : 2.4, ""]]);
   const values = lines.flatMap(([run, key]) => run[key]);
@@ -97,7 +98,7 @@ function drawCurves() {
     svg.append(make("svg:line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
       make("svg:text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, percent ? (100 * value).toFixed(0) : value.toFixed(2)));
   }
-  const step = Math.ceil(last / 12);
+  const step = Math.ceil(last / (narrow ? 6 : 12));
   for (let epoch = 1; epoch <= last; epoch += step)
     svg.append(make("svg:text", { x: x(epoch), y: height - 26, "text-anchor": "middle" }, String(epoch)));
   svg.append(make("svg:text", { x: width - right, y: height - 6, "text-anchor": "end" }, "epoch"),
