@@ -207,6 +207,7 @@ def explain(photo: bytes, run: str, background: str) -> dict:
     }
 
 
+@functools.cache
 def predicted() -> np.ndarray:
     """The classes that the selected run says of the test images, (N,)."""
     return load_predictions("test", selection()["run"])["probabilities"].argmax(axis=1)

@@ -121,7 +121,9 @@ def main() -> None:
     for model, one in predictions.items():
         counts = confusion_matrix(labels, one["probabilities"].argmax(axis=1), len(names))
         save(draw.confusion(counts, named, model), FIGURES / f"{model}-confusion.png")
-    best = selection["selected"]
+    best, tested = selection["selected"], np.bincount(labels, minlength=len(names))
+    own = statistics["classes"].query("model == @best")
+    own = own[own["class"].isin(np.array(names)[tested > 0])]  # a class without test images has no recall
     for name, (title, numbers) in found[best].items():
         some = images[numbers], labels[numbers], predictions[best]["probabilities"][numbers]
         file = "selected" if name == "random" else name
@@ -152,7 +154,8 @@ def main() -> None:
         about=about,
         class_names=names,
         figure_names=named,
-        tested=np.bincount(labels, minlength=len(names)).tolist(),
+        tested=tested.tolist(),
+        weakest=own.loc[own["recall"].idxmin()].to_dict(),
         shape=images.shape[1:],
         statistics={name: table.to_dict("records") for name, table in statistics.items()},
         robustness=robustness[robustness["strength"] > 0]

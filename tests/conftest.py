@@ -191,7 +191,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def ran(output: str) -> set[str]:
     """The stages that a `dvc repro` or `make run` ran (rather than skipped or restored), or would run."""
-    told = re.findall(r"^\[\d+ of \d+ at [^]]*\] (\S+?)(?::| ended) ", output, re.MULTILINE)
+    told = re.findall(r"^\[\d+ of \d+ at [^]]*\] (\S+?)(?:: (?!nothing that it needs)| ended )", output, re.MULTILINE)
     return {*re.findall(r"Running stage '(.*?)'", output), *told}
 
 

@@ -53,9 +53,12 @@ def loaded(monkeypatch, images):
     monkeypatch.setattr(page_of_app, "compared_images", lambda: (pixels, labels))
     known = page_of_app.of_length_1(pixels.reshape(100, -1).astype(float))
     monkeypatch.setattr(page_of_app, "known_features", lambda _: known)
-    page_of_app.class_names.cache_clear()
+    kept = (page_of_app.class_names, page_of_app.predicted)
+    for one in kept:
+        one.cache_clear()
     yield pixels, labels
-    page_of_app.class_names.cache_clear()
+    for one in kept:
+        one.cache_clear()
 
 
 def test_a_photo_is_classified_and_explained(loaded):

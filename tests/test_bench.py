@@ -1,16 +1,18 @@
-"""The benchmark's arithmetic. That it runs is seen where it is run: speed has no place in a test."""
+"""The benchmark's arithmetic, and that a model of ours is measured in a process of its own. Speed has no place in a test."""
 
 import json
 import sys
+import time
 
 import keras
 import pandas as pd
+import pytest
 
 from stages import bench, models
 from stages.bench import summarise
 from stages.benchmark import ours
 from stages.training import epochs, fit
-from tests.conftest import ROOT, block_of
+from tests.conftest import MODELS, ROOT, block_of, run
 from tests.models import plain
 
 SPEED = {
@@ -102,3 +104,11 @@ def test_accuracies_and_rates_are_those_of_full_size_images_alone(monkeypatch, c
     assert last["operations_per_second"] == [6 * 7840 * rate for rate in (50, 25)]
     assert last["seconds_to_load"] == 10  # without the teachers, which are epoch 0
     assert last["seconds_to_trace"] == (104 - 101) + (52 - 4)
+
+
+@pytest.mark.slow
+def test_a_model_of_ours_is_measured_in_a_process_of_its_own(finished):
+    command = ("python", "-m", "stages.benchmark.ours", MODELS[0], str(time.time()), "0", '{"epochs": 2}', "2")
+    lines = run(finished, *command).splitlines()
+    assert [sorted(json.loads(line)) for line in lines[:2]] == [["seconds", "val_accuracy"]] * 2
+    assert json.loads(lines[2])["operations_per_second"]

@@ -2,7 +2,7 @@
 
 import keras
 
-from stages.trained.cost import multiply_adds
+from stages.trained import cost
 
 
 def measured(model: keras.Model, shown: int, seconds: list[float]) -> dict:
@@ -17,7 +17,7 @@ def measured(model: keras.Model, shown: int, seconds: list[float]) -> dict:
         `images_per_second` and `operations_per_second`, one value per epoch. A multiply-add is 2 operations; the backward
         pass counts as two forward passes.
     """
-    work = multiply_adds(model)
+    work = cost.multiply_adds(model)
     return {
         "images_per_second": [shown / second for second in seconds],
         "operations_per_second": [6 * work * shown / second for second in seconds] if work else [],

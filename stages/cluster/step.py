@@ -47,7 +47,8 @@ def run(name: str, values: list[str], remote: bool) -> None:
         results = [out.def_path for out in stage.outs if not out.use_cache]
         if data := data_for(repo, stage):
             (repo.pull if remote else repo.checkout)(data, allow_missing=True)
-        repo.reproduce(name, single_item=True)
+        if not repo.reproduce(name, single_item=True):
+            print("nothing that it needs changed")
         if remote and cached:
             repo.push(cached)
     took = (costs / name).read_text() if (costs / name).exists() else None

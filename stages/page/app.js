@@ -43,7 +43,7 @@ function verdict(answers, label, faults) {
   const notes = answers.flatMap(one => one.answer.warnings.map(text => (answers.length > 1 ? `${one.run}: ` : "") + text));
   const plain = label && label !== said[0].class ? [`This test image is labelled ${label}.`] : [];
   for (const { run } of answers.filter(one => one.answer.out_of_distribution === null)) {
-    plain.push(`${run} gives every picture a class, and warns of none.`);
+    plain.push(`${run} does not tell when a picture shows none of the classes.`);
   }
   if (said.length > 1) {
     const same = said[0].class === said[1].class;
@@ -73,7 +73,8 @@ function mark(photo, name) {
   [current, named] = [photo, name];
   document.querySelectorAll(".example").forEach(one => one.setAttribute("aria-pressed", one.id === name));
   document.querySelectorAll("#gallery button").forEach(one => one.setAttribute("aria-pressed", one.photo === photo));
-  at("many").hidden = photos.length < 2 || !photos.includes(photo);
+  if (!photos.includes(photo)) photos = table = [];
+  at("many").hidden = photos.length < 2;
   history.replaceState(null, "", at(name)?.className === "example" ? "#" + name : location.pathname);
 }
 
@@ -134,7 +135,7 @@ async function show(photo, name = "") {
   if (mine === turn) at("working").classList.remove("busy");
 }
 
-async function take(files) {
+function take(files) {
   if (!files.length) return;
   photos = [...files];
   show(photos[0]);
@@ -143,13 +144,12 @@ async function take(files) {
 
 async function list() {
   const rows = table = [["file", "model", "class", "probability", "out_of_distribution", "warnings", "error"]];
-  const run = at("run").value;
+  const run = at("run").value, files = photos;
   at("gallery").replaceChildren();
   at("save").hidden = true;
-  for (const [place, file] of photos.entries()) {
-    at("count").textContent = `${place + 1} of ${photos.length} photos`;
+  for (const [place, file] of files.entries()) {
+    at("count").textContent = `${place + 1} of ${files.length} photos`;
     const tile = element("button", "", { photo: file, onclick: () => { show(file); scrollTo({ top: 0 }); } });
-    tile.setAttribute("aria-pressed", file === current);
     tile.append(element("img", "", { src: URL.createObjectURL(file), alt: "", onerror: event => event.target.remove() }));
     try {
       const found = await ask("classify", file, run);
@@ -161,9 +161,10 @@ async function list() {
     }
     tile.append(element("div", file.name, { className: "soft" }));
     if (rows !== table) return;  // other photos or another model were chosen meanwhile
+    tile.setAttribute("aria-pressed", file === current);
     at("gallery").append(tile);
   }
-  at("count").textContent = `${photos.length} photos`;
+  at("count").textContent = `${files.length} photos`;
   at("save").hidden = false;
 }
 
@@ -201,14 +202,13 @@ at("save").onclick = () => {
   const text = table.map(row => row.map(cell).join(",") + "\n").join("");
   element("a", "", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "classes.csv" }).click();
 };
-function asked() {
+function asked(event) {
   for (const one of at("other").options) one.disabled = one.value === at("run").value;
   if (at("other").value === at("run").value) at("other").value = "";
   if (current) show(current, named);
-  if (photos.length > 1) list();
+  if (photos.length > 1 && event.target.id !== "other") list();
 }
 for (const id of ["run", "other", "background"]) at(id)?.addEventListener("change", asked);
-asked();
 for (const one of document.querySelectorAll(".example")) one.onclick = async () => {
   const mine = ++turn;
   const photo = await (await fetch("examples/" + one.id)).blob();

@@ -78,9 +78,11 @@ for (const run of data.curves) byModel.set(run.model, [...(byModel.get(run.model
 const several = data.curves.length > byModel.size;
 let kind = "accuracy", at = Infinity;
 
+const phone = matchMedia("(max-width: 46rem)");
+phone.addEventListener("change", drawCurves);
+
 function drawCurves() {
-  const narrow = matchMedia("(max-width: 46rem)").matches;
-  const width = narrow ? 420 : 900, height = 390, left = 48, right = 12, top = 26, bottom = 44;
+  const narrow = phone.matches, width = narrow ? 420 : 900, height = 390, left = 48, right = 12, top = 26, bottom = 44;
   const percent = kind === "accuracy", training = $("curve-training").checked;
   const lines = data.curves.flatMap((run) => [...(training ? [[run, kind, 1, "5 4"]] : []), [run, `val_${kind}`, several ? 1.2 : 2.4, ""]]);
   const values = lines.flatMap(([run, key]) => run[key]);

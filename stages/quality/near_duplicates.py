@@ -112,7 +112,7 @@ def near_to_each_other(
 
     Principal components never increase a distance, so no pair of images that are so near is missed. One matrix product
     compares squares: |x - y|^2 < r^2 s t if x.y - |x|^2 / 2 - |y|^2 / 2 + r^2 s t / 2 > 0. The images are sorted by their
-    norm, and each is compared only with those that have at least its norm, and not more by more than any bound.
+    norm, and each is compared only with those whose norm is at least its own, and larger by at most its largest bound.
 
     Args:
         norms: Of the images, float (N,).
