@@ -5,7 +5,7 @@ import keras
 from stages.trained import cost
 
 
-def measured(model: keras.Model, shown: int, seconds: list[float]) -> dict:
+def measured(model: "keras.Model", shown: int, seconds: list[float]) -> dict:
     """The speed at which `model` was trained.
 
     Args:
