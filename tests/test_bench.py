@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic, and that a model of ours is measured in a process of its own. Speed has no place in a test."""
+"""The benchmark's arithmetic, and that a model of ours is measured in its own process. Speed has no place in a test."""
 
 import json
 import sys
