@@ -143,17 +143,19 @@ def test_the_headline(page):
     assert page.says("tested on", "interval", f"{ends(table.loc[selected], percent)} %", within=400)
     assert selection["reason"] in page.text
     recalls = page.csv("statistics/classes.csv").query("model == @selected").set_index("class")["recall"]
-    confused = page.csv("statistics/confused.csv").query("model == @selected and actual == @recalls.idxmin()")
-    assert page.says(f"Weakest class: {recalls.idxmin()}", f"{percent(recalls.min(), 1)} %")
+    weakest = [name for name in recalls.index[recalls == recalls.min()] if page.says(f"Weakest class: {name}")]
+    assert len(weakest) == 1
+    assert page.says("Weakest class", f"{percent(recalls.min(), 1)} %")
+    confused = page.csv("statistics/confused.csv").query("model == @selected and actual in @weakest")
     for row in confused.head(1).itertuples():
         assert page.says(
             "Weakest class", f"{row.images} {'image is' if row.images == 1 else 'images are'} taken for {row.predicted}"
         )
     corrupted = page.csv(f"robustness/{selection['run']}.csv").query("strength > 0")
     means = 100 * corrupted.groupby("corruption")["accuracy"].mean()
-    assert page.says(
-        f"withstands {means.idxmax()} best and {means.idxmin()} worst", f"{means.max():.0f} %", f"{means.min():.0f} %"
-    )
+    assert any(page.says(f"withstands {name} best") for name in means.index[means == means.max()])
+    assert any(page.says("withstands", f"{name} worst") for name in means.index[means == means.min()])
+    assert page.says("withstands", f"{means.max():.0f} %", f"{means.min():.0f} %")
 
 
 def test_the_intervals(page):
