@@ -3,9 +3,7 @@
 Images are uint8 (N, H, W, C), all splits in one array.
 """
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -19,8 +17,8 @@ COMPONENTS = 32  # principal components for the search by pixels
 SAMPLE = 10000  # images, at most, that the principal components are fitted to
 SLACK = 1.5  # the search finds pairs up to so many times the limit: `MOVES` may bring them nearer
 MOVES = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]  # pixels down and right
-ROWS, PART = 128, 2048  # rows and columns of the matrix of all pairs that a thread computes at a time
-PROCESSORS = 4  # threads, at most: each keeps its rows in memory
+GROUP = 128  # images, at most, that are compared with others together
+PART = 1024  # with so many at a time, that their products stay in the processor's cache
 REACH = 4  # MOVES are tried on pairs whose distance without them is below REACH times the limit
 
 
@@ -72,8 +70,8 @@ def distances(
         float32 (P,): 0 for identical images.
     """
     parts = [np.empty(0, np.float32)]
-    for start in range(0, len(pairs), 10000):
-        first, second = pairs[start : start + 10000].T
+    for start in range(0, len(pairs), 2500):
+        first, second = pairs[start : start + 2500].T
         scale = np.sqrt(contrast[first] * contrast[second])
         least = difference(images[first], others[second]) / scale
         close = np.flatnonzero(least < REACH * near)
@@ -98,54 +96,64 @@ def candidates(sides: list[np.ndarray], contrast: np.ndarray, near: float) -> np
     """
     sample = sides[0][:: -(-len(sides[0]) // SAMPLE)]
     pca = PCA(min(COMPONENTS, len(sample)), svd_solver="randomized", random_state=0).fit(as_rows(sample))
-    every = [(in_parts(as_norms, side), in_parts(lambda part: pca.transform(as_rows(part)), side)) for side in sides]
-    contrast = np.maximum(contrast, 0.01 * every[0][0])  # else rounding would hide pairs of plain objects
-    both = [(every[0], side) for side in every] + [(side, every[0]) for side in every[1:]]
-    found = [near_to_each_other(*left, *right, contrast, 1.01 * SLACK * near) for left, right in both]  # 1 %: rounding
+    every = [in_parts(lambda part: pca.transform(as_rows(part)), side) for side in sides]
+    norms = in_parts(as_norms, sides[0])
+    contrast = np.maximum(contrast, 0.01 * norms)  # else rounding would hide pairs of plain objects
+    with threadpool_limits(1):  # of small products: threads would wait for each other
+        found = [near_to_each_other(every[0], side, contrast, 1.01 * SLACK * near) for side in every]  # 1 %: rounding
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
-def near_to_each_other(
-    norms: np.ndarray, left: np.ndarray, other_norms: np.ndarray, right: np.ndarray, contrast: np.ndarray, reach: float
-) -> np.ndarray:
+def groups_of(points: np.ndarray, numbers: np.ndarray) -> list[np.ndarray]:
+    """Groups of at most `GROUP` points, (N, D), near to each other: halves along the axis of most variance, and so on."""
+    if len(numbers) <= GROUP:
+        return [numbers]
+    ordered = numbers[np.argsort(points[numbers, points[numbers].var(axis=0).argmax()], kind="stable")]
+    return [group for half in np.array_split(ordered, 2) for group in groups_of(points, half)]
+
+
+def near_to_each_other(left: np.ndarray, right: np.ndarray, contrast: np.ndarray, reach: float) -> np.ndarray:
     """The pairs x, y with contrasts s, t whose principal components are nearer than `reach` times the root of s t.
 
     Principal components never increase a distance, so no pair of images that are so near is missed. One matrix product
-    compares squares: |x - y|^2 < r^2 s t if x.y - |x|^2 / 2 - |y|^2 / 2 + r^2 s t / 2 > 0. The images are sorted by their
-    norm, and each is compared only with those whose norm is at least its own, and larger by at most its largest bound.
+    compares squares: |x - y|^2 < r^2 s t if x.y - |x|^2 / 2 - |y|^2 / 2 + r^2 s t / 2 > 0. A group of images is compared
+    with another only if the boxes around them are so near.
 
     Args:
-        norms: Of the images, float (N,).
-        left: Their principal components, float32 (N, D).
-        other_norms: Of the same images, or of their mirror images.
-        right: Their principal components.
+        left: The principal components of the images, float32 (N, D).
+        right: Those of the same images, then each pair is found once or twice; or of their mirror images.
         contrast: (N,).
         reach: The limit of the distance, relative to the contrasts.
 
     Returns:
-        Integers (P, 2): of an image on the left, and of one on the right with at least its norm.
+        Integers (P, 2): of an image on the left, and of another one on the right.
     """
-    order, apart = np.argsort(norms), np.abs(other_norms - norms).max()  # where an image is shifted over its edge
-    norms, contrast, left, right = (values[order] for values in (norms, contrast, left, right))
-    ends = np.searchsorted(norms, norms + reach * np.sqrt(contrast * contrast.max()) + apart)
-    bound = reach * contrast[:, None] / np.sqrt(2, dtype=np.float32)
-    halves = [(part**2).sum(axis=1, keepdims=True) / 2 for part in (left, right)]
-    left = np.hstack([left, -halves[0], -np.ones_like(bound), bound])  # (N, D + 3)
-    right = np.hstack([right, np.ones_like(bound), halves[1], bound]).T.copy()
-
-    def pairs_of(top: int) -> np.ndarray:
-        """The pairs of some rows; their products are looked at in parts that stay in the processor's cache."""
-        stop, pairs = ends[top : top + ROWS].max(), [np.empty((0, 2), int)]
-        for start in range(top, stop, PART):
-            product = left[top : top + ROWS] @ right[:, start : min(start + PART, stop)]
-            if start == top:
-                np.fill_diagonal(product, -np.inf)  # not the image itself
-            rows = np.flatnonzero(product.max(axis=1) > 0)
-            places, columns = np.nonzero(product[rows] > 0)
-            pairs.append(order[np.stack([top + rows[places], start + columns], axis=1)])
-        return np.concatenate(pairs)
-
-    return of_all_rows(pairs_of, len(norms))
+    groups = groups_of(left, np.arange(len(left)))
+    others = groups if right is left else groups_of(right, np.arange(len(right)))
+    (low, high, contrasts), (other_low, other_high, other_contrasts) = (
+        [np.array([end(values[group], axis=0) for group in parts])
+         for end, values in ((np.min, points), (np.max, points), (np.max, contrast))]
+        for points, parts in ((left, groups), (right, others))
+    )  # fmt: skip
+    order, sizes = np.concatenate(others), [len(other) for other in others]
+    bound = (reach / np.sqrt(2) * contrast[:, None]).astype(np.float32)
+    halves = [(points**2).sum(axis=1, keepdims=True) / 2 for points in (left, right)]
+    products = np.hstack([left, -halves[0], -np.ones_like(bound), bound])  # (N, D + 3)
+    factors = np.hstack([right, np.ones_like(bound), halves[1], bound])[order]
+    pairs = [np.empty((0, 2), int)]
+    for place, group in enumerate(groups):
+        gaps = np.maximum(low[place] - other_high, other_low - high[place]).clip(0)
+        close = (gaps**2).sum(axis=1) <= reach**2 * contrasts[place] * other_contrasts
+        if right is left:
+            close[:place] = False  # these have met this group already
+        columns = np.flatnonzero(np.repeat(close, sizes))
+        for part in np.array_split(columns, -(-len(columns) // PART) or 1):
+            product = products[group] @ factors[part].T
+            rows = np.flatnonzero(product.max(axis=1, initial=0) > 0)
+            places, found = np.nonzero(product[rows] > 0)
+            pairs.append(np.stack([group[rows[places]], order[part[found]]], axis=1))
+    found = np.concatenate(pairs)
+    return found[found[:, 0] != found[:, 1]]
 
 
 def as_rows(images: np.ndarray) -> np.ndarray:
@@ -161,22 +169,6 @@ def as_norms(images: np.ndarray) -> np.ndarray:
 def in_parts(function: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
     """The rows that a function makes of all images, `SAMPLE` of them at a time, which takes less memory."""
     return np.concatenate([function(part) for part in np.array_split(images, -(-len(images) // SAMPLE))])
-
-
-def of_all_rows(pairs_of: Callable[[int], np.ndarray], count: int) -> np.ndarray:
-    """The pairs from all rows of a matrix, `ROWS` rows at a time, in several threads.
-
-    Each thread takes its own rows, because looking through a matrix product takes longer than the product itself.
-
-    Args:
-        pairs_of: From the number of the first of `ROWS` rows to pairs, integers (P, 2).
-        count: The number of rows.
-
-    Returns:
-        Integers (P, 2), in the order of the rows.
-    """
-    with threadpool_limits(1), ThreadPoolExecutor(min(PROCESSORS, os.cpu_count() or 1)) as processors:
-        return np.concatenate(list(processors.map(pairs_of, range(0, count, ROWS))))
 
 
 def same_bytes(images: np.ndarray) -> np.ndarray:
