@@ -46,8 +46,9 @@ def main() -> None:
         return prediction.classify(model, inputs)
 
     chosen = np.random.default_rng(parameters.seed).permutation(len(images))[: parameters.images]
-    corrupted = robustness(classify, images[chosen], labels[chosen], parameters.seed, confidence)
-    ood = ood_detection(classify, images[chosen], parameters.seed)
+    clean, some = predicted.single_view[chosen], (images[chosen], labels[chosen])
+    corrupted = robustness(classify, clean, *some, parameters.seed, confidence)
+    ood = ood_detection(classify, clean, images.shape[1:], parameters.seed)
     conditions = {"conditions": [saving.conditions(model)]}  # `dvc metrics` does not print lists
     metrics |= conditions
     lasting = {"dataset": dataset, **summary(corrupted, ood)} | conditions

@@ -132,7 +132,7 @@ def test_the_tables_of_a_classifier_that_knows_bright_from_dark():
     images = np.zeros((8, 28, 28, 1), np.uint8)
     images[6:] = 255
     labels = np.repeat([0, 1], [6, 2])
-    table = robustness(by_brightness, images, labels, seed=0, confidence=0.95)
+    table = robustness(by_brightness, by_brightness(images), images, labels, seed=0, confidence=0.95)
     clean = table[table["strength"] == 0]
     assert clean["corruption"].tolist() == list(KINDS)
     assert (clean[["accuracy", "confidence"]] == (1, (6 * 0.75 + 2) / 8)).all(axis=None)
@@ -143,7 +143,7 @@ def test_the_tables_of_a_classifier_that_knows_bright_from_dark():
     ends = table.loc[(table["corruption"] == "scale") & (table["strength"] == 5), ["accuracy_low", "accuracy_high"]]
     assert ends.iloc[0].tolist() == pytest.approx([0.4093, 0.9285], abs=1e-4)  # Wilson: 6 of 8
 
-    found = ood_detection(by_brightness, images, seed=0).set_index("input")
+    found = ood_detection(by_brightness, by_brightness(images), (28, 28, 1), seed=0).set_index("input")
     assert found.index.tolist() == list(INPUTS)
     assert (found["clean_confidence"] == (6 * 0.75 + 2) / 8).all()
     assert found.loc["strokes", "mean_confidence"] == 0.75

@@ -59,16 +59,21 @@ def affine(images: np.ndarray, matrix: np.ndarray, offset: tuple[float, float] =
         matrix: (2, 2). Points p are (row, column), in pixels from the center of the image.
         offset: Pixels down and to the right.
     """
-    volume = np.eye(3)  # the first axis, the number of the image, does not change
-    volume[1:, 1:] = matrix
-    middle = np.array([0, (images.shape[1] - 1) / 2, (images.shape[2] - 1) / 2])
-    start = middle - volume @ middle + (0, *offset)
-    changed = np.empty_like(images)
-    for channel in range(images.shape[-1]):
-        changed[..., channel] = ndimage.affine_transform(
-            images[..., channel], volume, start, order=1, mode="grid-constant"
-        )
-    return changed
+    size = np.array(images.shape[1:3])
+    middle = (size - 1) / 2
+    starts = middle - (matrix * middle).sum(axis=1) + offset
+    rows, columns = np.indices(size)
+    axes = []  # the two nearest old rows, then columns, of each new pixel, with their weights
+    for start, along, length in zip(starts, matrix, size, strict=True):
+        place = start + along[0] * rows + along[1] * columns
+        first = np.floor(place).astype(int)
+        pair = ((first, 1 - place + first), (first + 1, place - first))
+        axes.append([(np.clip(old + 1, 0, length + 1), weight[..., None]) for old, weight in pair])  # + 1: of the frame
+    framed, changed = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)]), 0
+    for row, down in axes[0]:
+        for column, right in axes[1]:
+            changed = changed + framed[:, row, column] * down * right
+    return (changed + 0.5).astype(np.uint8)
 
 
 def either_way(images: np.ndarray, matrices: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:

@@ -16,12 +16,13 @@ Classifier = Callable[[np.ndarray], np.ndarray]  # maps images, uint8 (N, H, W, 
 
 
 def robustness(
-    classify: Classifier, images: np.ndarray, labels: np.ndarray, seed: int, confidence: float
+    classify: Classifier, clean: np.ndarray, images: np.ndarray, labels: np.ndarray, seed: int, confidence: float
 ) -> pd.DataFrame:
     """The accuracy on corrupted images.
 
     Args:
         classify: The model, as a function of images.
+        clean: Its probabilities for the images as they are, (N, classes).
         images: uint8 (N, H, W, C).
         labels: (N,), from 0.
         seed: The seed of the corruptions.
@@ -31,7 +32,6 @@ def robustness(
         One row per corruption and strength, from 0 (the images as they are) to 5. Columns: corruption, strength, images,
         accuracy, accuracy_low and accuracy_high (Wilson's interval), confidence (the mean of the highest probabilities).
     """
-    clean = classify(images)
     rows = []
     for kind in KINDS:
         corrupted = np.concatenate([corrupt(images, kind, strength, seed) for strength in STRENGTHS])
@@ -44,24 +44,24 @@ def robustness(
     return pd.DataFrame(rows, columns=columns)
 
 
-def ood_detection(classify: Classifier, images: np.ndarray, seed: int) -> pd.DataFrame:
+def ood_detection(classify: Classifier, clean: np.ndarray, shape: tuple[int, int, int], seed: int) -> pd.DataFrame:
     """The detection of OOD inputs by the model's confidence.
 
     Args:
         classify: The model, as a function of images.
-        images: Test images, uint8 (N, H, W, C). Each kind of OOD input has N images, too.
+        clean: Its probabilities for test images, (N, classes). Each kind of OOD input has N images, too.
+        shape: Of an image: height, width, channels.
         seed: The seed of the OOD inputs.
 
     Returns:
         One row per kind of OOD input. Columns: input, images, auroc and fpr_at_95 (see `detection`), mean_confidence (the
-        mean of the highest probabilities), clean_confidence (the same for `images`).
+        mean of the highest probabilities), clean_confidence (the same for the test images).
     """
-    clean = classify(images).max(axis=1)
-    rows = []
+    familiar, rows = clean.max(axis=1), []
     for name in INPUTS:
-        found = classify(draw_ood(name, len(images), images.shape[1:], seed)).max(axis=1)
-        means = {"mean_confidence": found.mean(), "clean_confidence": clean.mean()}
-        rows.append({"input": name, "images": len(found), **detection(clean, found), **means})
+        found = classify(draw_ood(name, len(familiar), shape, seed)).max(axis=1)
+        means = {"mean_confidence": found.mean(), "clean_confidence": familiar.mean()}
+        rows.append({"input": name, "images": len(found), **detection(familiar, found), **means})
     return pd.DataFrame(rows)
 
 
