@@ -5,8 +5,8 @@ Writes to `data/exported`: `model.onnx`, `model.tflite` (LiteRT, float32), `mode
 augmentation, so that their accuracy is the one of the results table. All take `pixels` and return calibrated
 `probabilities`: see `stages.inference.formats`. What each file holds also stands in its metadata: `about`.
 
-Validation images are classified with every file and compared with Keras: `reports/export.json`. All of them with the file
-of 8 bits, whose accuracy may differ; `CHECKED` views of some with the others: the stage fails if one of those gives other
+`CHECKED` validation images are classified with the file of 8 bits, whose accuracy may differ, and a third of as many views
+with each of the others, and compared with Keras: `reports/export.json`. The stage fails if one of the others gives other
 probabilities. The test set is not read. Times are in `reports/timing/export.csv`.
 `similar.npz` holds the features of some training images, of which the page of `make app` shows the most similar ones.
 """
@@ -37,7 +37,7 @@ from stages.trained.backend import start_keras
 REPORT = Path("reports/export.json")
 NOTICED = Path("reports/strangers.json")
 SCALED = "the whole image, scaled to fit, on the median color of its border"
-CHECKED = 1500  # views that a float32 file classifies: of 1,500 validation images, or six each of 250
+CHECKED = 1800  # validation images, drawn at random, that the file of 8 bits classifies
 COMPARED = 5000  # training images in similar.npz, drawn at random if there are more
 LARGEST_DIFFERENCE = 1e-3  # of a probability, between a float32 file and Keras
 CODE = ("dvc.yaml", "params.yaml", "stages")  # what an exported file depends on
@@ -114,8 +114,9 @@ def main() -> None:
 
     start_keras(read("threads", Threads))
     model = saving.copied(saving.load_model(SELECTED, models.custom_objects(name)), saving.TO_KERAS, float32=True)
-    some = sampled(len(images), CHECKED // len(prediction.VIEWS[augmentation]), 0)  # those whose views are averaged
-    single = prediction.classify(model, images)
+    checked = sampled(len(images), CHECKED, 0)
+    some = checked[:: 3 * len(prediction.VIEWS[augmentation])]  # whose views are averaged
+    single = prediction.classify(model, images[checked])
     averaged = prediction.predict(model, images[some], augmentation).probabilities
     single, averaged = (with_temperature(found, temperature) for found in (single, averaged))
     accuracy = read_json(METRICS / "val" / f"{run}.json")
@@ -125,8 +126,8 @@ def main() -> None:
     files, times = [], []
     for file, (_, averages) in formats.FILES.items():
         path, views = EXPORTED / file, augmentation if averages else "none"
-        compared_on = some if averages else sampled(len(images), len(images) if "int8" in file else CHECKED, 0)
-        expected = averaged if averages else single[compared_on]
+        every = slice(None, None, 1 if "int8" in file else 3)
+        compared_on, expected = (some, averaged) if averages else (checked[every], single[every])
         measured = accuracy["accuracy" if averages else "accuracy_single_view"]
         metadata = said | {"test_time_augmentation": views, "val_accuracy": measured}
         formats.write(file, model, augmentation, temperature, path, metadata, head)

@@ -15,7 +15,7 @@ from stages.base.environment import cores
 from stages.inference.formats import INPUT, OUTPUT
 
 BATCH_SIZE = 10
-SINGLE_IMAGES = 250  # classified one by one to measure the latency
+SINGLE_IMAGES = 100  # classified one by one to measure the latency
 
 Classify = Callable[[np.ndarray], np.ndarray]  # float32 (N, H, W, C) to (N, classes)
 
