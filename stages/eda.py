@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
-from threadpoolctl import threadpool_limits
 
 from stages.base.files import write_csv
 from stages.base.splits import load_split, load_summary, sampled
 from stages.base.threads import use_threads
-from stages.data.transforms import at_most_tuned
+from stages.data.embedding import tsne
+from stages.data.transforms import at_most_tuned, counts_of_levels
 from stages.figures import eda as draw
 from stages.figures.style import MAX_CLASSES, figure_names, most_confused, most_frequent, save
 from stages.parameters.eda import Eda
@@ -26,8 +25,9 @@ from stages.parameters.schema import read
 
 REPORTS = Path("reports/eda")
 COMPONENTS = 50  # principal components for distances: most of the variance at a sixteenth of the cost
+SAMPLE = 10000  # images, at most, that the principal components are fitted to
 NEIGHBOURS = 10
-ASKED = 10000  # images, at most, whose nearest neighbours are searched
+ASKED = 5000  # images, at most, whose nearest neighbours are searched
 COLUMNS = 12  # classes side by side in the figure of the means
 SHOWN = 6  # typical images per class; unusual ones as many
 
@@ -41,7 +41,7 @@ def histogram(images: np.ndarray) -> pd.DataFrame:
     """The share of each level among pixels, (N, H, W, C): columns pixel (0-255), share; of RGB also red, green, blue."""
     channels = ("red", "green", "blue")[: images.shape[-1] // 3 * 3]
     parts = {"share": images} | {name: images[..., place] for place, name in enumerate(channels)}
-    shares = {name: np.bincount(part.ravel(), minlength=256) for name, part in parts.items()}
+    shares = {name: counts_of_levels(part) for name, part in parts.items()}
     return pd.DataFrame({"pixel": np.arange(256)} | {name: count / count.sum() for name, count in shares.items()})
 
 
@@ -110,9 +110,11 @@ def main() -> None:
     figure = draw.image_grid([means, 2 * deviations], ["mean", "std x 2"], title, [named[label] for label in columns])
     save(figure, REPORTS / "class_means.png")
 
-    pixels = at_most_tuned(images).reshape(len(images), -1).astype(np.float32) / 255
-    pca = PCA(min(COMPONENTS, *pixels.shape), svd_solver="covariance_eigh")
-    features = pca.fit_transform(pixels)  # (N, 50)
+    pixels = at_most_tuned(images).reshape(len(images), -1)
+    sample = pixels[:: -(-len(pixels) // SAMPLE)] / np.float32(255)
+    pca = PCA(min(COMPONENTS, *sample.shape), svd_solver="covariance_eigh").fit(sample)
+    parts = np.array_split(pixels, -(-len(pixels) // SAMPLE))
+    features = np.concatenate([pca.transform(part / np.float32(255)) for part in parts])  # (N, 50)
 
     distances = ((rows, mean_distance_to_neighbours(features[rows])) for rows in members.values())
     ranked = [rows[np.argsort(distance, kind="stable")] for rows, distance in distances]
@@ -121,13 +123,10 @@ def main() -> None:
 
     rng = np.random.default_rng(parameters.seed)  # a new one: the draws above do not change which images are embedded
     embedded = np.sort(rng.choice(len(images), min(parameters.embedded_images, len(images)), replace=False))
-    with threadpool_limits(1):  # on few cores, several threads are slower: they wait for each other
-        tsne = TSNE(perplexity=min(30, (len(embedded) - 1) / 3), init="pca", max_iter=500, random_state=parameters.seed)
-        places = tsne.fit_transform(features[embedded])
     variance = 100 * pca.explained_variance_ratio_[:2].sum()
     points = {
         f"PCA: the first two components ({variance:.0f} % of the variance)": features[embedded, :2],
-        "t-SNE: keeps neighbours together, distances have no meaning": places,
+        "t-SNE: keeps neighbours together, distances have no meaning": tsne(features[embedded], parameters.seed),
     }
     save(draw.embeddings(points, labels[embedded], named), REPORTS / "embedding.png")
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
 
 from stages import models
 from stages.base.files import write_csv
 from stages.base.runs import FASHION_MNIST, SELECTED
 from stages.base.splits import load_split, load_summary
+from stages.data.embedding import tsne
 from stages.explanation import occlusion
 from stages.figures import explanation as draw
 from stages.figures.style import figure_names, save
@@ -31,8 +30,6 @@ from stages.trained.backend import start_keras
 REPORTS = Path("reports/explain")
 EMBEDDED = 2000  # images in the map, at most
 COMPONENTS = 50  # principal components of the features that t-SNE gets
-PERPLEXITY = 30  # of t-SNE: about the number of neighbours that an image keeps
-ITERATIONS = 500  # of t-SNE
 
 
 def occluded(probabilities: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -77,15 +74,8 @@ def extremes(
 
 
 def embed(features: np.ndarray, seed: int) -> np.ndarray:
-    """Features (N, D) as points (N, 2): principal components, then t-SNE.
-
-    Source: van der Maaten and Hinton, "Visualizing data using t-SNE" (2008).
-    """
-    components = PCA(min(COMPONENTS, *features.shape), svd_solver="covariance_eigh").fit_transform(features)
-    perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
-    with threadpool_limits(1):  # on few cores, several threads are slower: they wait for each other
-        tsne = TSNE(perplexity=perplexity, init="pca", max_iter=ITERATIONS, random_state=seed)
-        return tsne.fit_transform(components)
+    """Features (N, D) as points (N, 2): principal components, then t-SNE."""
+    return tsne(PCA(min(COMPONENTS, *features.shape), svd_solver="covariance_eigh").fit_transform(features), seed)
 
 
 def embedding_table(

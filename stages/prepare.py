@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from stages.base.errors import InputError
 from stages.base.files import write_csv, write_json
@@ -21,6 +20,7 @@ from stages.base.splits import PREPARED, save_split
 from stages.data.checks import COPIES, Checked, check, read_source
 from stages.data.publisher import CLASS_NAMES, PUBLISHED, RAW, refuse_unless_published
 from stages.data.source import Source, some
+from stages.data.transforms import counts_of_levels
 from stages.parameters.dataset import Dataset
 from stages.parameters.prepare import Prepare
 from stages.parameters.schema import read
@@ -42,6 +42,8 @@ def draw(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, wanted
         The numbers of the drawn images, ascending.
     """
     if groups is not None:
+        from sklearn.model_selection import StratifiedGroupKFold  # here: it takes a second, and few data have groups
+
         if (folds := min(max(2, round(len(rows) / wanted.sum())), len(set(groups[rows])))) < 2:
             return rows  # of a single group: `split` refuses that
         split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(rows, labels[rows], groups[rows])
@@ -98,8 +100,7 @@ def prepare(
     if dataset.name != FASHION_MNIST:  # whose images are always the same
         for rows in numbers.values():
             digest.update(checked.digests[rows].tobytes() + checked.labels[rows].tobytes())
-    batches = np.array_split(parts["train"][0], -(-len(numbers["train"]) // 10000))
-    levels, counts = np.arange(256), sum(np.bincount(batch.ravel(), minlength=256) for batch in batches)
+    levels, counts = np.arange(256), counts_of_levels(parts["train"][0])
     mean = np.average(levels, weights=counts)
     names = np.asarray(source.names)[checked.kept]
     files = [

@@ -28,6 +28,11 @@ def flip(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return flipped
 
 
+def counts_of_levels(images: np.ndarray) -> np.ndarray:
+    """How many pixels of uint8 images, (N, ...), have each level: int (256,); in batches, which is faster."""
+    return sum(np.bincount(images[at : at + 200].ravel(), minlength=256) for at in range(0, len(images), 200))
+
+
 def at_most_tuned(images: np.ndarray) -> np.ndarray:
     """Images, uint8 (N, S, S, C), of at most `TUNED_SIZE` pixels, for what grows with the pixels; in batches."""
     if images.shape[1] <= TUNED_SIZE:
