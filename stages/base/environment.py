@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 import warnings
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -110,11 +109,13 @@ def processor() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages in `PACKAGES`, which results depend on; `none` if one is not installed."""
+    from importlib import metadata  # here: not every process needs it
+
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
-        except PackageNotFoundError:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             found[name] = "none"
     return found
 

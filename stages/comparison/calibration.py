@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import brier_score_loss, log_loss
 
 from stages.parameters.statistics import Statistics
+from stages.scoring.scores import SMALLEST
 from stages.scoring.wilson import wilson
 
 
@@ -76,10 +76,11 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> dic
         `loss`, the mean negative log-likelihood in nats; `brier`, from 0 (certain and right) to 2 (certain and wrong);
         `ece`, see `calibration_error`.
     """
-    classes, correct = range(probabilities.shape[1]), probabilities.argmax(axis=1) == labels
+    right, squares = probabilities[np.arange(len(labels)), labels], (probabilities**2).sum(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
     return {
-        "loss": round(float(log_loss(labels, probabilities, labels=classes)), 6),
-        "brier": round(float(brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)), 6),
+        "loss": round(float(-np.log(np.maximum(right, SMALLEST)).mean()), 6),
+        "brier": round(float((squares - 2 * right + 1).mean()), 6),
         "ece": round(calibration_error(probabilities.max(axis=1), correct, bins), 6),
     }
 

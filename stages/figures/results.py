@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from sklearn.metrics import auc, roc_curve
 
 from stages.base.runs import ENSEMBLE
 from stages.figures.style import MAX_CLASSES, NEUTRAL, RIGHT, UNITS, WRONG, matrix, model_colours, short, show_pixels
@@ -150,6 +149,8 @@ def confusion(counts: np.ndarray, names: Sequence[str], model: str) -> Figure:
 
 def roc(predictions: dict[str, dict[str, np.ndarray]], names: Sequence[str]) -> Figure:
     """ROC curves of models of two classes, by model: `probabilities`, (N, 2), and `labels`, (N,)."""
+    from sklearn.metrics import auc, roc_curve  # here: it takes a second, and most data have more classes
+
     figure, axes = plt.subplots(figsize=(6.4, 5.2))
     colours = model_colours(list(predictions))
     for model, found in predictions.items():

@@ -59,7 +59,7 @@ def save(figure: Figure, path: Path) -> None:
     if image.getcolors(MANY_COLOURS) is None:  # photos: dithered, these look as they are
         few = image.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
     with atomic_write(path) as beside:
-        few.save(beside, optimize=True)
+        few.save(beside)
 
 
 def short(name: str, letters: int = MAX_LETTERS) -> str:

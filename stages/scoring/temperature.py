@@ -1,9 +1,8 @@
 """Temperature scaling: probabilities that agree with how often the model is right."""
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+import scipy  # which loads its parts when they are used
 from scipy.special import softmax
-from sklearn.metrics import log_loss
 
 SMALLEST = 1e-12  # probabilities are raised to this value before their logarithm is taken
 
@@ -30,9 +29,9 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     def loss(log_temperature: float) -> float:
         scaled = with_temperature(probabilities, np.exp(log_temperature))
-        return log_loss(labels, scaled, labels=range(probabilities.shape[1]))
+        return -np.log(scaled[np.arange(len(labels)), labels]).mean()
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
