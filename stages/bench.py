@@ -38,7 +38,7 @@ DASH = {
     "epochs": 3,
     "epoch_fraction": 0.5,
     "low_resolution_fraction": 0,
-    "learning_rate": 0.2,
+    "learning_rate": 0.14,
     "warmup": 0.1,
     "label_smoothing": 0.05,
     "random_shift": 0,

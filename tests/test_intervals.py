@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import brier_score_loss, log_loss
 
 from stages.compare import statistics
 from stages.comparison import calibration, intervals, significance
@@ -35,6 +36,10 @@ def test_intervals_hold_the_value_and_are_as_wide_as_chance(predicted):
     found, plain = intervals.with_intervals(*predicted, PARAMETERS), calibration.calibration(*predicted, 10)
     assert set(found) == {"accuracy", "macro_f1", "loss", "brier"}  # the calibration error has none
     assert [found["loss"][0], found["brier"][0]] == pytest.approx([plain["loss"], plain["brier"]], abs=1e-6)
+    chances, labels = predicted
+    every = {"labels": range(chances.shape[1])}
+    of_sklearn = log_loss(labels, chances, **every), brier_score_loss(labels, chances, scale_by_half=False, **every)
+    assert [plain["loss"], plain["brier"]] == pytest.approx(of_sklearn, abs=1e-6)
     for value, low, high in found.values():
         assert low < value < high
         assert [value, low, high] == [round(number, 6) for number in (value, low, high)]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from stages.stress.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, affine, corrupt, rotation
 from stages.stress.ood import INPUTS, detection, draw_ood
@@ -52,6 +53,21 @@ def test_a_quarter_turn_is_about_the_middle_and_an_affine_change_by_nothing_keep
     assert (left ^ right).all()
     assert 0 < left.sum() < len(images)
     assert np.array_equal(affine(images, np.eye(2)), images)
+
+
+def test_an_affine_change_is_scipys():
+    image = np.random.default_rng(0).integers(256, size=(1, 9, 12, 3), dtype=np.uint8)
+    matrix, offset = np.array([[0.8, 0.3], [-0.5, 1.3]]), (1.5, -0.7)
+    middle = np.array([4, 5.5])
+    for channel in range(3):
+        expected = ndimage.affine_transform(
+            image[0, ..., channel].astype(float),
+            matrix,
+            middle - matrix @ middle + offset,
+            order=1,
+            mode="grid-constant",
+        )
+        np.testing.assert_allclose(affine(image, matrix, offset)[0, ..., channel], expected, atol=0.5001)
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
