@@ -28,7 +28,7 @@ from stages.trained import features, prediction, saving
 from stages.trained.backend import start_keras
 
 REPORTS = Path("reports/explain")
-EMBEDDED = 2000  # images in the map, at most
+EMBEDDED = 1500  # images in the map, at most
 COMPONENTS = 50  # principal components of the features that t-SNE gets
 
 

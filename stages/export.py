@@ -24,7 +24,6 @@ from stages.base.splits import load_split, load_summary, sampled
 from stages.data.publisher import DESCRIPTION
 from stages.inference import formats, measure
 from stages.inference.classifier import EXPORTED, STRANGE, Classifier
-from stages.parameters.robustness import Robustness
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
 from stages.results.git import git
@@ -39,6 +38,7 @@ NOTICED = Path("reports/strangers.json")
 SCALED = "the whole image, scaled to fit, on the median color of its border"
 CHECKED = 1800  # validation images, drawn at random, that the file of 8 bits classifies
 COMPARED = 5000  # training images in similar.npz, drawn at random if there are more
+DRAWN = 300  # OOD inputs of each kind
 LARGEST_DIFFERENCE = 1e-3  # of a probability, between a float32 file and Keras
 CODE = ("dvc.yaml", "params.yaml", "stages")  # what an exported file depends on
 
@@ -93,17 +93,16 @@ def refuse_difference(path: Path, difference: float) -> None:
         )
 
 
-def detected(path: Path, shape: tuple[int, int, int], robustness: Robustness) -> dict[str, float]:
+def detected(path: Path, shape: tuple[int, int, int]) -> dict[str, float]:
     """The share of each kind of OOD inputs, as in stage `evaluate`, that an ONNX file finds to be OOD."""
     shares, classifier = {}, Classifier(path)
     for kind in ood.INPUTS:
-        drawn = ood.draw_ood(kind, robustness.images, shape, robustness.seed)
+        drawn = ood.draw_ood(kind, DRAWN, shape, 0)
         shares[kind] = round(float((classifier.strangeness(drawn) > STRANGE).mean()), 6)
     return shares
 
 
 def main() -> None:
-    robustness = read("robustness", Robustness)
     origin, selection = read_origin(SELECTED), read_json(SELECTION)
     refuse_another_run(SELECTED, selection["run"])
     run, name = selection["run"], selection["selected"]
@@ -145,7 +144,7 @@ def main() -> None:
     with atomic_write(EXPORTED / "similar.npz") as beside:
         lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         np.savez(beside, images=chosen, features=(vectors / lengths).astype(np.float16))
-    shares = detected(EXPORTED / formats.FEATURES_FILE, images.shape[1:], robustness)
+    shares = detected(EXPORTED / formats.FEATURES_FILE, images.shape[1:])
     write_json(
         REPORT,
         {"dataset": origin["dataset"], "about": [said], "files": files, "detected_out_of_distribution": [shares]},

@@ -92,16 +92,16 @@ def candidates(sides: list[np.ndarray], contrast: np.ndarray, near: float) -> np
         near: The limit of the distance.
 
     Returns:
-        Indices of two images each, integers (P, 2), the first smaller than the second.
+        Indices of two images each, integers (P, 2), the first smaller than the second; some pairs twice.
     """
     sample = sides[0][:: -(-len(sides[0]) // SAMPLE)]
-    pca = PCA(min(COMPONENTS, len(sample)), svd_solver="randomized", random_state=0).fit(as_rows(sample))
+    pca = PCA(min(COMPONENTS, len(sample)), svd_solver="covariance_eigh").fit(as_rows(sample))
     every = [in_parts(lambda part: pca.transform(as_rows(part)), side) for side in sides]
     norms = in_parts(as_norms, sides[0])
     contrast = np.maximum(contrast, 0.01 * norms)  # else rounding would hide pairs of plain objects
     with threadpool_limits(1):  # of small products: threads would wait for each other
         found = [near_to_each_other(every[0], side, contrast, 1.01 * SLACK * near) for side in every]  # 1 %: rounding
-    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+    return np.sort(np.concatenate(found), axis=1)
 
 
 def groups_of(points: np.ndarray, numbers: np.ndarray) -> list[np.ndarray]:
@@ -201,15 +201,16 @@ def near_duplicates(images: np.ndarray, near: float, mirror: bool = True) -> pd.
     images = at_most_tuned(images)
     sides = [centred(images), *([centred(images[:, :, ::-1])] if mirror else [])]
     contrast = in_parts(contrasts, images)
-    pairs = np.unique(np.concatenate([exact, candidates(sides, contrast, near)]), axis=0)
+    place = [len(images), 1]  # of a pair, in the matrix of all
+    places = np.unique(np.concatenate([exact, candidates(sides, contrast, near)]) @ place)
+    pairs = np.stack(np.divmod(places, len(images)), axis=1)
     each = np.stack([distances(sides[0], side, contrast, pairs, near) for side in sides])  # (2, P)
-    same = set(map(tuple, exact.tolist()))
     table = pd.DataFrame(
         {
             "first": pairs[:, 0],
             "second": pairs[:, 1],
             "distance": each.min(axis=0),
-            "exact": [int(pair in same) for pair in map(tuple, pairs.tolist())],
+            "exact": np.isin(places, exact @ place).astype(int),
             "mirrored": each.argmin(axis=0),
         }
     )
