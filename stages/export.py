@@ -5,9 +5,9 @@ Writes to `data/exported`: `model.onnx`, `model.tflite` (LiteRT, float32), `mode
 augmentation, so that their accuracy is the one of the results table. All take `pixels` and return calibrated
 `probabilities`: see `stages.inference.formats`. What each file holds also stands in its metadata: `about`.
 
-`CHECKED` validation images are classified with the file of 8 bits, whose accuracy may differ, and a third of as many views
-with each of the others, and compared with Keras: `reports/export.json`. The stage fails if one of the others gives other
-probabilities. The test set is not read. Times are in `reports/timing/export.csv`.
+Some validation images are classified with every file and compared with Keras: `reports/export.json`. Most with the file of
+8 bits, whose accuracy may differ; the stage fails if one of the others gives other probabilities. The test set is not read.
+Times are in `reports/timing/export.csv`.
 `similar.npz` holds the features of some training images, of which the page of `make app` shows the most similar ones.
 """
 
@@ -36,7 +36,8 @@ from stages.trained.backend import start_keras
 REPORT = Path("reports/export.json")
 NOTICED = Path("reports/strangers.json")
 SCALED = "the whole image, scaled to fit, on the median color of its border"
-CHECKED = 1800  # validation images, drawn at random, that the file of 8 bits classifies
+CHECKED = 600  # views that a float32 file classifies, at most: of 600 validation images, or six each of 100
+CHECKED_INT8 = 1800  # validation images that the file of 8 bits classifies, at most
 COMPARED = 5000  # training images in similar.npz, drawn at random if there are more
 DRAWN = 300  # OOD inputs of each kind
 LARGEST_DIFFERENCE = 1e-3  # of a probability, between a float32 file and Keras
@@ -94,7 +95,7 @@ def refuse_difference(path: Path, difference: float) -> None:
 
 
 def detected(path: Path, shape: tuple[int, int, int]) -> dict[str, float]:
-    """The share of each kind of OOD inputs, as in stage `evaluate`, that an ONNX file finds to be OOD."""
+    """The share of `DRAWN` inputs of each kind of `stages.stress.ood` that an ONNX file finds to be OOD."""
     shares, classifier = {}, Classifier(path)
     for kind in ood.INPUTS:
         drawn = ood.draw_ood(kind, DRAWN, shape, 0)
@@ -113,11 +114,15 @@ def main() -> None:
 
     start_keras(read("threads", Threads))
     model = saving.copied(saving.load_model(SELECTED, models.custom_objects(name)), saving.TO_KERAS, float32=True)
-    checked = sampled(len(images), CHECKED, 0)
-    some = checked[:: 3 * len(prediction.VIEWS[augmentation])]  # whose views are averaged
-    single = prediction.classify(model, images[checked])
-    averaged = prediction.predict(model, images[some], augmentation).probabilities
-    single, averaged = (with_temperature(found, temperature) for found in (single, averaged))
+    compared_on = {}  # for each kind of file: numbers of images, and Keras's probabilities
+    for kind, count, views in (
+        ("float32", CHECKED, "none"),
+        ("averages", CHECKED // len(prediction.VIEWS[augmentation]), augmentation),
+        ("int8", CHECKED_INT8, "none"),
+    ):
+        chosen = sampled(len(images), count, 0)
+        expected = prediction.predict(model, images[chosen], views).probabilities
+        compared_on[kind] = chosen, with_temperature(expected, temperature)
     accuracy = read_json(METRICS / "val" / f"{run}.json")
     with np.load(STRANGERS) as kept:
         head = kept["weights"], float(kept["bias"])
@@ -125,13 +130,12 @@ def main() -> None:
     files, times = [], []
     for file, (_, averages) in formats.FILES.items():
         path, views = EXPORTED / file, augmentation if averages else "none"
-        every = slice(None, None, 1 if "int8" in file else 3)
-        compared_on, expected = (some, averaged) if averages else (checked[every], single[every])
+        chosen, expected = compared_on["averages" if averages else "int8" if "int8" in file else "float32"]
         measured = accuracy["accuracy" if averages else "accuracy_single_view"]
         metadata = said | {"test_time_augmentation": views, "val_accuracy": measured}
         formats.write(file, model, augmentation, temperature, path, metadata, head)
-        found, images_per_second = measure.classify_all(path, images[compared_on])
-        compared = compare(found, expected, labels[compared_on])
+        found, images_per_second = measure.classify_all(path, images[chosen])
+        compared = compare(found, expected, labels[chosen])
         p50, p99 = np.quantile(measure.latency(path, images), (0.5, 0.99))
         print(f"{path}: largest difference {compared['largest_difference']:.0e}, p50 {p50:.3f} ms", flush=True)
         refuse_difference(path, compared["largest_difference"])

@@ -52,7 +52,7 @@ def test_the_distance_counts_the_articles_own_contrast():
 
 
 def test_copies_are_found_however_they_are_changed_and_wherever_they_stand_and_nothing_else():
-    images = articles(1100)  # more than a few blocks of rows
+    images = articles(1100)  # more than a few groups
     images[3, 4:24, 6:20] = 20 + 200 * np.outer(np.hanning(20), np.hanning(14))[..., None]  # smooth
     noisy, faint = images[[2, 3]]
     noisy[4:24, 6:20] = np.clip(noisy[4:24, 6:20] + np.random.default_rng(2).integers(-8, 9, (20, 14, 1)), 0, 255)

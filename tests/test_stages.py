@@ -150,7 +150,8 @@ def test_folds_are_stratified_seeded_and_as_many_as_the_rarest_class_has_images(
 
 
 def test_an_evaluation_scores_the_test_images_and_a_sample_of_them_corrupted(project):
-    labels, predicted = project["test"][1], load_predictions("test", "plain-0")["probabilities"]
+    labels, saved = project["test"][1], load_predictions("test", "plain-0")
+    predicted = saved["probabilities"]
     metrics, lasting = (read_json(METRICS / split / "plain-0.json") for split in ("test", "robustness"))
     assert metrics["accuracy"] == pytest.approx((predicted.argmax(axis=1) == labels).mean(), abs=1e-6)
     tables = {
@@ -160,3 +161,6 @@ def test_an_evaluation_scores_the_test_images_and_a_sample_of_them_corrupted(pro
     assert tables["confusion"]["images"].sum() == 500
     assert set(tables["robustness"]["images"]) == set(tables["ood"]["images"]) == {100}
     assert lasting["accuracy"] < tables["robustness"]["accuracy"].max()
+    some = np.random.default_rng(0).permutation(500)[:100]
+    right = saved["single_view"][some].argmax(axis=1) == labels[some]
+    assert (tables["robustness"].query("strength == 0")["accuracy"] == right.mean()).all()

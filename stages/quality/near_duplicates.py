@@ -95,7 +95,7 @@ def candidates(sides: list[np.ndarray], contrast: np.ndarray, near: float) -> np
         Indices of two images each, integers (P, 2), the first smaller than the second; some pairs twice.
     """
     sample = sides[0][:: -(-len(sides[0]) // SAMPLE)]
-    pca = PCA(min(COMPONENTS, len(sample)), svd_solver="covariance_eigh").fit(as_rows(sample))
+    pca = PCA(min(COMPONENTS, len(sample)), random_state=0).fit(as_rows(sample))
     every = [in_parts(lambda part: pca.transform(as_rows(part)), side) for side in sides]
     norms = in_parts(as_norms, sides[0])
     contrast = np.maximum(contrast, 0.01 * norms)  # else rounding would hide pairs of plain objects
@@ -130,7 +130,7 @@ def near_to_each_other(left: np.ndarray, right: np.ndarray, contrast: np.ndarray
     """
     groups = groups_of(left, np.arange(len(left)))
     others = groups if right is left else groups_of(right, np.arange(len(right)))
-    (low, high, contrasts), (other_low, other_high, other_contrasts) = (
+    (low, high, most), (other_low, other_high, others_most) = (
         [np.array([end(values[group], axis=0) for group in parts])
          for end, values in ((np.min, points), (np.max, points), (np.max, contrast))]
         for points, parts in ((left, groups), (right, others))
@@ -143,15 +143,16 @@ def near_to_each_other(left: np.ndarray, right: np.ndarray, contrast: np.ndarray
     pairs = [np.empty((0, 2), int)]
     for place, group in enumerate(groups):
         gaps = np.maximum(low[place] - other_high, other_low - high[place]).clip(0)
-        close = (gaps**2).sum(axis=1) <= reach**2 * contrasts[place] * other_contrasts
+        close = (gaps**2).sum(axis=1) <= reach**2 * most[place] * others_most
         if right is left:
             close[:place] = False  # these have met this group already
         columns = np.flatnonzero(np.repeat(close, sizes))
         for part in np.array_split(columns, -(-len(columns) // PART) or 1):
             product = products[group] @ factors[part].T
             rows = np.flatnonzero(product.max(axis=1, initial=0) > 0)
-            places, found = np.nonzero(product[rows] > 0)
-            pairs.append(np.stack([group[rows[places]], order[part[found]]], axis=1))
+            if len(rows):
+                places, columns_found = np.nonzero(product[rows] > 0)
+                pairs.append(np.stack([group[rows[places]], order[part[columns_found]]], axis=1))
     found = np.concatenate(pairs)
     return found[found[:, 0] != found[:, 1]]
 

@@ -43,6 +43,7 @@ UNITS = {
     "inversion": "% of the negative",
 }
 IN_PIXELS = ("blur", "translation", "occlusion")
+BATCH = 100  # images that are transformed at a time
 GREY = 128  # grey level of the square that covers a part of the image
 
 
@@ -69,11 +70,13 @@ def affine(images: np.ndarray, matrix: np.ndarray, offset: tuple[float, float] =
         first = np.floor(place).astype(int)
         pair = ((first, 1 - place + first), (first + 1, place - first))
         axes.append([(np.clip(old + 1, 0, length + 1), weight[..., None]) for old, weight in pair])  # + 1: of the frame
-    framed, changed = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)]), 0
-    for row, down in axes[0]:
-        for column, right in axes[1]:
-            changed = changed + framed[:, row, column] * down * right
-    return (changed + 0.5).astype(np.uint8)
+    changed = np.empty_like(images)
+    for start in range(0, len(images), BATCH):
+        batch = slice(start, start + BATCH)
+        framed = np.pad(images[batch], [(0, 0), (1, 1), (1, 1), (0, 0)])
+        values = sum(framed[:, row, column] * down * right for row, down in axes[0] for column, right in axes[1])
+        changed[batch] = values + 0.5  # which is rounded down
+    return changed
 
 
 def either_way(images: np.ndarray, matrices: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
