@@ -5,7 +5,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 PERPLEXITY = 30  # about the number of neighbours that an image keeps
-ITERATIONS, ANGLE = 400, 0.8  # of 2,000 images, more iterations and a smaller angle keep no more neighbours
+ITERATIONS, ANGLE = 400, 0.8  # more iterations and a smaller angle take longer, and change the map little
 
 
 def tsne(features: np.ndarray, seed: int) -> np.ndarray:
