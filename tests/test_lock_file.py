@@ -158,7 +158,9 @@ def test_a_damaged_list_of_locks_is_removed_and_one_that_dvc_writes_is_not(folde
 def test_a_list_of_ended_processes_is_removed_and_that_of_a_running_dvc_is_not(words, folder, monkeypatch):
     list_holder(os.getppid())  # another program has got the number of an ended one
     assert remove_stale_rwlock()
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *words]) as process:
+    command = [sys.executable, "-uc", "import time; print(); time.sleep(60)", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()  # a process that has only just started has no command line yet
         list_holder(process.pid)
         assert not remove_stale_rwlock()
         RWLOCK.write_text("")
