@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from stages.base.files import write_text
-from stages.runner.graph import is_defined
+from stages.runner.graph import defined
 from stages.runner.progress import COLUMNS, COSTS, read_costs
 
 
@@ -38,5 +38,6 @@ def dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
 def keep_costs(took: dict[str, str]) -> None:
     """Write what stages took into `COSTS`, where the last run of each other stage is kept."""
     known = read_costs() | {name: cells.split(",") for name, cells in took.items()}
-    rows = [",".join([name, *cells]) for name, cells in known.items() if is_defined(name)]
+    names = defined()
+    rows = [",".join([name, *cells]) for name, cells in known.items() if name in names]
     write_text(COSTS, "\n".join([",".join(COLUMNS), *rows, ""]))

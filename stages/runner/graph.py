@@ -41,7 +41,7 @@ def read_stage(name: str) -> Stage:
     """
     kind, _, item = name.partition("@")
     entry, content = load_yaml(Path("dvc.yaml"))["stages"].get(kind), load_yaml(PARAMETERS)
-    values = item_of(entry, item, content) if entry else None
+    values = items_of(entry, content).get(item) if entry else None
     if values is None:
         raise InputError(f"dvc.yaml and params.yaml define no stage {name}: `dvc stage list` shows all.")
 
@@ -56,23 +56,20 @@ def read_stage(name: str) -> Stage:
     return Stage(name, tuple(filled("params")), tuple(map(Path, filled("deps"))), tuple(map(Path, results)))
 
 
-def is_defined(name: str) -> bool:
-    """Whether `dvc.yaml` and `params.yaml` define a stage of this name."""
-    try:
-        read_stage(name)
-    except InputError:
-        return False
-    return True
+def defined() -> set[str]:
+    """The names of all stages that `dvc.yaml` and `params.yaml` define. Raises `InputError` if one is not valid YAML."""
+    entries, content = load_yaml(Path("dvc.yaml"))["stages"], load_yaml(PARAMETERS)
+    return {f"{kind}@{item}" if item else kind for kind, entry in entries.items() for item in items_of(entry, content)}
 
 
-def item_of(entry: dict, item: str, content: dict) -> dict[str, Any] | None:
-    """The values of an entry's `matrix` for one of its items, such as `cnn-0`; None if it has no such item."""
+def items_of(entry: dict, content: dict) -> dict[str, dict[str, Any]]:
+    """The values of an entry's `matrix` for each of its items, such as `cnn-0`; without a matrix, for the one item ``."""
     matrix = entry.get("matrix", {})
-    axes = [value_of(content, axis[2:-1]) if isinstance(axis, str) else axis for axis in matrix.values()]
-    for values in itertools.product(*axes):
-        if "-".join(map(str, values)) == item:
-            return {f"item.{key}": value for key, value in zip(matrix, values, strict=True)}
-    return None
+    axes = [value_of(content, axis[2:-1]) or () if isinstance(axis, str) else axis for axis in matrix.values()]
+    return {
+        "-".join(map(str, values)): {f"item.{key}": value for key, value in zip(matrix, values, strict=True)}
+        for values in itertools.product(*axes)
+    }
 
 
 def value_of(content: Any, key: str) -> Any:

@@ -18,7 +18,7 @@ from stages.base.errors import InputError
 from stages.base.files import write_text
 from stages.results.git import git
 from stages.runner.dvc_files import LOCK, read_lock, read_text
-from stages.runner.graph import is_defined
+from stages.runner.graph import defined
 
 LOCK_COPY = Path(".dvc/tmp/lock.copy.yaml")
 MUTEX = Path(".dvc/tmp/lock")  # which DVC holds while it works, but not while a stage runs
@@ -57,7 +57,8 @@ def keep_copy() -> None:
     text, copied = read_text(LOCK), read_text(LOCK_COPY)
     blocks = blocks_of(text)
     if text != copied and all(map(is_whole, blocks.values())):
-        lost = {name: block for name, block in blocks_of(copied).items() if name not in blocks and is_defined(name)}
+        names = defined()
+        lost = {name: block for name, block in blocks_of(copied).items() if name in names and name not in blocks}
         write_text(LOCK_COPY, joined((blocks | lost).values()) if lost else text)
 
 
@@ -95,10 +96,11 @@ def repaired(text: str) -> str:
     copied, committed = read_text(LOCK_COPY), git("show", f"HEAD:./{LOCK}")
     if text and text in {copied, committed}:
         return text
+    names = defined()
     known = {
         name: block
         for name, block in (blocks_of(committed) | blocks_of(copied)).items()
-        if is_whole(block) and is_defined(name)
+        if is_whole(block) and name in names
     }
     found = {  # an entry that breaks off is the beginning of the known one
         name: block
