@@ -18,7 +18,7 @@ from stages.base.files import write_csv, write_json
 from stages.base.runs import FASHION_MNIST
 from stages.base.splits import PREPARED, save_split
 from stages.data.checks import COPIES, Checked, check, read_source
-from stages.data.publisher import CLASS_NAMES, PUBLISHED, RAW, refuse_unless_published
+from stages.data.publisher import CLASS_NAMES, PUBLISHED, RAW, SIZE, refuse_unless_published
 from stages.data.source import Source, some
 from stages.data.transforms import counts_of_levels
 from stages.parameters.dataset import Dataset
@@ -139,6 +139,11 @@ def main() -> None:
         if Path(dataset.path) != RAW:
             raise InputError(
                 f"dataset.name is {FASHION_MNIST}, which is {RAW} alone: give {dataset.path} another name."
+            )
+        if (dataset.size, dataset.colors) != (SIZE, "grey"):
+            raise InputError(
+                f"dataset.size is {dataset.size} and dataset.colors is {dataset.colors}, but the images of {FASHION_MNIST} "
+                f"are {SIZE} pixels and grey. To scale them, also give dataset.name another name."
             )
         for name in PUBLISHED:
             refuse_unless_published(name)

@@ -111,13 +111,21 @@ def test_other_files_are_refused_before_anything_is_parsed(damage, sentence, tmp
     assert not Path("data/prepared").exists()
 
 
-def test_other_data_are_never_taken_for_fashion_mnist(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"path": "others"}, "which is data/fashion-mnist alone: give others another name"),
+        ({"size": 32}, "size is 32 and dataset.colors is grey, but the images of fashion-mnist are 28 pixels and grey"),
+        ({"colors": "rgb"}, "colors is rgb, but .* give dataset.name another name"),
+    ],
+)
+def test_other_data_are_never_taken_for_fashion_mnist(change, sentence, tmp_path, monkeypatch):
     shutil.copytree(ROOT / RAW, tmp_path / RAW)
     shutil.copytree(ROOT / RAW, tmp_path / "others")
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    edit(tmp_path, lambda content: content.update(dataset=DATASET | {"path": "others"}))
+    edit(tmp_path, lambda content: content.update(dataset=DATASET | change))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="which is data/fashion-mnist alone: give others another name"):
+    with pytest.raises(InputError, match=sentence):
         prepare.main()
     assert not Path("data/prepared").exists()
 

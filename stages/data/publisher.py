@@ -6,6 +6,7 @@ from pathlib import Path
 from stages.base.errors import Damaged
 
 RAW = Path("data/fashion-mnist")
+SIZE = 28  # pixels, the height and width of an image
 
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

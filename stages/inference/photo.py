@@ -11,9 +11,9 @@ import numpy as np
 
 from stages.base.errors import InputError
 from stages.base.runs import FASHION_MNIST
+from stages.data.publisher import SIZE
 from stages.data.resize import GREY, center, fitted, grey, scale
 
-SIZE = 28  # pixels, the height and width of an input
 TOLERANCE = 0.05 * 255  # grey levels of a channel: what is so near to the background's color belongs to it
 MIN_PLAIN_SHARE = 0.8  # of the border's pixels: if so many have the background's color, it is plain
 LIGHT_FITS = 4  # how often a plane is fitted to the light
