@@ -71,9 +71,11 @@ def told(path: Path, **changes) -> str:
 
 
 def test_one_folder_a_class_with_and_without_splits(tmp_path):
-    source, found = read(fill(tmp_path / "plain"))
-    assert (found.class_names, source.images.shape, source.faults) == (list(CLASSES), (30, 16, 16, 3), [])
-    assert set(source.splits) == {"train"}
+    for classes in (CLASSES, ("bus", "car", "train")):  # the last is no split
+        source, found = read(fill(tmp_path / classes[0], classes))
+        assert (found.class_names, source.images.shape, source.faults) == (list(classes), (30, 16, 16, 3), [])
+        assert set(source.splits) == {"train"}
+    source, _ = read(fill(tmp_path / "plain"))
     assert (source.images[0] == np.asarray(Image.open(tmp_path / "plain" / source.names[0]))).all()
     for name, split in (("Training", "train"), ("valid", "val"), ("test", "test")):
         fill(tmp_path / "split" / name, count={"train": 10, "val": 2, "test": 3}[split])

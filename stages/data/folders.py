@@ -66,8 +66,11 @@ def rows_of_folders(root: Path, groups: str | None, source: Source) -> pd.DataFr
     """
     top = folders_in(root)
     parts = {folder: SPLITS[folder.name.lower()] for folder in top if folder.name.lower() in SPLITS}
-    source.fault([folder.name for folder in top if parts and folder not in parts], "folders beside train and test")
-    rows, others, empty, loose, inner = [], Counter(), [], [], set()
+    others = [folder for folder in top if folder not in parts]
+    if not any(map(folders_in, parts)) and any(map(holds_images, others)):
+        parts = {}  # folders of classes, one of which is called train, as a vehicle is
+    source.fault([folder.name for folder in others if parts], "folders beside train and test")
+    rows, no_images, empty, loose, inner = [], Counter(), [], [], set()
     for part, split in (parts or {root: "train"}).items():
         loose += [file.name for file in part.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES]
         for folder in folders_in(part):
@@ -80,15 +83,15 @@ def rows_of_folders(root: Path, groups: str | None, source: Source) -> pd.DataFr
                         rows.append((path, name, split, group_of(path, groups)))
                         inner |= {os.path.relpath(place, root)} - {str(folder.relative_to(root))}
                     else:
-                        others[suffix or file] += 1
+                        no_images[suffix or file] += 1
             if len(rows) == found:
                 empty.append(folder.relative_to(root))
     source.fault(empty, "folders without images, which are no classes")
     source.fault(sorted(loose), "images outside of the folders of classes")
     if inner:
         source.notes.append(f"folders within those of classes, whose images belong to these: {some(sorted(inner))}")
-    if others:
-        source.notes.append(f"files that are no images by their names: {others.total():,} ({', '.join(others)})")
+    if no_images:
+        source.notes.append(f"files that are no images by their names: {no_images.total():,} ({', '.join(no_images)})")
     return pd.DataFrame(rows, columns=["file", "label", "split", "group"])
 
 
@@ -96,6 +99,11 @@ def folders_in(path: Path) -> list[Path]:
     """The folders inside a folder, without hidden ones and those of macOS's archives, in order."""
     found = [one for one in path.iterdir() if one.is_dir() and one.name[0] != "." and one.name != "__MACOSX"]
     return sorted(found, key=lambda folder: in_order(folder.name))
+
+
+def holds_images(path: Path) -> bool:
+    """Whether images, by their names, lie in a folder or in one inside it."""
+    return any(file.suffix.lower() in PHOTO_SUFFIXES for file in path.rglob("*"))
 
 
 def rows_of_csv(path: Path, groups: str | None, source: Source) -> pd.DataFrame | None:
