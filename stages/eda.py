@@ -32,6 +32,11 @@ COLUMNS = 12  # classes side by side in the figure of the means
 SHOWN = 6  # typical images per class; unusual ones as many
 
 
+def drawn(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """The numbers of `most` images drawn at random, or of all, and of the first of each class, ascending."""
+    return np.union1d(np.unique(labels, return_index=True)[1], sampled(len(labels), most, seed))
+
+
 def balance(labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """The number of training images per class: columns class, images."""
     return pd.DataFrame({"class": names, "images": np.bincount(labels, minlength=len(names))})
@@ -87,7 +92,7 @@ def main() -> None:
     (images, labels), names = load_split("train"), load_summary()["class_names"]
     named, counts = figure_names(names), np.bincount(labels, minlength=len(names))
     which, balance_table = of_all(MAX_CLASSES, len(names)), balance(labels, names)
-    looked_at = sampled(len(images), parameters.max_images, parameters.seed)
+    looked_at = drawn(labels, parameters.max_images, parameters.seed)
     images, labels = images[looked_at], labels[looked_at]
     members = {label: np.flatnonzero(labels == label) for label in most_frequent(counts)}
     shown_names = [named[label] for label in members]

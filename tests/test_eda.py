@@ -3,7 +3,16 @@
 import numpy as np
 
 from stages.data.publisher import CLASS_NAMES
-from stages.eda import NEIGHBOURS, balance, histogram, mean_distance_to_neighbours, overlap
+from stages.eda import NEIGHBOURS, balance, drawn, histogram, mean_distance_to_neighbours, overlap
+
+
+def test_a_class_of_few_images_is_among_those_looked_at():
+    labels = np.append(np.zeros(5000, int), 1)
+    chosen = drawn(labels, 100, 0)
+    assert set(labels[chosen]) == {0, 1}
+    assert len(chosen) <= 102
+    assert (np.diff(chosen) > 0).all()
+    assert np.array_equal(drawn(labels, 6000, 0), np.arange(5001))
 
 
 def test_neighbours_are_counted_by_class_and_no_image_is_its_own():
