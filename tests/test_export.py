@@ -22,7 +22,7 @@ from tests.models import custom, nested, separable, small
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 7, 7, 1), dtype=np.uint8).repeat(4, 1).repeat(4, 2)  # blocks
 VIEWS = "flip_and_shift"
-ABOUT = {"dataset": "mine", "classes": list("abcdefghij"), "run": "a-0", "test_time_augmentation": "flip"}
+ABOUT = {"dataset": "2024", "classes": list("abcdefghij"), "run": "a-0", "test_time_augmentation": "flip"}
 EXPORTED = Path("data/exported")
 
 

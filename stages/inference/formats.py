@@ -25,6 +25,7 @@ from tensorflow import lite
 from stages.base.errors import InputError
 from stages.base.files import atomic_write
 from stages.data.transforms import TUNED_SIZE
+from stages.inference.classifier import from_json
 from stages.trained.backend import silent
 from stages.trained.features import with_features
 from stages.trained.prediction import VIEWS
@@ -134,14 +135,15 @@ def write_litert(model: keras.Model, path: Path, metadata: dict, int8: bool = Fa
 
 
 def write_onnx(model: keras.Model, path: Path, metadata: dict) -> None:
-    """Write a `serving_model` as ONNX; the metadata are its `metadata_props`, each value as text or JSON."""
+    """Write a `serving_model` as ONNX; the metadata are its `metadata_props`: JSON, or text that is none."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only models that were called
         model.export(file, format="onnx", verbose=False)
         exported = onnx.load(file)
     exported.graph.CopyFrom(ordered(exported.graph))
-    texts = {key: value if isinstance(value, str) else as_json(value) for key, value in metadata.items()}
+    as_it_is = {key for key, value in metadata.items() if isinstance(value, str) and from_json(value) == value}
+    texts = {key: value if key in as_it_is else as_json(value) for key, value in metadata.items()}
     onnx.helper.set_model_props(exported, texts)
     onnx.checker.check_model(exported)
     with atomic_write(path) as temporary:
