@@ -321,11 +321,16 @@ def served(host: str):
     return own_address_only
 
 
+def family_of(host: str) -> socket.AddressFamily:
+    """Whether a name or an address is reached by IPv4 or IPv6."""
+    return AF_INET6 if ":" in host else AF_INET
+
+
 def refuse_a_port_in_use(host: str, port: int) -> None:
     """Raise `InputError` if the page cannot be served at a port of this machine."""
     if not 1 <= port <= 65535:
         raise InputError(f"--port is {port}, but must be a whole number from 1 to 65535.")
-    with socket.socket() as tried:
+    with socket.socket(family_of(host)) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind((host, port))
@@ -355,7 +360,7 @@ def main() -> None:
         raise InputError("there is no trained model yet. Type `make run`, which trains the models.")
     exported()
     application = served(given.host)
-    print(f"The page: http://{given.host}:{given.port} (Ctrl-C stops it).")
+    print(f"The page: http://{f'[{given.host}]' if ':' in given.host else given.host}:{given.port} (Ctrl-C stops it).")
     print(
         f"To open it from another machine, type `ssh -L {given.port}:127.0.0.1:{given.port} {os.uname().nodename}` there, "
         f"then open http://127.0.0.1:{given.port}"

@@ -169,14 +169,15 @@ def test_the_page_has_examples_and_asks_no_other_host(application, loaded):
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(picture))), 255 - pixels[place, ..., 0])
 
 
-def test_a_port_that_cannot_be_used_is_told():
+@pytest.mark.parametrize("host", ["127.0.0.1", *["::1"] * socket.has_dualstack_ipv6()])
+def test_a_port_that_cannot_be_used_is_told(host):
     with pytest.raises(InputError, match="--port is 99999, but must be"):
-        page_of_app.refuse_a_port_in_use("127.0.0.1", 99999)
-    with (
-        socket.create_server(("127.0.0.1", 0)) as server,
-        pytest.raises(InputError, match="perhaps it is open already"),
-    ):
-        page_of_app.refuse_a_port_in_use("127.0.0.1", server.getsockname()[1])
+        page_of_app.refuse_a_port_in_use(host, 99999)
+    with socket.create_server((host, 0), family=page_of_app.family_of(host)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(InputError, match="perhaps it is open already"):
+            page_of_app.refuse_a_port_in_use(host, port)
+    page_of_app.refuse_a_port_in_use(host, port)
 
 
 # --- The page as it is served ---
