@@ -6,6 +6,7 @@ end with what it was at its start.
 """
 
 import functools
+import gc
 import importlib
 import inspect
 import os
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from stages.base.errors import InputError
 from stages.parameters import schema
@@ -33,7 +35,7 @@ def run(name: str, code: Path) -> None:
         raise InputError(f"there is no stage {name}: `dvc stage list` shows all.")
     sys.argv = [f"stages/{kind}.py", *([name] if "@" in name else [])]
     if os.environ.get("DVC_STAGE") != name:
-        importlib.import_module(f"stages.{kind}").main()
+        loaded(kind).main()
         return
     orphans.end_with_dvc()
     lock_file.keep_copy()
@@ -43,7 +45,7 @@ def run(name: str, code: Path) -> None:
     schema.load_yaml = functools.cache(schema.load_yaml)
     schema.load_yaml(schema.PARAMETERS)
     with guarded(stage, code) as reads:
-        module = importlib.import_module(f"stages.{kind}")
+        module = loaded(kind)
         kept = None
         if "checkpoint" in inspect.signature(module.main).parameters:
             kept = checkpoint.open_checkpoint(name, reads)
@@ -51,6 +53,16 @@ def run(name: str, code: Path) -> None:
             module.main(**({"checkpoint": kept} if kept else {}))
     if kept:
         kept.keep_for(stage.results[0])
+
+
+def loaded(kind: str) -> ModuleType:
+    """The module of a stage. The garbage collector never looks at what it loads: that would slow down the whole process."""
+    gc.disable()
+    try:
+        return importlib.import_module(f"stages.{kind}")
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager
