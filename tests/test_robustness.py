@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from stages.stress.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, affine, corrupt, rotation
+from stages.stress.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, affine, border_of, corrupt, rotation
 from stages.stress.ood import INPUTS, detection, draw_ood
 from stages.stress.robustness import ood_detection, robustness, summary
 
@@ -66,8 +66,19 @@ def test_an_affine_change_is_scipys():
             middle - matrix @ middle + offset,
             order=1,
             mode="grid-constant",
+            cval=float(border_of(image)[..., channel].item()),
         )
         np.testing.assert_allclose(affine(image, matrix, offset)[0, ..., channel], expected, atol=0.5001)
+
+
+@pytest.mark.parametrize("kind", ["blur", "rotation", "shear", "scale", "translation"])
+def test_what_comes_from_outside_has_the_color_of_the_border_of_each_image(kind):
+    colors = np.array([[0, 0, 0], [255, 255, 255], [200, 100, 7]], np.uint8)
+    images = colors[:, None, None].repeat(12, 1).repeat(12, 2)
+    images[:, 5:7, 5:7] = 90
+    changed = corrupt(images, kind, 5, seed=0)
+    assert (changed[:, 0, 0] == colors).all()
+    assert (border_of(changed)[:, 0, 0] == colors).all()
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
@@ -146,7 +157,7 @@ def by_brightness(images: np.ndarray) -> np.ndarray:
 
 def test_the_tables_of_a_classifier_that_knows_bright_from_dark():
     images = np.zeros((8, 28, 28, 1), np.uint8)
-    images[6:] = 255
+    images[6:, 1:-1, 1:-1] = 255
     labels = np.repeat([0, 1], [6, 2])
     table = robustness(by_brightness, by_brightness(images), images, labels, seed=0, confidence=0.95)
     clean = table[table["strength"] == 0]

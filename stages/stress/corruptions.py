@@ -6,8 +6,8 @@ Fashion-MNIST. Five strengths per kind follow Hendrycks and Dietterich, "Benchma
 corruptions and perturbations" (2019). The levels are this project's own. Accuracies are not comparable with those on the
 published sets.
 
-Images are uint8 (N, H, W, C). Levels in pixels are for images of `TUNED_SIZE`, and in proportion for others. Pixels from
-outside the image are black.
+Images are uint8 (N, H, W, C). Levels in pixels are for images of `TUNED_SIZE`, and in proportion for others. What comes
+from outside an image has the median color of its border, which is black in nearly all images of Fashion-MNIST.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from scipy import ndimage
 from stages.data.transforms import TUNED_SIZE
 
 STRENGTHS = (1, 2, 3, 4, 5)
-LEVELS = {  # of each kind, for strengths 1 to 5; UNITS gives their units
+LEVELS = {  # of each kind, for strengths 1 to 5 and images of TUNED_SIZE: see `level_of`; UNITS gives their units
     "noise": (5, 10, 20, 40, 80),
     "blur": (0.5, 0.75, 1, 1.5, 2),
     "brightness": (20, 40, 60, 80, 100),
@@ -73,10 +73,18 @@ def affine(images: np.ndarray, matrix: np.ndarray, offset: tuple[float, float] =
     changed = np.empty_like(images)
     for start in range(0, len(images), BATCH):
         batch = slice(start, start + BATCH)
-        framed = np.pad(images[batch], [(0, 0), (1, 1), (1, 1), (0, 0)])
+        outside = border_of(images[batch])
+        framed = np.pad(images[batch] - outside, [(0, 0), (1, 1), (1, 1), (0, 0)])
         values = sum(framed[:, row, column] * down * right for row, down in axes[0] for column, right in axes[1])
-        changed[batch] = values + 0.5  # which is rounded down
+        changed[batch] = values + outside + 0.5  # which is rounded down
     return changed
+
+
+def border_of(images: np.ndarray) -> np.ndarray:
+    """The median color of each image's border, float32 (N, 1, 1, C); from (N, H, W, C)."""
+    lines = images[:, [0, -1]], images[:, 1:-1, [0, -1]]
+    border = np.concatenate([line.reshape(len(images), -1, images.shape[-1]) for line in lines], axis=1)
+    return np.median(border, axis=1).astype(np.float32)[:, None, None]
 
 
 def either_way(images: np.ndarray, matrices: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -94,7 +102,8 @@ def noise(images: np.ndarray, std: float, rng: np.random.Generator) -> np.ndarra
 
 def blur(images: np.ndarray, std: float, rng: np.random.Generator) -> np.ndarray:
     """Blur with a Gaussian filter with a standard deviation of `std` pixels."""
-    return grey_levels(ndimage.gaussian_filter(images, (0, std, std, 0), output=np.float32, mode="constant"))
+    outside = border_of(images)
+    return grey_levels(ndimage.gaussian_filter(images - outside, (0, std, std, 0), mode="constant") + outside)
 
 
 def brightness(images: np.ndarray, added: float, rng: np.random.Generator) -> np.ndarray:
@@ -182,8 +191,13 @@ def corrupt(images: np.ndarray, kind: str, strength: int, seed: int) -> np.ndarr
     """
     if strength == 0:
         return images
+    return KINDS[kind](images, level_of(kind, strength, images.shape[1]), np.random.default_rng(seed))
+
+
+def level_of(kind: str, strength: int, height: int) -> float:
+    """The level of a corruption at a strength from 1 to 5, in `UNITS`, for images of this height."""
     level = LEVELS[kind][strength - 1]
-    if kind in IN_PIXELS and images.shape[1] != TUNED_SIZE:
-        level = level * images.shape[1] / TUNED_SIZE
-        level = level if kind == "blur" else max(1, round(level))
-    return KINDS[kind](images, level, np.random.default_rng(seed))
+    if kind not in IN_PIXELS or height == TUNED_SIZE:
+        return level
+    scaled = level * height / TUNED_SIZE
+    return scaled if kind == "blur" else max(1, round(scaled))
