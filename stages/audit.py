@@ -21,7 +21,7 @@ from stages.base.runs import FASHION_MNIST, FOLD_MODEL, FOLDS, SELECTED
 from stages.base.splits import PREPARED, load_split, load_summary, sampled
 from stages.base.threads import use_threads
 from stages.figures import quality as draw
-from stages.figures.style import figure_names, save
+from stages.figures.style import as_shown, figure_names, save
 from stages.parameters.audit import Audit
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
@@ -192,6 +192,7 @@ def main() -> None:
             for name, (_, labels) in parts.items()
         },
         "estimated_label_errors": {"train and val": estimate, "test": test_estimate},
+        "judge_accuracy": round(float((folds["probabilities"].argmax(axis=1) == folds["labels"]).mean()), 6),
         "test_error": {
             "mistakes": len(mistakes),
             "flagged": flagged,
@@ -203,7 +204,7 @@ def main() -> None:
     for name, table in (("near_duplicates", pairs[:PAIRS_KEPT]), ("label_issues", issues)):
         write_csv(REPORTS / f"{name}.csv", table if dataset == FASHION_MNIST else with_files(table, files))
     write_json(REPORTS / "summary.json", summary)
-    shown_images = {name: split_images for name, (split_images, _) in parts.items()}
+    shown_images = {name: as_shown(split_images, dataset) for name, (split_images, _) in parts.items()}
     shown_names = dict(zip(names, figure_names(names), strict=True))
     shown = shown_pairs(pairs)[: draw.SHOWN].replace(shown_names)
     save(draw.near_duplicates(shown, shown_images, near), REPORTS / "near_duplicates.png")

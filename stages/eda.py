@@ -18,7 +18,7 @@ from stages.base.threads import use_threads
 from stages.data.embedding import tsne
 from stages.data.transforms import at_most_tuned, counts_of_levels
 from stages.figures import eda as draw
-from stages.figures.style import MAX_CLASSES, figure_names, most_confused, most_frequent, save
+from stages.figures.style import MAX_CLASSES, as_shown, figure_names, most_confused, most_frequent, save
 from stages.parameters.eda import Eda
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
@@ -89,17 +89,19 @@ def of_all(most: int, count: int) -> str:
 def main() -> None:
     parameters = read("eda", Eda)
     use_threads(read("threads", Threads))
-    (images, labels), names = load_split("train"), load_summary()["class_names"]
+    (images, labels), data = load_split("train"), load_summary()
+    names = data["class_names"]
     named, counts = figure_names(names), np.bincount(labels, minlength=len(names))
     which, balance_table = of_all(MAX_CLASSES, len(names)), balance(labels, names)
     looked_at = drawn(labels, parameters.max_images, parameters.seed)
     images, labels = images[looked_at], labels[looked_at]
+    looks = as_shown(images, data["dataset"])
     members = {label: np.flatnonzero(labels == label) for label in most_frequent(counts)}
     shown_names = [named[label] for label in members]
 
     rng = np.random.default_rng(parameters.seed)
     count = parameters.samples_per_class
-    chosen = [images[rng.choice(rows, min(count, len(rows)), replace=False)] for rows in members.values()]
+    chosen = [looks[rng.choice(rows, min(count, len(rows)), replace=False)] for rows in members.values()]
     save(draw.image_grid(chosen, shown_names, f"Training images, drawn at random{which}"), REPORTS / "samples.png")
 
     histogram_table = histogram(images)
@@ -109,21 +111,23 @@ def main() -> None:
     save(draw.pixel_histogram(histogram_table), REPORTS / "pixel_histogram.png")
 
     columns = most_frequent(counts, COLUMNS)
-    means = np.stack([images[members[label]].mean(axis=0) for label in columns])  # (classes, H, W, C)
+    means = np.stack([looks[members[label]].mean(axis=0) for label in columns])  # (classes, H, W, C)
     deviations = np.stack([images[members[label]].std(axis=0) for label in columns])
     title = f"Mean and standard deviation of each class, pixel by pixel{of_all(COLUMNS, len(names))}"
-    figure = draw.image_grid([means, 2 * deviations], ["mean", "std x 2"], title, [named[label] for label in columns])
+    figure = draw.image_grid(
+        [means, 255 - 2 * deviations], ["mean", "std x 2"], title, [named[label] for label in columns]
+    )
     save(figure, REPORTS / "class_means.png")
 
     pixels = at_most_tuned(images).reshape(len(images), -1)
     sample = pixels[:: -(-len(pixels) // SAMPLE)] / np.float32(255)
-    pca = PCA(min(COMPONENTS, *sample.shape), svd_solver="covariance_eigh").fit(sample)
+    pca = PCA(min(COMPONENTS, *sample.shape), random_state=parameters.seed).fit(sample)
     parts = np.array_split(pixels, -(-len(pixels) // SAMPLE))
     features = np.concatenate([pca.transform(part / np.float32(255)) for part in parts])  # (N, 50)
 
     distances = ((rows, mean_distance_to_neighbours(features[rows])) for rows in members.values())
     ranked = [rows[np.argsort(distance, kind="stable")] for rows, distance in distances]
-    typical, unusual = ([images[rows[part]] for rows in ranked] for part in (slice(SHOWN), slice(None, -SHOWN - 1, -1)))
+    typical, unusual = ([looks[rows[part]] for rows in ranked] for part in (slice(SHOWN), slice(None, -SHOWN - 1, -1)))
     save(draw.typical_and_unusual(typical, unusual, shown_names, which), REPORTS / "typical_and_unusual.png")
 
     rng = np.random.default_rng(parameters.seed)  # a new one: the draws above do not change which images are embedded

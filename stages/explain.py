@@ -19,7 +19,7 @@ from stages.base.splits import load_split, load_summary
 from stages.data.embedding import tsne
 from stages.explanation import occlusion
 from stages.figures import explanation as draw
-from stages.figures.style import figure_names, save
+from stages.figures.style import as_shown, figure_names, save
 from stages.parameters.explain import Explain
 from stages.parameters.runs import Threads
 from stages.parameters.schema import read
@@ -75,7 +75,7 @@ def extremes(
 
 def embed(features: np.ndarray, seed: int) -> np.ndarray:
     """Features (N, D) as points (N, 2): principal components, then t-SNE."""
-    return tsne(PCA(min(COMPONENTS, *features.shape), svd_solver="covariance_eigh").fit_transform(features), seed)
+    return tsne(PCA(min(COMPONENTS, *features.shape), random_state=seed).fit_transform(features), seed)
 
 
 def embedding_table(
@@ -121,9 +121,10 @@ def main() -> None:
     )  # (N, H, W, classes)
     shown = labels[chosen], probabilities[chosen], drops
     write_csv(REPORTS / "occlusion.csv", extremes(chosen, *shown, names))
-    thing = "article" if summary["dataset"] == FASHION_MNIST else "object"
-    outline = thing if images.shape[-1] == 1 else ""
-    figure = draw.occlusion(images[chosen], *shown, occlusion.patch_for(images[0]), shown_names, outline)
+    outline = "article" if summary["dataset"] == FASHION_MNIST else ""
+    figure = draw.occlusion(
+        as_shown(images[chosen], summary["dataset"]), *shown, occlusion.patch_for(images[0]), shown_names, outline
+    )
     save(figure, REPORTS / "occlusion.png")
 
     rng = np.random.default_rng(parameters.seed)

@@ -21,7 +21,7 @@ from stages.data.publisher import DESCRIPTION
 from stages.data.transforms import TUNED_SIZE
 from stages.figures import results as draw
 from stages.figures import robustness as draw_robustness
-from stages.figures.style import MAX_CLASSES, figure_names, model_colours, save
+from stages.figures.style import MAX_CLASSES, as_shown, figure_names, model_colours, save
 from stages.page.descriptions import description
 from stages.page.inline import inline, sheet
 from stages.page.payload import galleries, payload, shown
@@ -107,7 +107,7 @@ def main() -> None:
         "differences": draw.differences(statistics["pairs"], statistics_parameters.confidence),
         "reliability": draw.reliability(statistics["reliability"], temperatures),
         "coverage": draw.coverage(statistics["coverage"]),
-        "robustness": draw_robustness.strengths(robustness, selection["selected"]),
+        "robustness": draw_robustness.strengths(robustness, selection["selected"], len(images[0])),
         "corruptions": draw_robustness.samples(example, parameters.seed),
     }
     if len(names) == 2:
@@ -125,7 +125,7 @@ def main() -> None:
     own = statistics["classes"].query("model == @best")
     own = own[own["class"].isin(np.array(names)[tested > 0])]  # a class without test images has no recall
     for name, (title, numbers) in found[best].items():
-        some = images[numbers], labels[numbers], predictions[best]["probabilities"][numbers]
+        some = as_shown(images[numbers], data["dataset"]), labels[numbers], predictions[best]["probabilities"][numbers]
         file = "selected" if name == "random" else name
         save(draw.predictions(*some, named, f"{best}: {title}"), FIGURES / f"{file}.png")
     large = images.shape[1] >= TUNED_SIZE
@@ -141,7 +141,7 @@ def main() -> None:
         style=(PAGE / "report.css").read_text(encoding="utf-8"),
         script=(PAGE / "report.js").read_text(encoding="utf-8"),
         payload=payload(predictions, on_page, chosen, curves, low_resolution, order, model_colours(list(runs)), names),
-        sheet=sheet(images[on_page]),
+        sheet=sheet(as_shown(images[on_page], data["dataset"])),
         data=data,
         summary=summary,
         selection=selection,

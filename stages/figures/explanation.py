@@ -11,9 +11,9 @@ from stages.figures.style import scatter_classes, short, show_pixels
 
 # Few steps each: a saved figure has at most 256 colours.
 DIVERGING = plt.get_cmap("PuOr", 31)  # orange, white, purple: safe for colour-blind readers
-GREY = plt.get_cmap("gray_r", 64)
+GREY = plt.get_cmap("gray", 64)
 COLUMNS = 6  # images side by side in `occlusion`
-OUTLINE = 32  # the lowest grey level inside the outline
+OUTLINE = 223  # the highest grey level inside the outline
 
 
 def occlusion(
@@ -34,7 +34,7 @@ def occlusion(
         drops: (N, H, W, classes), how much the probability of each class falls, -1 to 1.
         patch: Height and width of the black square, pixels.
         names: Of the classes.
-        outline: What a grey image shows, light on black, whose outline is drawn; empty for none.
+        outline: What a grey image shows, dark on white, whose outline is drawn; empty for none.
     """
     predicted = probabilities.argmax(axis=1)
     maps = {"the predicted class": predicted, "the actual class": labels}
@@ -59,7 +59,7 @@ def occlusion(
             for axes, (what, classes) in zip(rows[1:, column], maps.items(), strict=False):
                 values = -100 * drops[index, ..., classes[index]]  # changes of the probability
                 shown = axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
-                inside = images[index, ..., 0] >= OUTLINE
+                inside = images[index, ..., 0] <= OUTLINE
                 if outline and len(np.unique(inside)) == 2:
                     axes.contour(inside, levels=[0.5], colors="#777777", linewidths=0.8, antialiased=False)
                 lowest, highest = (round(float(change)) for change in (values.min(), values.max()))

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from stages.base.runs import ENSEMBLE
 from stages.figures.style import MAX_CLASSES, NEUTRAL, RIGHT, UNITS, WRONG, matrix, model_colours, short, show_pixels
@@ -44,6 +45,8 @@ def comparison(table: pd.DataFrame, selected: str) -> Figure:
         xlabel="multiply-adds per view of an image",
         ylabel="test accuracy, %",
     )
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.ticklabel_format(axis="y", useOffset=False)
     if unknown:
         note = f"not shown, multiply-adds 0 or unknown:\n{', '.join(unknown)}"
         axes.text(0.98, 0.02, note, transform=axes.transAxes, ha="right", va="bottom", fontsize=9)

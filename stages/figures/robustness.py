@@ -6,16 +6,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stages.figures.style import show_mosaic
-from stages.stress.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, corrupt
+from stages.stress.corruptions import KINDS, STRENGTHS, UNITS, corrupt, level_of
 from stages.stress.ood import INPUTS, draw_ood
 
 
-def strengths(table: pd.DataFrame, model: str) -> Figure:
+def strengths(table: pd.DataFrame, model: str, height: int) -> Figure:
     """The accuracy of a model by corruption and strength, as a table of colours; what harms it most is below.
 
     Args:
         table: Columns model, corruption, strength (0 to 5), accuracy, of one run per model.
         model: The model that is shown.
+        height: Of the images, pixels.
     """
     rows = table[table["model"] == model].pivot(index="corruption", columns="strength", values="accuracy")
     rows = 100 * rows.loc[rows.mean(axis=1).sort_values(ascending=False, kind="stable").index]
@@ -23,9 +24,15 @@ def strengths(table: pd.DataFrame, model: str) -> Figure:
     shown = axes.imshow(rows, cmap="YlOrBr_r", vmin=0, vmax=100, aspect="auto")
     for (row, column), value in np.ndenumerate(rows.to_numpy()):
         kind = rows.index[row]
-        level = f"  ({LEVELS[kind][column - 1]:g})" if column else ""
+        level = f"  ({level_of(kind, column, height):.3g})" if column else ""
         axes.text(
-            column, row, f"{value:.0f}{level}", ha="center", va="center", color="white" if value < 45 else "black"
+            column,
+            row,
+            f"{value:.0f}{level}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if value < 45 else "black",
         )
     axes.set_xticks(range(6), ["clean", *map(str, STRENGTHS)])
     axes.set_yticks(range(len(rows)), [f"{kind}\n{UNITS[kind]}" for kind in rows.index], fontsize=8.5)
@@ -39,8 +46,8 @@ def strengths(table: pd.DataFrame, model: str) -> Figure:
 def samples(images: np.ndarray, seed: int) -> Figure:
     """Corrupted images, one row per corruption, from clean on the left to strength 5; and OOD inputs below.
 
-    Unlike in other figures, grey images are light on black, as in the data. White is drawn as light grey, which stands
-    out from the page.
+    All are as in the data: those of Fashion-MNIST, light on black. White of grey images is drawn as light grey, which
+    stands out from the page.
 
     Args:
         images: uint8 (K, H, W, C), which the rows take in turn.
@@ -55,7 +62,7 @@ def samples(images: np.ndarray, seed: int) -> Figure:
     shown = 2 * len(steps) + 2
     figure, grid = plt.subplot_mosaic([["left", "right"], ["below", "below"]], figsize=(10, 6.5), height_ratios=[5, 3])
     rows += [draw_ood(name, shown, images.shape[1:], seed) for name in INPUTS]
-    rows = [255 - 0.9 * row if row.shape[-1] == 1 else row for row in rows]
+    rows = [0.9 * row if row.shape[-1] == 1 else row for row in rows]
     for axes, half in zip((grid["left"], grid["right"]), halves, strict=True):
         show_mosaic(axes, rows[half], names[half], ["clean", *map(str, STRENGTHS)])
     grid["left"].set_title("Test images, corrupted at strengths 1 to 5")

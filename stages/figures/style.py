@@ -14,6 +14,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from stages.base.files import atomic_write
+from stages.base.runs import FASHION_MNIST
 
 # Ten colours that colour-blind readers can distinguish: Tol's "muted" scheme (Paul Tol, "Colour schemes", 2021) with a
 # darker grey.
@@ -106,24 +107,29 @@ def tiled(rows: Sequence[np.ndarray], gap: int = 0) -> np.ndarray:
     """Rows of images of one size, each (K, H, W, C), as one image with `gap` (or `gap_of`) pixels between the images.
 
     Returns:
-        (height, width, C), pixels 0-255; empty pixels look white: see `show_pixels`.
+        (height, width, C), pixels 0-255; empty ones are white.
     """
     height, width, channels = rows[0].shape[1:]
     gap = gap or gap_of(height)
     down, right = height + gap, width + gap
     size = len(rows) * down - gap, max(map(len, rows)) * right - gap, channels
-    mosaic = np.full(size, 0.0 if channels == 1 else 255.0)
+    mosaic = np.full(size, 255.0)
     for row, images in enumerate(rows):
         for column, image in enumerate(images):
             mosaic[row * down : row * down + height, column * right : column * right + width] = image
     return mosaic
 
 
+def as_shown(images: np.ndarray, dataset: str) -> np.ndarray:
+    """Images as figures show them: of Fashion-MNIST, light clothing on black, the negatives; others as they are."""
+    return 255 - images if dataset == FASHION_MNIST else images
+
+
 def show_pixels(axes: Axes, image: np.ndarray, **options: object) -> None:
-    """Show an image, (H, W, C), pixels 0-255: grey ones from white for 0 to black, RGB in their colours."""
+    """Show an image, (H, W, C), pixels 0-255."""
     pixels = image[..., 0] if image.shape[-1] == 1 else np.clip(np.rint(image), 0, 255).astype(np.uint8)
     options = {"interpolation": "nearest" if len(image) < 48 else "antialiased"} | options
-    axes.imshow(pixels, **{"cmap": "gray_r", "vmin": 0, "vmax": 255} | options)
+    axes.imshow(pixels, **{"cmap": "gray", "vmin": 0, "vmax": 255} | options)
 
 
 def show_mosaic(axes: Axes, rows: list[np.ndarray], row_names: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
@@ -132,9 +138,9 @@ def show_mosaic(axes: Axes, rows: list[np.ndarray], row_names: Sequence[str] = (
     show_pixels(axes, tiled(rows), interpolation="nearest" if height < 48 else "antialiased")
     axes.set_yticks([height / 2 + step * place for place in range(len(row_names))], row_names)
     axes.set_xticks([height / 2 + step * place for place in range(len(columns))], columns)
+    axes.tick_params(length=0, labelsize=9, labelbottom=False, labeltop=True)
     if max(map(len, columns), default=0) > 11:
         plt.setp(axes.get_xticklabels(), rotation=40, ha="left", rotation_mode="anchor")
-    axes.tick_params(length=0, labelsize=9, labelbottom=False, labeltop=True)
     axes.grid(False)
     axes.spines[:].set_visible(False)
 

@@ -11,7 +11,7 @@ COLUMNS = 50  # images per row of the sheet
 COLOURS = 32  # of each figure on the page; the files in `reports/figures` have more
 PHOTO_QUALITY = 50  # of WebP, 0 to 100: of a figure of photos
 MAX_HUE_ERROR = 2  # levels, of the differences between red, green and blue
-SHEET_QUALITY = 25  # of WebP, of the images of the page
+SHEET_QUALITY = {1: 25, 3: 75}  # of WebP, of the images of the page, by channels: it stores colors in less detail
 
 
 def as_webp(image: Image.Image, **options: object) -> str:
@@ -34,12 +34,12 @@ def inline(path: Path, in_colour: bool = False) -> str:
 
 
 def sheet(images: np.ndarray) -> str:
-    """Images (N, H, W, C) as one image with `COLUMNS` per row, as a data URL: grey ones dark on white, RGB as they are."""
+    """Images (N, H, W, C) as one image with `COLUMNS` per row, as a data URL."""
     lines = -(-len(images) // COLUMNS)
     _, height, width, channels = images.shape
-    padded = np.zeros((lines * COLUMNS, height, width, channels), np.uint8)
+    padded = np.full((lines * COLUMNS, height, width, channels), 255, np.uint8)
     padded[: len(images)] = images
     pixels = padded.reshape(lines, COLUMNS, height, width, channels).swapaxes(1, 2)
     pixels = pixels.reshape(lines * height, COLUMNS * width, channels)
-    shown = Image.fromarray(255 - pixels[..., 0] if channels == 1 else pixels).convert("RGB")
-    return as_webp(shown, quality=SHEET_QUALITY, method=6)
+    shown = Image.fromarray(pixels[..., 0] if channels == 1 else pixels).convert("RGB")
+    return as_webp(shown, quality=SHEET_QUALITY[channels], method=6)
