@@ -11,7 +11,7 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 from tests.conftest import MODELS, ROOT, edit, ran, run
-from tests.test_graph import EDITS, MODEL, NO_STAGE_IMPORTS, STAGES
+from tests.test_graph import EDITS, MODEL, STAGES
 from tests.test_readme import DOCUMENTS
 
 
@@ -62,30 +62,6 @@ def test_going_back_to_old_parameters_trains_nothing(workspace):
     run(workspace, "git", "restore", "params.yaml")
     assert ran(run(workspace, "dvc", "repro", "train@plain-0")) == set()
     assert metrics.read_text() == first
-
-
-def test_without_the_runner_and_the_test_set_stages_write_the_same_bytes(workspace, finished):
-    for room in NO_STAGE_IMPORTS:
-        shutil.rmtree(workspace / "stages" / room)
-    test_set, aside = workspace / "data/prepared/test.npy", workspace / "data/test.npz"
-    test_set.rename(aside)
-    for place in ("data/predictions/test", "reports/metrics/test", "reports/robustness", "reports/ood"):
-        shutil.rmtree(workspace / place)
-    runs = {name: [[model] for model in MODELS] if name in {"train", "evaluate"} else [[]] for name in STAGES}
-    without = ["eda", "train", "select", "calibrate", "export", "folds"]
-    for name in without:
-        for arguments in runs[name]:
-            run(workspace, "python", "-m", f"stages.{name}", *arguments)
-    aside.rename(test_set)
-    for name in [name for name in runs if name not in without]:
-        for arguments in runs[name]:
-            run(workspace, "python", "-m", f"stages.{name}", *arguments)
-    # those with wall times, or with the commit
-    different = r"reports/(timing.*|export\.json|report\.html)|data/exported/.*"
-    written = [path for folder in ("data", "reports") for path in (finished / folder).rglob("*") if path.is_file()]
-    for path in (path.relative_to(finished) for path in written):
-        if not re.fullmatch(different, path.as_posix()):
-            assert (workspace / path).read_bytes() == (finished / path).read_bytes(), path
 
 
 # --- `dvc exp run -S` ---

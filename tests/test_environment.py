@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from stages.base import late
 from stages.base.environment import FORCED_VARIABLES, KEPT, ignore_user_settings
 from stages.runner.graph import files_of, read_stage
 from tests.conftest import ROOT, hashes, run
+from tests.test_graph import NO_STAGE_IMPORTS
 
 HOSTILE = {
     "AUTOGRAPH_VERBOSITY": "10", "FREETYPE_PROPERTIES": "truetype:interpreter-version=35", "JAX_ENABLE_X64": "1",
@@ -27,6 +29,7 @@ HOSTILE = {
 }  # fmt: skip
 ALIEN = {"COLUMNS": "40", "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONHASHSEED": "1", "PYTHONUTF8": "0"}
 ALIEN |= {"TZ": "Pacific/Kiritimati"}
+TEST_SET = Path("data/prepared/test.npy")
 ON_ONE_CORE = ("taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))) if shutil.which("taskset") else ()
 MATPLOTLIBRC = "figure.facecolor: red\nfont.size: 30\nsavefig.dpi: 20\nbackend: module://no.such.backend\n"
 KERAS_JSON = {"floatx": "float16", "epsilon": 0.1, "backend": "torch", "image_data_format": "channels_first"}
@@ -34,8 +37,8 @@ KERAS_JSON = {"floatx": "float16", "epsilon": 0.1, "backend": "torch", "image_da
 
 @pytest.mark.skipif(not str(ROOT).isascii(), reason="without UTF-8, no library can read a path with other letters")
 def test_each_stage_runs_without_the_runner_whatever_the_user_has_set(finished, tmp_path):
-    """`python -m stages.NAME` writes what DVC recorded, to the byte: without the runner's code, in an environment that is
-    hostile and foreign, and, where it trains models, on one core."""
+    """`python -m stages.NAME` writes what DVC recorded, to the byte: without the runner's code, without the test images
+    unless it declares them, in an environment that is hostile and foreign and, where it trains models, on one core."""
     folder = tmp_path / "bare"
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns(".git", ".dvc", "__pycache__"))
     home = {"HOME": str(tmp_path), "KERAS_HOME": f"{tmp_path}/.keras", "MATPLOTLIBRC": f"{tmp_path}/.config/matplotlib"}
@@ -49,14 +52,21 @@ def test_each_stage_runs_without_the_runner_whatever_the_user_has_set(finished, 
     names = run(finished, "dvc", "stage", "list", "--name-only").split()
     with chdir(folder):
         stages = {name: read_stage(name) for name in names}
-    shutil.rmtree(folder / "stages/runner")
+    for room in NO_STAGE_IMPORTS:
+        shutil.rmtree(folder / "stages" / room)
     (folder / "stages/start.py").unlink()
+    test_set, aside = folder / TEST_SET, tmp_path / "aside.npy"
     for name, stage in stages.items():
+        is_declared = TEST_SET in {*stage.dependencies, *stage.results}
         for path in stage.results:
             shutil.rmtree(folder / path) if (folder / path).is_dir() else (folder / path).unlink()
         kind, _, item = name.partition("@")
         command = ("python", "-m", f"stages.{kind}", *([name] if item else []))
+        if not is_declared:
+            test_set.rename(aside)
         run(folder, *(ON_ONE_CORE if item else ()), *command, **HOSTILE | ALIEN | home)
+        if not is_declared:
+            aside.rename(test_set)
     for path in hashes(finished):
         for file in files_of(finished / path):
             assert (folder / file.relative_to(finished)).read_bytes() == file.read_bytes(), file

@@ -89,12 +89,6 @@ def test_every_model_of_the_project_learns_and_repeats(name, images, tmp_path):
     assert losses.iloc[-1] < losses.iloc[0]
 
 
-@pytest.mark.parametrize("name", models.names())
-def test_every_model_of_the_project_gives_logits_of_ten_classes(name, images):
-    architecture, pixels = models.load(name), images[0][..., None]
-    assert fit.build(architecture, block(architecture), pixels, 10)(pixels[:2]).shape == (2, 10)
-
-
 def test_what_is_told_of_a_training(images):
     """Of a network with a normalization in a model within it, whose last layer computes in bfloat16."""
     architecture = own(lambda: flat(10, sequence(keras.layers.BatchNormalization(momentum=0.9))))
