@@ -12,7 +12,7 @@ from stages import models
 from stages.base.errors import InputError
 from stages.base.runs import ENSEMBLE
 from stages.parameters.audit import Audit
-from stages.parameters.dataset import Dataset
+from stages.parameters.dataset import Dataset, refuse_misplaced
 from stages.parameters.eda import Eda
 from stages.parameters.explain import Explain
 from stages.parameters.folds import Folds
@@ -37,7 +37,8 @@ def check() -> list[str]:
     """The names of the models, if `params.yaml` is right.
 
     Raises:
-        InputError: It has errors, a block has no file, or a file has no block. The message lists all errors.
+        InputError: It has errors, a block has no file, or a file has no block: the message lists all errors. Or the images
+            are not there.
     """
     content, faults, blocks = load_yaml(PARAMETERS), [], {}
     schema = create_model("Parameters", __base__=Section, **{key: (kind, ...) for key, kind in SECTIONS.items()})
@@ -69,6 +70,7 @@ def check() -> list[str]:
         faults.append(f"folds.model is {model!r}, which has no block; {unknown(model, list(given), 'models')}")
     refuse(faults)
     read_ranges(sections.search, blocks)
+    refuse_misplaced(sections.dataset)
     return list(blocks)
 
 

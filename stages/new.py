@@ -84,11 +84,11 @@ def told(dataset: Dataset, source: Source, checked: Checked) -> list[str]:
 def place(given: str) -> str:
     """A path that DVC can watch: within the project relative to it, else absolute; of a CSV file, its folder."""
     path = Path(given).expanduser().resolve()
-    path = path.parent if path.suffix.lower() == ".csv" else path
+    path = path.parent if path.suffix.lower() == ".csv" and path.is_file() else path
     if not path.exists():
         raise InputError(f"{given} is not there: name a folder of images, or an .npz file.")
-    if Path.cwd().is_relative_to(path):
-        raise InputError(f"{given} holds this project: move the images into a folder of their own.")
+    if Path("data/prepared").resolve().is_relative_to(path):
+        raise InputError(f"{given} holds what this project writes: move the images into a folder of their own.")
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
@@ -97,9 +97,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.new", description="Use images of your own.")
     parser.add_argument("path", help="a folder of images, or an .npz file")
     parser.add_argument("--name", help="of the data, in all results (default: that of the folder)")
-    parser.add_argument("--size", type=int, choices=range(8, 97), metavar="PIXELS", help="to which images are scaled")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="to which images are scaled, 8 to 96")
     parser.add_argument("--groups", help="a CSV's column, or a pattern of names: equal ones stay together")
     asked = parser.parse_args()
+    if asked.size is not None and not 8 <= asked.size <= 96:
+        raise InputError(f"--size is {asked.size}, but must be a whole number of pixels from 8 to 96.")
     before, path = read("dataset", Dataset), place(asked.path)
     name = asked.name or (Path(path).name if Path(path).is_dir() else Path(path).stem)
     if name == FASHION_MNIST or Path(path) == RAW:

@@ -116,7 +116,7 @@ def arguments() -> argparse.Namespace:
         "--background",
         choices=BACKGROUNDS,
         default="auto",
-        help="of clothing; light: it is darker than its background, dark: brighter (default: found from the border)",
+        help="of clothing alone; light: it is darker than its background, dark: brighter (default: found from the border)",
     )
     model = EXPORTED / "model-tta.onnx"
     parser.add_argument("--model", type=Path, default=model, metavar="FILE", help="default: %(default)s")

@@ -16,8 +16,9 @@ from stages.data.checks import check, read_source
 from stages.data.image_file import read_photo
 from stages.data.publisher import CLASS_NAMES
 from stages.data.resize import fitted
+from stages.data.source import SPLITS
 from stages.inference.photo import prepared
-from stages.parameters.dataset import Dataset
+from stages.parameters.dataset import Dataset, refuse_misplaced
 from stages.parameters.prepare import Prepare
 from stages.parameters.schema import load_yaml
 from tests.conftest import ROOT, commit, dataset_of, labelled, make_copy, run, write_idx
@@ -121,16 +122,58 @@ def test_idx_files_of_mnist_and_its_like_with_labels_from_1_and_columns_first(tm
     assert any("labels start at 1" in note for note in source.notes)
 
 
-@pytest.mark.parametrize("keys", [("x_{}", "y_{}"), ("{}_images", "{}_labels")])
-def test_npz_files_of_keras_and_of_medmnist(tmp_path, keys):
-    arrays = {}
-    for split in ("train", "test"):
+@pytest.mark.parametrize(
+    ("keys", "held_out"),
+    [(("x_{}", "y_{}"), "test"), (("{}_images", "{}_labels"), "test"), (("x_{}", "y_{}"), "valid")],
+)
+def test_npz_files_of_keras_and_of_medmnist(tmp_path, keys, held_out):
+    arrays = {"x_extra": np.zeros(3)}
+    for split in ("train", held_out):
         arrays[keys[0].format(split)] = RNG.integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
         arrays[keys[1].format(split)] = np.arange(12)[:, None] % 3
     np.savez(tmp_path / "set.npz", **arrays)
     source, found = read(tmp_path / "set.npz")
-    assert (source.images == np.concatenate([arrays[keys[0].format(split)] for split in ("train", "test")])).all()
-    assert (found.class_names, (source.splits == "test").sum()) == (["0", "1", "2"], 12)
+    assert (source.images == np.concatenate([arrays[keys[0].format(split)] for split in ("train", held_out)])).all()
+    assert (found.class_names, (source.splits == SPLITS[held_out]).sum()) == (["0", "1", "2"], 12)
+    assert "arrays of set.npz that were not read: 1 (x_extra)" in source.notes
+
+
+def test_an_empty_split_of_an_npz_is_none_and_text_among_objects_is_told(tmp_path):
+    images, labels = RNG.integers(0, 256, (12, 8, 8), dtype=np.uint8), np.array(["cat", "dog", "elk"] * 4)
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, x_test=images[:0], y_test=labels[:0])
+    source, found = read(tmp_path / "set.npz")
+    assert (found.class_names, set(source.splits)) == (["cat", "dog", "elk"], {"train"})
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels.astype(object))
+    with pytest.raises(InputError, match=r"stored as labels\.astype\(str\)"):
+        read(tmp_path / "set.npz")
+
+
+def test_links_to_images_elsewhere_are_followed_and_one_around_is_not(tmp_path):
+    fill(tmp_path / "elsewhere", ("all",), 12)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere" / "all")
+    rows = [f"linked/{number}.png,{CLASSES[number % 3]}" for number in range(12)]
+    (tmp_path / "set" / "labels.csv").write_text("\n".join(["file,label", *rows]), encoding="utf-8")
+    source, _ = read(tmp_path / "set")
+    assert (len(source.images), source.faults) == (12, [])
+    fill(tmp_path / "folders")
+    (tmp_path / "folders" / CLASSES[0] / "around").symlink_to(tmp_path / "folders")
+    source, _ = read(tmp_path / "folders")
+    assert (len(source.images), source.faults) == (30, [])
+
+
+def test_a_path_that_is_not_there_is_told_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "data" / "mine")
+    for path, sentence in (
+        ("~/pics", "nothing is there: write it without ~"),
+        ("data", "holds what the project writes"),
+    ):
+        with pytest.raises(InputError, match=f"path in params.yaml is {path}, .*{sentence}"):
+            refuse_misplaced(dataset(path))
+    refuse_misplaced(dataset("data/mine"))
+    Path("data/away.dvc").touch()  # `dvc pull` brings it
+    refuse_misplaced(dataset("data/away"))
 
 
 def test_csv_of_files_and_labels_with_splits_and_groups(tmp_path):
@@ -321,7 +364,7 @@ def test_a_copy_within_a_class_is_kept_once_so_that_it_is_on_one_side_of_a_drawn
     ("make", "sentence"),
     [
         (lambda path: None, "nothing is there"),
-        (lambda path: path.mkdir(), "holds no images in folders"),
+        (lambda path: path.mkdir(), "holds no images that can be read: put them in folders"),
         (lambda path: path.write_text("x"), "must be an .npz file, or a folder"),
         (lambda path: fill(path, ("one",)), "1 class that can be used, but 2 to 200"),
         (lambda path: fill(path / "all" / "deep", ("a", "b")), "images belong to these: 2 (all/deep/a, all/deep/b)"),
@@ -426,7 +469,8 @@ def test_new_writes_what_it_found_and_nothing_else(folder, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
-    [(["nowhere"], "is not there"), (["."], "holds this project"), (["set", "--size", "5"], "2"),
+    [(["nowhere"], "is not there"), (["."], "holds what this project writes"), ([".."], "holds what this project writes"),
+     (["set", "--size", "5"], "--size is 5, but must be"),
      (["set", "--name", "fashion-mnist"], "the project's own")],
 )  # fmt: skip
 def test_new_refuses_and_changes_nothing(folder, monkeypatch, given, sentence):

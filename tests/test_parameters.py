@@ -30,6 +30,7 @@ GOOD = (
 def project(monkeypatch, tmp_path):
     """A folder with a `params.yaml` for the tests' models, in the place of the project's, which a user may remove."""
     (tmp_path / "models").mkdir()
+    (tmp_path / GOOD["dataset"]["path"]).mkdir(parents=True)
     for model in MODELS:
         shutil.copy(ROOT / "tests" / "models" / f"{model}.py", tmp_path / "models")
     monkeypatch.setattr(models, "__path__", [str(tmp_path / "models")])

@@ -41,19 +41,24 @@ def read_idx_files(files: list[Path]) -> Parts:
     return parts
 
 
-def read_npz(path: Path) -> Parts:
-    """The arrays of an .npz file with the keys of `keras.datasets` or of MedMNIST. Raises `InputError` if it has others."""
+def read_npz(path: Path) -> tuple[Parts, list[str]]:
+    """The arrays of an .npz file with the keys of `keras.datasets` or of MedMNIST, and the names of those not read.
+
+    Raises `InputError` if it has no such keys.
+    """
     try:
         with np.load(path) as arrays:
             for keys in NPZ_KEYS:
-                splits = ("train", "val", "test") if "{}" in keys[0] else ("train",)
-                pairs = {split: [key.format(split) for key in keys] for split in splits}
-                found = {split: pair for split, pair in pairs.items() if all(key in arrays for key in pair)}
-                if "train" in found:
-                    return {split: (arrays[pair[0]], arrays[pair[1]]) for split, pair in found.items()}
+                words = SPLITS if "{}" in keys[0] else {"": "train"}
+                pairs = {split: [key.format(word) for key in keys] for word, split in words.items()
+                         if all(key.format(word) in arrays for key in keys)}  # fmt: skip
+                if "train" in pairs:
+                    unread = sorted(set(arrays.files) - {key for pair in pairs.values() for key in pair})
+                    return {split: (arrays[pair[0]], arrays[pair[1]]) for split, pair in pairs.items()}, unread
             names = some(arrays.files)
     except DAMAGED as error:
-        raise InputError(f"{path} cannot be read as an .npz file: {error}.") from None
+        advice = " Labels that are text must be stored as labels.astype(str)." if "Object arrays" in str(error) else ""
+        raise InputError(f"{path} cannot be read as an .npz file: {str(error).rstrip('.')}.{advice}") from None
     raise InputError(f"{path} holds {names}, but x_train and y_train are needed, or train_images and train_labels.")
 
 
@@ -66,6 +71,7 @@ def from_arrays(parts: Parts, dataset: Dataset) -> Source:
     source = Source()
     if dataset.groups:
         raise InputError("dataset.groups needs files with names: for arrays it must be null.")
+    parts = {split: arrays for split, arrays in parts.items() if split == "train" or len(arrays[0])}
     labels = [one_per_image(*arrays, split) for split, arrays in parts.items()]
     arrays = [with_channels_last(images, source) for images, _ in parts.values()]
     whites = {white_of(images, source) for images in arrays}

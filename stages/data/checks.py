@@ -11,7 +11,7 @@ from stages.base.errors import InputError
 from stages.data.arrays import IDX_IMAGES, from_arrays, read_idx_files, read_npz
 from stages.data.folders import read_folder
 from stages.data.source import MAX_NAMED, Source, in_order, some
-from stages.parameters.dataset import Dataset
+from stages.parameters.dataset import Dataset, refuse_misplaced
 
 MAX_CLASSES = 200
 COPIES = "the same image "  # how the sentences about copies begin
@@ -33,18 +33,17 @@ def read_source(dataset: Dataset) -> Source:
         InputError: There are none, or arrays hold something else.
     """
     path = Path(dataset.path)
+    refuse_misplaced(dataset)
     if not path.exists():
-        tracked = (
-            f"DVC tracks it: type `dvc pull {path}.dvc`."
-            if Path(f"{path}.dvc").exists()
-            else "Change it in params.yaml."
-        )
-        raise InputError(f"dataset.path is {path}, but nothing is there. {tracked}")
+        raise InputError(f"dataset.path is {path}, but nothing is there. DVC tracks it: type `dvc pull {path}.dvc`.")
     inside = sorted(path.iterdir()) if path.is_dir() else [path]
     if idx := [file for file in inside if IDX_IMAGES.fullmatch(file.name)]:
         return from_arrays(read_idx_files(idx), dataset)
     if len(npz := [file for file in inside if file.suffix == ".npz" or file.is_dir()]) == 1 and npz[0].is_file():
-        return from_arrays(read_npz(npz[0]), dataset)
+        parts, unread = read_npz(npz[0])
+        source = from_arrays(parts, dataset)
+        source.notes += [f"arrays of {npz[0].name} that were not read: {some(unread)}"] if unread else []
+        return source
     if not path.is_dir():
         raise InputError(
             f"dataset.path is {path}, but must be an .npz file, or a folder: unpack an archive; of a CSV file, name the "
@@ -89,7 +88,8 @@ def check(source: Source, dataset: Dataset) -> Checked:
     if not 2 <= len(used) <= MAX_CLASSES:
         raise InputError(
             f"{dataset.path} has {len(used)} {'class' if len(used) == 1 else 'classes'} that can be used, but 2 to "
-            f"{MAX_CLASSES} are needed." + "".join(f"\n       {fault}." for fault in [*source.faults, *source.notes])
+            f"{MAX_CLASSES} are needed{': move some elsewhere' if len(used) > MAX_CLASSES else ''}."
+            + "".join(f"\n       {fault}." for fault in [*source.faults, *source.notes])
         )
     return Checked(np.flatnonzero(kept), labels.astype(np.uint8), names[used].tolist(), digests[kept])
 

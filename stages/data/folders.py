@@ -26,7 +26,7 @@ COLUMNS = {  # of a CSV file, in any case
 def read_folder(root: Path, dataset: Dataset) -> Source:
     """The images below a folder. Raises `InputError` if there are none."""
     source = Source()
-    tables = sorted(file for file in root.iterdir() if file.suffix.lower() == ".csv")
+    tables = sorted(file for file in root.iterdir() if file.suffix.lower() == ".csv" and file.is_file())
     rows = [table for path in tables if (table := rows_of_csv(path, dataset.groups, source)) is not None]
     rows = pd.concat(rows, ignore_index=True) if rows else rows_of_folders(root, dataset.groups, source)
     size, channels = dataset.size, 3 if dataset.colors == "rgb" else 1
@@ -42,7 +42,10 @@ def read_folder(root: Path, dataset: Dataset) -> Source:
     source.fault(list(bad.values()), "files that cannot be read as images")
     if len(bad) == len(rows):
         faults = "".join(f"\n       {fault}." for fault in [*source.faults, *source.notes])
-        raise InputError(f"{root} holds no images in folders, one for each class, nor a CSV, IDX or .npz file.{faults}")
+        raise InputError(
+            f"{root} holds no images that can be read: put them in folders, one for each class, or name each in a CSV file "
+            f"with the columns file and label. IDX and .npz files are read, too.{faults}"
+        )
     kinds = [seen.pop(kind, 0) for kind in ("grey", "color")]
     if all(kinds):
         source.notes.append(f"grey images: {kinds[0]:,}, in color: {kinds[1]:,}")
@@ -76,7 +79,10 @@ def rows_of_folders(root: Path, groups: str | None, source: Source) -> pd.DataFr
         for folder in folders_in(part):
             name, found = unicodedata.normalize("NFC", folder.name), len(rows)  # macOS decomposes letters with accents
             for place, folders, files in os.walk(folder, followlinks=True):
-                folders[:] = sorted(one for one in folders if one[0] != ".")
+                here = Path(place).resolve()  # a link to a folder around it would be followed for ever
+                folders[:] = sorted(
+                    one for one in folders if one[0] != "." and not here.is_relative_to(Path(place, one).resolve())
+                )
                 for file in sorted(one for one in files if one[0] != "."):
                     if (suffix := Path(file).suffix.lower()) in PHOTO_SUFFIXES:
                         path = os.path.relpath(Path(place, file), root)
@@ -114,7 +120,11 @@ def rows_of_csv(path: Path, groups: str | None, source: Source) -> pd.DataFrame 
         separator = max(",;\t|", key=heading.count)
         table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
     except ValueError as error:
-        raise InputError(f"{path} cannot be read as CSV in UTF-8: {error}.") from None
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"{path} cannot be read as CSV in UTF-8: {reason}. Save it as that, with the names of the columns in its first "
+            "line."
+        ) from None
     table.columns = table.columns.str.strip().str.lower()
     named = {key: next((name for name in names if name in table), None) for key, names in COLUMNS.items()}
     if not named["file"] or not named["label"]:
@@ -128,8 +138,8 @@ def rows_of_csv(path: Path, groups: str | None, source: Source) -> pd.DataFrame 
     rows["split"] = given.map(SPLITS).fillna("" if named["split"] else "train")
     column = (groups or "").lower()
     rows["group"] = table[column] if column in table else [group_of(file, groups) for file in rows["file"]]
-    root = path.parent.resolve()
-    inside = [(root / file).resolve() for file in rows["file"]]
+    root = Path(os.path.abspath(path.parent))
+    inside = [Path(os.path.normpath(root / file)) for file in rows["file"]]  # which may be links to images elsewhere
     there = np.array([file.is_file() and file.is_relative_to(root) for file in inside], bool)
     source.fault(list(rows["file"][~there]), f"files that {path.name} names, but that are not in its folder")
     source.fault(list(rows["file"][rows["label"] == ""]), "files without a label")

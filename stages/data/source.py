@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 MAX_NAMED = 5  # files and images that a sentence names
-SPLIT_WORDS = {"train": "train training", "val": "val valid validation dev", "test": "test testing t10k eval holdout"}
+SPLIT_WORDS = {
+    "train": "train training",
+    "val": "val valid validate validation dev",
+    "test": "test testing t10k eval holdout",
+}
 SPLITS = {
     f"{word}{end}": split for split, words in SPLIT_WORDS.items() for word in words.split() for end in ("", "_set")
 }

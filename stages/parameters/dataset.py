@@ -1,9 +1,11 @@
 """The section `dataset`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from stages.base.errors import InputError
 from stages.parameters.schema import Section, number
 
 Text = Annotated[str, Field(min_length=1, description="text")]
@@ -20,3 +22,16 @@ class Dataset(Section):
     faulty: Annotated[Literal["refuse", "drop"], Field(description="refuse or drop")]
     duplicates: Annotated[Literal["refuse", "drop", "keep"], Field(description="refuse, drop or keep")]
     class_weights: Annotated[bool, Field(description="true or false")]
+
+
+def refuse_misplaced(dataset: Dataset) -> None:
+    """Raise `InputError` if nothing is at the path, unless DVC tracks it, or if the project itself writes there."""
+    path = Path(dataset.path)
+    if not path.exists() and not Path(f"{path}.dvc").exists():
+        advice = "write it without ~" if dataset.path.startswith("~") else "change it, or put the images there"
+        raise InputError(f"dataset.path in params.yaml is {path}, but nothing is there: {advice}.")
+    if Path("data/prepared").resolve().is_relative_to(path.resolve()):
+        raise InputError(
+            f"dataset.path in params.yaml is {path}, which holds what the project writes: move the images into a folder of "
+            "their own."
+        )
