@@ -24,11 +24,12 @@ def strengths(table: pd.DataFrame, model: str, height: int) -> Figure:
     shown = axes.imshow(rows, cmap="YlOrBr_r", vmin=0, vmax=100, aspect="auto")
     for (row, column), value in np.ndenumerate(rows.to_numpy()):
         kind = rows.index[row]
-        level = f"  ({level_of(kind, column, height):.3g})" if column else ""
+        level = level_of(kind, column, height) if column else 0
+        told = f"  ({round(level, 1 if level >= 1 else 2):g})" if column else ""
         axes.text(
             column,
             row,
-            f"{value:.0f}{level}",
+            f"{value:.0f}{told}",
             ha="center",
             va="center",
             fontsize=9,
