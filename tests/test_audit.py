@@ -95,6 +95,7 @@ def test_plain_articles_and_mirrored_ones_of_odd_width_are_found_among_others_of
         shape[4 : 4 + height, 5 : 5 + width] = 255 * (rng.random((height, width, 1)) < 0.7)
     copies = np.concatenate([moved(shapes[:60], 1, 2), shapes[60:, :, ::-1]])
     table = near_duplicates(np.concatenate([shapes, copies]), NEAR)
+    pd.testing.assert_frame_equal(near_duplicates(255 - np.concatenate([shapes, copies]), NEAR), table)  # dark on light
     assert {(one, one + 120) for one in range(120)} <= set(zip(table["first"], table["second"], strict=True))
 
 

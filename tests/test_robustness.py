@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from stages.stress.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, affine, border_of, corrupt, rotation
+from stages.data.resize import border_of
+from stages.stress.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, affine, corrupt, rotation
 from stages.stress.ood import INPUTS, detection, draw_ood
 from stages.stress.robustness import ood_detection, robustness, summary
 

@@ -21,9 +21,15 @@ def fitted(photo: np.ndarray, size: int, channels: int) -> np.ndarray:
         uint8 (size, size, channels).
     """
     if photo.shape[:2] != (size, size):
-        border = np.concatenate([photo[0], photo[-1], photo[1:-1, 0], photo[1:-1, -1]])
-        photo = center(scale(photo, size), np.median(border, axis=0), size)
+        photo = center(scale(photo, size), border_of(photo[None]).ravel(), size)
     return photo if channels == 3 else np.rint(grey(photo)).astype(np.uint8)[..., None]
+
+
+def border_of(images: np.ndarray) -> np.ndarray:
+    """The median color of each image's border, float32 (N, 1, 1, C); from (N, H, W, C)."""
+    lines = images[:, [0, -1]], images[:, 1:-1, [0, -1]]
+    border = np.concatenate([line.reshape(len(images), -1, images.shape[-1]) for line in lines], axis=1)
+    return np.median(border, axis=1).astype(np.float32)[:, None, None]
 
 
 def scale(photo: np.ndarray, size: int) -> np.ndarray:

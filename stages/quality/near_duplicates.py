@@ -10,8 +10,10 @@ import pandas as pd
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
+from stages.data.resize import border_of
 from stages.data.transforms import at_most_tuned, shift
 
+WHITE = np.uint8(255)
 BACKGROUND = 10  # grey level; brighter pixels belong to the object
 COMPONENTS = 32  # principal components for the search by pixels
 SAMPLE = 10000  # images, at most, that the principal components are fitted to
@@ -187,7 +189,7 @@ def near_duplicates(images: np.ndarray, near: float, mirror: bool = True) -> pd.
     """The pairs of images that are identical, or whose distance is below `near` after alignment.
 
     The distance of `candidates` is the smallest one over the second image and its mirror image, centered and shifted by up
-    to one pixel; large images are downscaled.
+    to one pixel; large images are downscaled, and those with a light border negated.
 
     Args:
         images: uint8 (N, H, W, C).
@@ -200,6 +202,8 @@ def near_duplicates(images: np.ndarray, near: float, mirror: bool = True) -> pd.
     """
     exact = same_bytes(images)
     images = at_most_tuned(images)
+    is_light = border_of(images).mean(axis=-1, keepdims=True) > WHITE / 2
+    images = np.where(is_light, WHITE - images, images)  # objects are what is brighter than their background
     sides = [centred(images), *([centred(images[:, :, ::-1])] if mirror else [])]
     contrast = in_parts(contrasts, images)
     place = [len(images), 1]  # of a pair, in the matrix of all

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
+from stages.data.resize import border_of
 from stages.data.transforms import TUNED_SIZE
 
 STRENGTHS = (1, 2, 3, 4, 5)
@@ -78,13 +79,6 @@ def affine(images: np.ndarray, matrix: np.ndarray, offset: tuple[float, float] =
         values = sum(framed[:, row, column] * down * right for row, down in axes[0] for column, right in axes[1])
         changed[batch] = values + outside + 0.5  # which is rounded down
     return changed
-
-
-def border_of(images: np.ndarray) -> np.ndarray:
-    """The median color of each image's border, float32 (N, 1, 1, C); from (N, H, W, C)."""
-    lines = images[:, [0, -1]], images[:, 1:-1, [0, -1]]
-    border = np.concatenate([line.reshape(len(images), -1, images.shape[-1]) for line in lines], axis=1)
-    return np.median(border, axis=1).astype(np.float32)[:, None, None]
 
 
 def either_way(images: np.ndarray, matrices: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -155,7 +149,7 @@ def occlusion(images: np.ndarray, side: int, rng: np.random.Generator) -> np.nda
 
 
 def inversion(images: np.ndarray, percent: float, rng: np.random.Generator) -> np.ndarray:
-    """Blend with the negative image, dark on white; 100 percent is the negative itself."""
+    """Blend with the negative image; 100 percent is the negative itself."""
     share = np.float32(percent / 100)
     return grey_levels((1 - share) * images + share * (255 - images))
 
