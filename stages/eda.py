@@ -114,9 +114,8 @@ def main() -> None:
     means = np.stack([looks[members[label]].mean(axis=0) for label in columns])  # (classes, H, W, C)
     deviations = np.stack([images[members[label]].std(axis=0) for label in columns])
     title = f"Mean and standard deviation of each class, pixel by pixel{of_all(COLUMNS, len(names))}"
-    figure = draw.image_grid(
-        [means, 255 - 2 * deviations], ["mean", "std x 2"], title, [named[label] for label in columns]
-    )
+    doubled = 2 * deviations if images.shape[-1] == 3 else 255 - 2 * deviations  # grey: on white
+    figure = draw.image_grid([means, doubled], ["mean", "std x 2"], title, [named[label] for label in columns])
     save(figure, REPORTS / "class_means.png")
 
     pixels = at_most_tuned(images).reshape(len(images), -1)

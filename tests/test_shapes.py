@@ -14,7 +14,7 @@ from stages import models
 from stages.eda import mean_distance_to_neighbours, overlap
 from stages.explanation.occlusion import occlusion, patch_for
 from stages.figures import eda, explanation, quality, results, robustness
-from stages.figures.style import figure_names, save, short, tiled
+from stages.figures.style import as_shown, figure_names, save, short, tiled
 from stages.layers.whitening import whitening_kernel
 from stages.page.inline import COLUMNS, sheet
 from stages.page.payload import MOST_IMAGES, PAIRS, answers, payload, shown
@@ -76,6 +76,17 @@ def test_a_corruption_treats_every_colour_alike():
     for kind in set(KINDS) - {"noise"}:  # which is independent for each colour
         colours = corrupt(np.repeat(grey, 3, axis=-1), kind, 4, seed=0)
         assert (colours == corrupt(grey, kind, 4, seed=0)).all()
+
+
+@pytest.mark.parametrize(("dataset", "corner"), [("fashion-mnist", 255), ("mine", 0)])
+def test_grey_images_are_shown_as_they_are_but_for_fashion_mnists(dataset, corner):
+    images = np.zeros((1, 8, 8, 1), np.uint8)
+    figure = eda.image_grid([as_shown(images, dataset)], ["name"], "title")
+    (drawn,) = figure.axes[0].images
+    assert (drawn.to_rgba(drawn.get_array())[0, 0, :3] == corner / 255).all()
+    plt.close(figure)
+    columns = tiled([images, images])[8]
+    assert (columns == 255).all()  # the gap is white
 
 
 @pytest.mark.parametrize(("shape", "classes"), SHAPES)

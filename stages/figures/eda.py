@@ -58,11 +58,12 @@ def pixel_histogram(table: pd.DataFrame) -> Figure:
             axes.plot(table["pixel"], 100 * table[channel], color=channel, lw=1.2, label=channel)
         axes.legend()
     else:
-        black = 100 * table["share"][0]
-        first = int(black > 10)
-        axes.bar(table["pixel"][first:], 100 * table["share"][first:], width=1, color=RIGHT)
-        note = f" (not shown: {black:.1f} % are 0, the background)" if first else ""
-        title, xlabel = f"Grey levels of the training pixels{note}", f"grey level, {first} to 255"
+        most = table["share"].idxmax()
+        left_out = [most] if table["share"][most] > 0.1 else []  # a plain background would hide all other levels
+        rest = table.drop(left_out)
+        axes.bar(rest["pixel"], 100 * rest["share"], width=1, color=RIGHT)
+        notes = [f" (not shown: {100 * table['share'][level]:.1f} % are {level})" for level in left_out]
+        title, xlabel = f"Grey levels of the training pixels{''.join(notes)}", "grey level, 0 to 255"
     axes.set(title=title, xlabel=xlabel, ylabel="% of pixels")
     return figure
 

@@ -71,8 +71,8 @@ def occlusion(
     )
     figure.colorbar(shown, ax=grid, location="bottom", shrink=0.6, aspect=40, pad=0.02, label=label)
     figure.suptitle(
-        f"Occlusion maps. Each pixel shows how the probability changes when a black square of {patch} x {patch} pixels "
-        "covers\nthe image around it. Details smaller than the square are not visible."
+        f"Occlusion maps. Each pixel shows how the probability changes when a square of {patch} x {patch} pixels around it "
+        "is\nset to 0, black. Details smaller than the square are not visible."
         + (f" Grey line: outline of the {outline}." if outline else "")
         + ("\n" if wrong.any() else " There are no mistakes.\n"),
         x=0.01, ha="left", fontsize=11,
