@@ -326,6 +326,11 @@ def family_of(host: str) -> socket.AddressFamily:
     return AF_INET6 if ":" in host else AF_INET
 
 
+def at(host: str, port: int) -> str:
+    """A host and its port, as addresses have them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def refuse_a_port_in_use(host: str, port: int) -> None:
     """Raise `InputError` if the page cannot be served at a port of this machine."""
     if not 1 <= port <= 65535:
@@ -335,9 +340,10 @@ def refuse_a_port_in_use(host: str, port: int) -> None:
         try:
             tried.bind((host, port))
         except OSError as error:
+            other = port + 1 if port < 65535 else 7860
             raise InputError(
-                f"the page cannot be served at {host}:{port} ({error.strerror}); perhaps it is open already. Type "
-                f"`python -m stages.app --port {port + 1 if port < 65535 else 7860}` to serve it at another port."
+                f"the page cannot be served at {at(host, port)} ({error.strerror}); perhaps it is open already. Type "
+                f"`python -m stages.app --host {host} --port {other}` to serve it at another port."
             ) from None
 
 
@@ -360,10 +366,11 @@ def main() -> None:
         raise InputError("there is no trained model yet. Type `make run`, which trains the models.")
     exported()
     application = served(given.host)
-    print(f"The page: http://{f'[{given.host}]' if ':' in given.host else given.host}:{given.port} (Ctrl-C stops it).")
+    address = at(given.host, given.port)
+    print(f"The page: http://{address} (Ctrl-C stops it).")
     print(
-        f"To open it from another machine, type `ssh -L {given.port}:127.0.0.1:{given.port} {os.uname().nodename}` there, "
-        f"then open http://127.0.0.1:{given.port}"
+        f"To open it from another machine, type `ssh -L {given.port}:{address} {os.uname().nodename}` there, then "
+        f" open http://127.0.0.1:{given.port}"
         if given.host in own_hosts("localhost")
         else "Whoever reaches this machine by this address or its name can use it; there is no password.",
         flush=True,

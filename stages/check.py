@@ -37,8 +37,7 @@ def check() -> list[str]:
     """The names of the models, if `params.yaml` is right.
 
     Raises:
-        InputError: It has errors, a block has no file, or a file has no block: the message lists all errors. Or the images
-            are not there.
+        InputError: It has errors, a block has no file, or a file has no block. The message lists all errors.
     """
     content, faults, blocks = load_yaml(PARAMETERS), [], {}
     schema = create_model("Parameters", __base__=Section, **{key: (kind, ...) for key, kind in SECTIONS.items()})
@@ -70,8 +69,13 @@ def check() -> list[str]:
         faults.append(f"folds.model is {model!r}, which has no block; {unknown(model, list(given), 'models')}")
     refuse(faults)
     read_ranges(sections.search, blocks)
-    refuse_misplaced(sections.dataset)
     return list(blocks)
+
+
+def check_all() -> None:
+    """Before anything runs: `check`, and whether the images are there. A stage on another machine would not find them."""
+    check()
+    refuse_misplaced(Dataset(**load_yaml(PARAMETERS)["dataset"]))
 
 
 def main() -> None:

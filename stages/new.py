@@ -87,8 +87,6 @@ def place(given: str) -> str:
     path = path.parent if path.suffix.lower() == ".csv" and path.is_file() else path
     if not path.exists():
         raise InputError(f"{given} is not there: name a folder of images, or an .npz file.")
-    if Path("data/prepared").resolve().is_relative_to(path):
-        raise InputError(f"{given} holds what this project writes: move the images into a folder of their own.")
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 

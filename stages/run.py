@@ -25,7 +25,7 @@ from dvc.utils.serialize import dumps_yaml, load_yaml
 
 from stages.base.errors import InputError
 from stages.base.files import write_text
-from stages.check import check
+from stages.check import check_all
 from stages.cluster.copies import Outcome, failure, files_of, put
 from stages.cluster.here import jobs_for, running_here
 from stages.page.tables import for_terminal, recorded_warnings
@@ -174,7 +174,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and end the stages
     given = arguments()
     os.environ[RUN_VARIABLE] = str(os.getpid())  # the stages end with this process
-    check()  # whose errors are clearer than DVC's, and come before anything is removed
+    check_all()  # whose errors are clearer than DVC's, and come before anything is removed
     show_notes()
     plan, ended = read_plan(given.targets), []
     if given.dry:

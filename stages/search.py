@@ -23,7 +23,7 @@ from stages.base.errors import InputError
 from stages.base.files import write_csv
 from stages.base.runs import HISTORY, METRICS, run_name
 from stages.base.splits import load_summary
-from stages.check import check
+from stages.check import check_all
 from stages.cluster.copies import Outcome
 from stages.cluster.pool import Pool, copies_here
 from stages.figures import search as figures
@@ -146,7 +146,7 @@ def run_finalists(pool: Pool, model: str, tried: dict[str, dict], seeds: list[in
 @entry_point
 def main() -> None:
     given = arguments()
-    check()
+    check_all()
     show_notes()
     if status := dvc("repro", "prepare").returncode:
         raise SystemExit(status)

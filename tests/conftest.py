@@ -219,7 +219,7 @@ def project(tmp_path) -> Path:
         "stages/mine.py": (ROOT / "tests/one_stage.py").read_text(),
         "stages/base/part.py": "WORD = 'right'\n",
         "stages/page/tables.py": "def for_terminal(): return 'the table'\ndef recorded_warnings(): return ''\n",
-        "stages/check.py": "def check(): pass\n",
+        "stages/check.py": "def check_all(): pass\n",
         "data/input": " input\n",
         "params.yaml": "rate: 1\nthreads: 1\n",
         "dvc.yaml": "stages:\n  mine:\n    cmd: python -E -m stages.start mine\n    params: [rate]\n"

@@ -76,6 +76,9 @@ def test_one_folder_a_class_with_and_without_splits(tmp_path):
         source, found = read(fill(tmp_path / classes[0], classes))
         assert (found.class_names, source.images.shape, source.faults) == (list(classes), (30, 16, 16, 3), [])
         assert set(source.splits) == {"train"}
+    assert source.notes == ["train was taken for a class, as the folders beside it"]
+    for classes in (("train", "test1"), ("cats", "dogs", "test"), ("train", "test", "other")):
+        assert "folders beside train and test" in told(fill(tmp_path / "_".join(classes), classes))
     source, _ = read(fill(tmp_path / "plain"))
     assert (source.images[0] == np.asarray(Image.open(tmp_path / "plain" / source.names[0]))).all()
     for name, split in (("Training", "train"), ("valid", "val"), ("test", "test")):
@@ -86,6 +89,9 @@ def test_one_folder_a_class_with_and_without_splits(tmp_path):
         "val": 6,
         "test": 9,
     }
+    fill(tmp_path / "stray", ("a", "b"))
+    shutil.move(tmp_path / "stray", tmp_path / "split" / "stray")
+    assert "folders beside train and test: 1 (stray)" in told(tmp_path / "split")
     parts, summary, _ = prepare.prepare(source, found, dataset(tmp_path), PREPARE)
     assert summary["counts"] == {"train": 30, "val": 6, "test": 9}
     assert summary["own_splits"] == ["val", "test"]
@@ -127,7 +133,7 @@ def test_idx_files_of_mnist_and_its_like_with_labels_from_1_and_columns_first(tm
     [(("x_{}", "y_{}"), "test"), (("{}_images", "{}_labels"), "test"), (("x_{}", "y_{}"), "valid")],
 )
 def test_npz_files_of_keras_and_of_medmnist(tmp_path, keys, held_out):
-    arrays = {"x_extra": np.zeros(3)}
+    arrays = {"x_extra": np.zeros(3)} | {f"{key}_training": np.zeros(3) for key in "xy" if keys[0] == "x_{}"}
     for split in ("train", held_out):
         arrays[keys[0].format(split)] = RNG.integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
         arrays[keys[1].format(split)] = np.arange(12)[:, None] % 3
@@ -135,7 +141,8 @@ def test_npz_files_of_keras_and_of_medmnist(tmp_path, keys, held_out):
     source, found = read(tmp_path / "set.npz")
     assert (source.images == np.concatenate([arrays[keys[0].format(split)] for split in ("train", held_out)])).all()
     assert (found.class_names, (source.splits == SPLITS[held_out]).sum()) == (["0", "1", "2"], 12)
-    assert "arrays of set.npz that were not read: 1 (x_extra)" in source.notes
+    unread = sorted(key for key in arrays if "extra" in key or "training" in key)
+    assert f"arrays of set.npz that were not read: {len(unread)} ({', '.join(unread)})" in source.notes
 
 
 def test_an_empty_split_of_an_npz_is_none_and_text_among_objects_is_told(tmp_path):
@@ -156,6 +163,7 @@ def test_links_to_images_elsewhere_are_followed_and_one_around_is_not(tmp_path):
     (tmp_path / "set" / "labels.csv").write_text("\n".join(["file,label", *rows]), encoding="utf-8")
     source, _ = read(tmp_path / "set")
     assert (len(source.images), source.faults) == (12, [])
+    assert "folders that are links, in which DVC sees no change: 1 (linked)" in source.notes
     fill(tmp_path / "folders")
     (tmp_path / "folders" / CLASSES[0] / "around").symlink_to(tmp_path / "folders")
     source, _ = read(tmp_path / "folders")
@@ -172,8 +180,9 @@ def test_a_path_that_is_not_there_is_told_before_anything_runs(tmp_path, monkeyp
         with pytest.raises(InputError, match=f"path in params.yaml is {path}, .*{sentence}"):
             refuse_misplaced(dataset(path))
     refuse_misplaced(dataset("data/mine"))
-    Path("data/away.dvc").touch()  # `dvc pull` brings it
-    refuse_misplaced(dataset("data/away"))
+    Path("data/away.dvc").touch()
+    with pytest.raises(InputError, match=r"type `dvc pull data/away\.dvc`"):
+        refuse_misplaced(dataset("data/away/images"))
 
 
 def test_csv_of_files_and_labels_with_splits_and_groups(tmp_path):
@@ -469,7 +478,7 @@ def test_new_writes_what_it_found_and_nothing_else(folder, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
-    [(["nowhere"], "is not there"), (["."], "holds what this project writes"), ([".."], "holds what this project writes"),
+    [(["nowhere"], "is not there"), (["."], "holds what the project writes"), ([".."], "holds what the project writes"),
      (["set", "--size", "5"], "--size is 5, but must be"),
      (["set", "--name", "fashion-mnist"], "the project's own")],
 )  # fmt: skip

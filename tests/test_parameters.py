@@ -30,7 +30,6 @@ GOOD = (
 def project(monkeypatch, tmp_path):
     """A folder with a `params.yaml` for the tests' models, in the place of the project's, which a user may remove."""
     (tmp_path / "models").mkdir()
-    (tmp_path / GOOD["dataset"]["path"]).mkdir(parents=True)
     for model in MODELS:
         shutil.copy(ROOT / "tests" / "models" / f"{model}.py", tmp_path / "models")
     monkeypatch.setattr(models, "__path__", [str(tmp_path / "models")])
@@ -67,6 +66,13 @@ def test_the_committed_file_is_valid(monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(ROOT)
     assert check.check() == list(COMMITTED["models"])
+
+
+def test_images_that_are_not_there_are_told_before_anything_runs():
+    write(changed("dataset.path", "nowhere"))
+    assert check.check()  # as on a worker, which need not have them
+    with pytest.raises(InputError, match=r"path in params\.yaml is nowhere, but nothing is there: change it"):
+        check.check_all()
 
 
 def test_a_block_has_the_defaults_and_what_differs_from_them():

@@ -50,8 +50,10 @@ def read_npz(path: Path) -> tuple[Parts, list[str]]:
         with np.load(path) as arrays:
             for keys in NPZ_KEYS:
                 words = SPLITS if "{}" in keys[0] else {"": "train"}
-                pairs = {split: [key.format(word) for key in keys] for word, split in words.items()
-                         if all(key.format(word) in arrays for key in keys)}  # fmt: skip
+                pairs: dict[str, list[str]] = {}
+                for word, split in words.items():
+                    if all(key.format(word) in arrays for key in keys):
+                        pairs.setdefault(split, [key.format(word) for key in keys])
                 if "train" in pairs:
                     unread = sorted(set(arrays.files) - {key for pair in pairs.values() for key in pair})
                     return {split: (arrays[pair[0]], arrays[pair[1]]) for split, pair in pairs.items()}, unread
@@ -71,7 +73,7 @@ def from_arrays(parts: Parts, dataset: Dataset) -> Source:
     source = Source()
     if dataset.groups:
         raise InputError("dataset.groups needs files with names: for arrays it must be null.")
-    parts = {split: arrays for split, arrays in parts.items() if split == "train" or len(arrays[0])}
+    parts = {split: arrays for split, arrays in parts.items() if split == "train" or any(map(len, arrays))}
     labels = [one_per_image(*arrays, split) for split, arrays in parts.items()]
     arrays = [with_channels_last(images, source) for images, _ in parts.values()]
     whites = {white_of(images, source) for images in arrays}

@@ -34,8 +34,6 @@ def read_source(dataset: Dataset) -> Source:
     """
     path = Path(dataset.path)
     refuse_misplaced(dataset)
-    if not path.exists():
-        raise InputError(f"dataset.path is {path}, but nothing is there. DVC tracks it: type `dvc pull {path}.dvc`.")
     inside = sorted(path.iterdir()) if path.is_dir() else [path]
     if idx := [file for file in inside if IDX_IMAGES.fullmatch(file.name)]:
         return from_arrays(read_idx_files(idx), dataset)

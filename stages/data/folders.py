@@ -29,6 +29,9 @@ def read_folder(root: Path, dataset: Dataset) -> Source:
     tables = sorted(file for file in root.iterdir() if file.suffix.lower() == ".csv" and file.is_file())
     rows = [table for path in tables if (table := rows_of_csv(path, dataset.groups, source)) is not None]
     rows = pd.concat(rows, ignore_index=True) if rows else rows_of_folders(root, dataset.groups, source)
+    around = {parent for folder in {Path(file).parent for file in rows["file"]} for parent in (folder, *folder.parents)}
+    if links := sorted(str(one) for one in around if (root / one).is_symlink() and one != Path()):
+        source.notes.append(f"folders that are links, in which DVC sees no change: {some(links)}")
     size, channels = dataset.size, 3 if dataset.colors == "rgb" else 1
     source.images = np.empty((len(rows), size, size, channels), np.uint8)
     bad, seen = {}, Counter()
@@ -70,8 +73,9 @@ def rows_of_folders(root: Path, groups: str | None, source: Source) -> pd.DataFr
     top = folders_in(root)
     parts = {folder: SPLITS[folder.name.lower()] for folder in top if folder.name.lower() in SPLITS}
     others = [folder for folder in top if folder not in parts]
-    if not any(map(folders_in, parts)) and any(map(holds_images, others)):
-        parts = {}  # folders of classes, one of which is called train, as a vehicle is
+    if list(parts.values()) == ["train"] and not folders_in(*parts) and sum(map(holds_images, others)) > 1:
+        source.notes.append(f"{next(iter(parts)).name} was taken for a class, as the folders beside it")
+        parts = {}
     source.fault([folder.name for folder in others if parts], "folders beside train and test")
     rows, no_images, empty, loose, inner = [], Counter(), [], [], set()
     for part, split in (parts or {root: "train"}).items():
@@ -109,7 +113,9 @@ def folders_in(path: Path) -> list[Path]:
 
 def holds_images(path: Path) -> bool:
     """Whether images, by their names, lie in a folder or in one inside it."""
-    return any(file.suffix.lower() in PHOTO_SUFFIXES for file in path.rglob("*"))
+    return any(
+        Path(file).suffix.lower() in PHOTO_SUFFIXES for *_, files in os.walk(path, followlinks=True) for file in files
+    )
 
 
 def rows_of_csv(path: Path, groups: str | None, source: Source) -> pd.DataFrame | None:
@@ -140,7 +146,8 @@ def rows_of_csv(path: Path, groups: str | None, source: Source) -> pd.DataFrame 
     rows["group"] = table[column] if column in table else [group_of(file, groups) for file in rows["file"]]
     root = Path(os.path.abspath(path.parent))
     inside = [Path(os.path.normpath(root / file)) for file in rows["file"]]  # which may be links to images elsewhere
-    there = np.array([file.is_file() and file.is_relative_to(root) for file in inside], bool)
+    roots = (root, root.resolve())
+    there = np.array([file.is_file() and any(map(file.is_relative_to, roots)) for file in inside], bool)
     source.fault(list(rows["file"][~there]), f"files that {path.name} names, but that are not in its folder")
     source.fault(list(rows["file"][rows["label"] == ""]), "files without a label")
     source.fault(sorted(set(given[rows["split"] == ""])), f"unknown splits in {path.name}")

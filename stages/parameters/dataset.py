@@ -25,10 +25,12 @@ class Dataset(Section):
 
 
 def refuse_misplaced(dataset: Dataset) -> None:
-    """Raise `InputError` if nothing is at the path, unless DVC tracks it, or if the project itself writes there."""
+    """Raise `InputError` if nothing is at the path, or if the project itself writes there."""
     path = Path(dataset.path)
-    if not path.exists() and not Path(f"{path}.dvc").exists():
+    if not path.exists():
+        tracked = [f"{one}.dvc" for one in (path, *path.parents) if Path(f"{one}.dvc").is_file()]
         advice = "write it without ~" if dataset.path.startswith("~") else "change it, or put the images there"
+        advice = f"DVC tracks it, type `dvc pull {tracked[0]}`" if tracked else advice
         raise InputError(f"dataset.path in params.yaml is {path}, but nothing is there: {advice}.")
     if Path("data/prepared").resolve().is_relative_to(path.resolve()):
         raise InputError(

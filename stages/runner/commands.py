@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from stages.base.errors import InputError
 from stages.base.files import write_text
 from stages.runner.graph import defined
 from stages.runner.progress import COLUMNS, COSTS, read_costs
@@ -38,6 +39,9 @@ def dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
 def keep_costs(took: dict[str, str]) -> None:
     """Write what stages took into `COSTS`, where the last run of each other stage is kept."""
     known = read_costs() | {name: cells.split(",") for name, cells in took.items()}
-    names = defined()
+    try:
+        names = defined()
+    except InputError:  # params.yaml is being edited
+        names = set(known)
     rows = [",".join([name, *cells]) for name, cells in known.items() if name in names]
     write_text(COSTS, "\n".join([",".join(COLUMNS), *rows, ""]))

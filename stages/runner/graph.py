@@ -63,7 +63,7 @@ def defined() -> set[str]:
 
 
 def items_of(entry: dict, content: dict) -> dict[str, dict[str, Any]]:
-    """The values of an entry's `matrix` for each of its items, such as `cnn-0`; without a matrix, for the one item ``."""
+    """The values of an entry's `matrix` for each of its items, such as `cnn-0`; without a matrix, of the empty item."""
     matrix = entry.get("matrix", {})
     axes = [value_of(content, axis[2:-1]) or () if isinstance(axis, str) else axis for axis in matrix.values()]
     return {
