@@ -374,9 +374,3 @@ def workspace(finished, tmp_path) -> Path:
     """A clone of `finished` with its data, to change at will. What runs in it is in no other test's cache."""
     cache = shutil.copytree(finished / ".dvc" / "cache", tmp_path / "cache")
     return clone_with_data(finished, tmp_path / "workspace", cache)
-
-
-@pytest.fixture(scope="session")
-def dry_workspace(finished, tmp_path_factory) -> Path:
-    """A clone of `finished` with its data for tests that run nothing: each puts back what it changes with `git restore`."""
-    return clone_with_data(finished, tmp_path_factory.mktemp("dry") / "workspace")

@@ -11,7 +11,7 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 from tests.conftest import MODELS, ROOT, edit, ran, run
-from tests.test_graph import EDITS, MODEL, STAGES
+from tests.test_graph import STAGES
 from tests.test_readme import DOCUMENTS
 
 
@@ -34,16 +34,6 @@ def block(model: str) -> str:
 
 def add_comment(path: Path) -> None:
     path.write_text(path.read_text() + ("\n{# a comment #}\n" if path.suffix == ".jinja" else "\n# a comment\n"))
-
-
-def test_dvc_plans_after_an_edit_what_its_graph_says(dry_workspace):
-    for path, runs, _ in EDITS.values():
-        path, runs = (text.replace(MODEL, "small") for text in (path, " ".join(runs)))
-        add_comment(dry_workspace / path)
-        planned = {re.sub(r"-\d+$", "", name) for name in ran(run(dry_workspace, "dvc", "repro", "--dry"))}
-        of_all = {f"{stage}@{model}" for stage in ("train", "evaluate") if stage in runs.split() for model in MODELS}
-        assert planned == set(runs.split()) - {"train", "evaluate"} | of_all, path
-        run(dry_workspace, "git", "restore", "stages")
 
 
 def test_a_training_repeats_its_bytes_so_that_nothing_follows_a_comment(workspace):

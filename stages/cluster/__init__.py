@@ -1,1 +1,1 @@
-"""Stages run at once in copies of the project, on this machine or on others."""
+"""Stages run at once: here in the project, or in copies of it on other machines."""
