@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.base.errors import InputError, printable
-from stages.data.image_file import PHOTO_SUFFIXES, read_photo
+from stages.data.image_file import PHOTO_SUFFIXES, files_in, read_photo
 from stages.inference.classifier import EXPORTED, Classifier
 from stages.inference.photo import BACKGROUNDS, prepared
 from stages.runner.dvc_files import digest, refuse_damaged
@@ -37,10 +37,7 @@ def files_of(inputs: list[str]) -> tuple[list[str], list[str]]:
     """
     found, others = [], []
     for name in inputs:
-        inside = []
-        for folder, folders, files in os.walk(name, followlinks=True):
-            folders[:] = [one for one in folders if not one.startswith(".")]
-            inside += [str(Path(folder) / file) for file in files if not file.startswith(".")]
+        inside = list(map(str, files_in(Path(name))))
         photos = [file for file in inside if Path(file).suffix.lower() in PHOTO_SUFFIXES]
         found += sorted(photos) or [name]
         others += set(inside) - set(photos)

@@ -44,6 +44,8 @@ def photos(tmp_path_factory) -> Path:
     shirt().save(folder / "blue shirt.png")
     shirt((0, 0, 0), (240, 240, 90)).save(folder / "more/Änderung.jpg")
     (folder / ".hidden").write_text("no photo")
+    (folder / "more/up").symlink_to("..")  # a link around: no photo is classified twice
+    (folder / "self").symlink_to(".")
     return folder
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages.base.errors import InputError
-from stages.data.image_file import PHOTO_SUFFIXES, read_photo
+from stages.data.image_file import PHOTO_SUFFIXES, files_in, read_photo
 from stages.data.resize import fitted
 from stages.data.source import SPLITS, Source, in_order, some
 from stages.parameters.dataset import Dataset
@@ -82,18 +82,13 @@ def rows_of_folders(root: Path, groups: str | None, source: Source) -> pd.DataFr
         loose += [file.name for file in part.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES]
         for folder in folders_in(part):
             name, found = unicodedata.normalize("NFC", folder.name), len(rows)  # macOS decomposes letters with accents
-            for place, folders, files in os.walk(folder, followlinks=True):
-                here = Path(place).resolve()  # a link to a folder around it would be followed for ever
-                folders[:] = sorted(
-                    one for one in folders if one[0] != "." and not here.is_relative_to(Path(place, one).resolve())
-                )
-                for file in sorted(one for one in files if one[0] != "."):
-                    if (suffix := Path(file).suffix.lower()) in PHOTO_SUFFIXES:
-                        path = os.path.relpath(Path(place, file), root)
-                        rows.append((path, name, split, group_of(path, groups)))
-                        inner |= {os.path.relpath(place, root)} - {str(folder.relative_to(root))}
-                    else:
-                        no_images[suffix or file] += 1
+            for file in files_in(folder):
+                if (suffix := file.suffix.lower()) in PHOTO_SUFFIXES:
+                    path = str(file.relative_to(root))
+                    rows.append((path, name, split, group_of(path, groups)))
+                    inner |= {str(file.parent.relative_to(root))} - {str(folder.relative_to(root))}
+                else:
+                    no_images[suffix or file.name] += 1
             if len(rows) == found:
                 empty.append(folder.relative_to(root))
     source.fault(empty, "folders without images, which are no classes")
@@ -113,9 +108,7 @@ def folders_in(path: Path) -> list[Path]:
 
 def holds_images(path: Path) -> bool:
     """Whether images, by their names, lie in a folder or in one inside it."""
-    return any(
-        Path(file).suffix.lower() in PHOTO_SUFFIXES for *_, files in os.walk(path, followlinks=True) for file in files
-    )
+    return any(file.suffix.lower() in PHOTO_SUFFIXES for file in files_in(path))
 
 
 def rows_of_csv(path: Path, groups: str | None, source: Source) -> pd.DataFrame | None:

@@ -1,6 +1,7 @@
 """Read a photo from an image file of any common format. Only NumPy and Pillow are needed."""
 
 import io
+import os
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -25,6 +26,18 @@ WHITES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))  # the highest grey 
 NEARLY_WHITE = 242  # of 255
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 ORIENTATION = 0x0112  # the EXIF tag
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder and in those inside it, in order, but no hidden ones. Links are followed, nowhere twice."""
+    found, real = [], Path(os.path.realpath(folder))
+    seen = {real, *real.parents}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        inside = {one: Path(os.path.realpath(Path(place, one))) for one in sorted(folders) if one[0] != "."}
+        folders[:] = [one for one, path in inside.items() if path not in seen]
+        seen.update(inside.values())
+        found += [Path(place, one) for one in sorted(files) if one[0] != "."]
+    return found
 
 
 def read_photo(source: Path | str | bytes, seen: Counter | None = None) -> np.ndarray:
