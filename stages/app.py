@@ -11,6 +11,7 @@ Other programs can call it. The answer is JSON, see `stages.inference.classifier
 
 import argparse
 import base64
+import errno
 import functools
 import io
 import os
@@ -340,11 +341,12 @@ def refuse_a_port_in_use(host: str, port: int) -> None:
         try:
             tried.bind((host, port))
         except OSError as error:
-            other = port + 1 if port < 65535 else 7860
-            raise InputError(
-                f"the page cannot be served at {at(host, port)} ({error.strerror}); perhaps it is open already. Type "
-                f"`python -m stages.app --host {host} --port {other}` to serve it at another port."
-            ) from None
+            advice = (
+                f"perhaps it is open already; --port {port + 1 if port < 65535 else 7860} serves it at another port"
+            )
+            if error.errno != errno.EADDRINUSE:
+                advice = "--host must be an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all"
+            raise InputError(f"the page cannot be served at {at(host, port)} ({error.strerror}): {advice}.") from None
 
 
 @entry_point
@@ -365,12 +367,13 @@ def main() -> None:
     if not SELECTION.exists():
         raise InputError("there is no trained model yet. Type `make run`, which trains the models.")
     exported()
+    compared_images(), known_features(selection()["run"])  # now: what is trained while the page is open replaces them
     application = served(given.host)
     address = at(given.host, given.port)
     print(f"The page: http://{address} (Ctrl-C stops it).")
     print(
         f"To open it from another machine, type `ssh -L {given.port}:{address} {os.uname().nodename}` there, then "
-        f" open http://127.0.0.1:{given.port}"
+        f"open http://127.0.0.1:{given.port}"
         if given.host in own_hosts("localhost")
         else "Whoever reaches this machine by this address or its name can use it; there is no password.",
         flush=True,

@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def read(name: str) -> np.ndarray:
     if Path(name).is_dir():
         raise InputError("the folder holds no photos.")
     if "://" in name:
-        raise InputError(f"it is an address, but a file is needed: type `curl -LO {name}` first.")
+        raise InputError(f"it is an address, but a file is needed: type `curl -LO {shlex.quote(name)}` first.")
     return read_photo(Path(name))
 
 

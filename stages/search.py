@@ -44,9 +44,9 @@ LOG_LINES = 20  # of a failure that are shown
 
 
 def arguments() -> argparse.Namespace:
-    """The options of the command line: model, trials, seeds and jobs. Raises `InputError` if one is too small."""
+    """The options of the command line: model, trials, seeds and jobs. Raises `InputError` if one has a wrong value."""
     parser = argparse.ArgumentParser(prog="python -m stages.search", description="Search for better parameters.")
-    parser.add_argument("model", choices=list(read("search", Search)), help="a model with ranges in `search`")
+    parser.add_argument("model", help="a model with ranges in `search`")
     parser.add_argument("--trials", type=int, default=40, help="trials in all, earlier ones included (default: 40)")
     parser.add_argument("--seeds", type=int, default=5, help="seeds of each of the best (default: 5)")
     parser.add_argument("--jobs", type=int, default=2, help="trainings that run at once (default: 2)")
@@ -54,6 +54,11 @@ def arguments() -> argparse.Namespace:
     for name, least in (("trials", 1), ("seeds", 2), ("jobs", 1)):
         if getattr(given, name) < least:
             raise InputError(f"--{name} is {getattr(given, name)}, but must be {least} or more.")
+    if given.model not in (ranges := read("search", Search)):
+        raise InputError(
+            f"{given.model} has no ranges, but {', '.join(ranges) or 'no model'} has: write them into section `search` of "
+            "params.yaml, which shows how."
+        )
     return given
 
 

@@ -180,6 +180,11 @@ def test_a_port_that_cannot_be_used_is_told(host):
     page_of_app.refuse_a_port_in_use(host, port)
 
 
+def test_a_host_that_is_not_this_machine_is_told():
+    with pytest.raises(InputError, match="--host must be an address of this machine"):
+        page_of_app.refuse_a_port_in_use("192.0.2.1", 7860)  # an address for documents
+
+
 # --- The page as it is served ---
 
 

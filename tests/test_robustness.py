@@ -1,12 +1,14 @@
 """Corruptions do what they are called, out-of-distribution inputs are what they say, and the tables count right."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
 
 from stages.data.resize import border_of
-from stages.stress.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, affine, corrupt, rotation
+from stages.figures import robustness as draw_robustness
+from stages.stress.corruptions import KINDS, LEVELS, STRENGTHS, UNITS, affine, corrupt, level_of, rotation
 from stages.stress.ood import INPUTS, detection, draw_ood
 from stages.stress.robustness import ood_detection, robustness, summary
 
@@ -80,6 +82,16 @@ def test_what_comes_from_outside_has_the_color_of_the_border_of_each_image(kind)
     changed = corrupt(images, kind, 5, seed=0)
     assert (changed[:, 0, 0] == colors).all()
     assert (border_of(changed)[:, 0, 0] == colors).all()
+
+
+def test_levels_in_pixels_are_told_for_the_size_of_the_images():
+    assert [level_of("occlusion", 5, height) for height in (8, 28, 56)] == [5, 16, 32]
+    assert (level_of("blur", 1, 56), level_of("noise", 1, 56)) == (1, 5)
+    rows = [("a", kind, strength, 1.0) for kind in KINDS for strength in range(6)]
+    table = pd.DataFrame(rows, columns=["model", "corruption", "strength", "accuracy"])
+    figure = draw_robustness.strengths(table, "a", height=56)
+    assert {"100  (8)", "100  (32)"} <= {text.get_text() for text in figure.axes[0].texts}
+    plt.close(figure)
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)

@@ -33,9 +33,9 @@ def files_in(folder: Path) -> list[Path]:
     found, real = [], Path(os.path.realpath(folder))
     seen = {real, *real.parents}
     for place, folders, files in os.walk(folder, followlinks=True):
-        inside = {one: Path(os.path.realpath(Path(place, one))) for one in sorted(folders) if one[0] != "."}
-        folders[:] = [one for one, path in inside.items() if path not in seen]
-        seen.update(inside.values())
+        inside = {Path(os.path.realpath(Path(place, one))): one for one in sorted(folders) if one[0] != "."}
+        folders[:] = [one for path, one in inside.items() if path not in seen]
+        seen.update(inside)
         found += [Path(place, one) for one in sorted(files) if one[0] != "."]
     return found
 

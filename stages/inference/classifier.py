@@ -75,7 +75,8 @@ class Classifier:
                 raise ValueError(f"it gives {found[-1]} probabilities, and names {len(self.classes)} classes")
         except Exception as error:  # of a file that is no model, ONNX Runtime raises classes of its own
             reason = " ".join(str(error).split())
-            fix = "Type `dvc repro export`." if path.parent == EXPORTED else "Name model-tta.onnx or model.onnx."
+            is_own = path.parent == EXPORTED and path.suffix == ".onnx"
+            fix = "Type `dvc repro export`." if is_own else "Name model-tta.onnx or model.onnx."
             raise InputError(f"{path} is not an ONNX file that stage export wrote ({reason}). {fix}") from None
 
     def answer(self, pixels: np.ndarray) -> dict:
