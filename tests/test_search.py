@@ -16,7 +16,7 @@ from stages import search
 from stages.base.errors import InputError
 from stages.parameters.search import Numbers, read_ranges
 from stages.tuning import finalists, study
-from tests.conftest import ENVIRONMENT, block_of, commit, edit, processes_in, run, wait_until
+from tests.conftest import ENVIRONMENT, ROOT, block_of, commit, edit, processes_in, run, wait_until
 
 SEARCH = ("python", "-m", "stages.search", "small")
 RANGES = {"learning_rate": Numbers(low=0.02, high=0.5, log=True), "widths": ([8], [16, 32])}
@@ -185,3 +185,10 @@ def test_a_search_that_was_killed_goes_on_and_prints_what_to_type(workspace):
     assert re.search(r"a new search of small begins.*: momentum\.$", printed, re.MULTILINE)
     (workspace / study.STORE).write_text("damaged")
     assert "Type `rm -r .dvc/tmp/search`" in run(workspace, *SEARCH, succeeds=False)
+
+
+def test_a_model_without_ranges_is_told(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["search", "no_model"])
+    with pytest.raises(InputError, match=r"no_model has no ranges, but .* into section `search` of params\.yaml"):
+        search.arguments()
