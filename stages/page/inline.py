@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 COLUMNS = 50  # images per row of the sheet
-COLOURS = 40  # of each figure on the page; the files in `reports/figures` have more
+COLOURS = 64  # of each figure on the page; the files in `reports/figures` have more
+NEARLY_WHITE = 250  # levels from here on
 PHOTO_QUALITY = 50  # of WebP, 0 to 100: of a figure of photos
 MAX_HUE_ERROR = 2  # levels, of the differences between red, green and blue
 SHEET_QUALITY = {1: 25, 3: 75}  # of WebP, of the images of the page, by channels: it stores colors in less detail
@@ -25,7 +26,8 @@ def inline(path: Path, in_colour: bool = False) -> str:
     """The PNG file of a figure as a data URL: `COLOURS` colours without loss or, of what needs more for photos, lossy."""
     with Image.open(path) as figure:
         every = figure.convert("RGB")
-    few = every.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).convert("RGB")
+    few = every.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).convert("RGB")
+    few = few.point(lambda level: 255 if level >= NEARLY_WHITE else level)  # the page is white
     if in_colour:
         apart = np.asarray(every, np.int16) - np.asarray(few, np.int16)
         if np.ptp(apart, axis=-1).mean() > MAX_HUE_ERROR:
